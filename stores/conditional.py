@@ -1,0 +1,65 @@
+"""Replace a small file only if it is still the one that was read (compare and swap).
+
+Locally under an exclusive lock of the operating system; on S3 one PUT with `If-Match` or
+`If-None-Match`, which pyarrow's file systems do not offer, hence boto3.
+"""
+
+import fcntl
+import os
+from typing import Any
+
+from stores.errors import StoreError
+from stores.storage import Storage
+
+
+def replace_if(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
+    """Write `data` if the file's bytes equal `expected` (None: if there is no file); say whether it was written."""
+    return (
+        _replace_local(storage, path, data, expected)
+        if storage.is_local
+        else _replace_s3(storage, path, data, expected)
+    )
+
+
+def _replace_local(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
+    lock = storage.local(f".{path.replace('/', '-')}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        found = storage.read(path) if storage.exists(path) else None
+        if found != expected:
+            return False
+        storage.write(path, data)
+        return True
+
+
+def _replace_s3(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, prefix = storage.uri.removeprefix("s3://").partition("/")
+    place = {"Bucket": bucket, "Key": f"{prefix}/{path}".lstrip("/")}
+    client = boto3.client(
+        "s3", endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    try:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"}
+        if expected is not None:
+            found = client.get_object(**place)
+            if found["Body"].read() != expected:
+                return False
+            condition = {"IfMatch": found["ETag"]}
+        client.put_object(**place, Body=data, **condition)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in (
+            "PreconditionFailed",
+            "ConditionalRequestConflict",
+            "NoSuchKey",
+            "412",
+            "409",
+        ):
+            return False
+        raise StoreError(f"cannot replace {path}: {error}", where=storage.uri) from error
+    except BotoCoreError as error:
+        raise StoreError(f"cannot reach {storage.uri}: {error}", where=path) from error
+    return True

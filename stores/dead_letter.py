@@ -1,0 +1,66 @@
+"""The dead letter: every refused row with the file it came from, its place there, and the reason.
+
+Row −1 stands for more than one row: a whole file that could not be read, or the rest of a reason that
+has too many rows to list. Its value then begins with the number of rows, as in `1200 rows: …`.
+"""
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stores.columns import dead_letter_schema
+from stores.release import Release
+
+FOLDER = "dead_letter"
+MANY = -1
+
+
+def letter(source: str, row: int, column: str, value: str | None, reason: str) -> dict[str, Any]:
+    """One refused row."""
+    return {"source": source, "row": row, "column": column, "value": value, "reason": reason}
+
+
+def many(source: str, rows: int, column: str, detail: str, reason: str) -> dict[str, Any]:
+    """Several refused rows in one letter."""
+    return letter(source, MANY, column, f"{rows} rows: {detail}", reason)
+
+
+def letters_table(letters: list[dict[str, Any]]) -> pa.Table:
+    """Letters as a table of `columns.dead_letter_schema`."""
+    return pa.Table.from_pylist(letters, schema=dead_letter_schema())
+
+
+def write(release: Release, name: str, letters: pa.Table) -> None:
+    """Write `dead_letter/<name>.parquet`, columns of `columns.dead_letter_schema`.
+
+    Without letters nothing is written, unless an earlier attempt of the same night left some.
+    """
+    path = f"{FOLDER}/{name}.parquet"
+    if letters.num_rows or release.storage.exists(path):
+        release.write_table(path, letters.cast(dead_letter_schema()))
+
+
+def summary(release: Release) -> dict[str, int]:
+    """Refused rows of a release by reason, the most frequent first; letters that stand for many count as many."""
+    counts: Counter[str] = Counter()
+    for table in release.storage.batches(FOLDER, ["row", "value", "reason"]):
+        counts.update(count_reasons(table))
+    return dict(counts.most_common())
+
+
+def count_reasons(letters: pa.Table) -> Counter[str]:
+    """Refused rows by reason in a table of letters."""
+    single = letters.filter(pc.not_equal(letters["row"], MANY))
+    tally = pc.value_counts(single["reason"].combine_chunks())
+    counts = Counter({entry["values"]: entry["counts"] for entry in tally.to_pylist()})
+    for entry in letters.filter(pc.equal(letters["row"], MANY)).to_pylist():
+        counts[entry["reason"]] += _stands_for(entry["value"])
+    return counts
+
+
+def _stands_for(value: str | None) -> int:
+    """The number at the head of a letter that stands for many; 1 where another writer left none."""
+    number = (value or "").partition(" ")[0]
+    return int(number) if number.isdecimal() else 1

@@ -1,0 +1,95 @@
+"""The one exception tree of samespace.
+
+SamespaceError                   exit code 1
+├─ UsageError                    2   wrong usage
+│  ├─ ConfigError                2   an unknown or unusable setting
+│  └─ NotFoundError              2   a lake, release, member or title that is not there
+├─ ContractError                 3   input breaks the contract beyond the allowed fraction
+├─ GateError                     4   the release was held
+├─ BusyError                     5   another night holds the workspace
+├─ CorruptError                  1   bytes are not those that were written
+├─ MismatchError                 1   two things that must agree do not; both values are named
+├─ AlignmentError                1   the fit is not defined on this input
+├─ EncoderError                  1   a model failed to load or returned something unusable
+└─ StoreError                    1   a store cannot be reached or refused a write
+"""
+
+
+class SamespaceError(Exception):
+    """What went wrong, where, what was expected, and what to do next, as one readable sentence each."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", expected: str = "", fix: str = "") -> None:
+        self.what, self.where, self.expected, self.fix = what, where, expected, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.where:
+            parts.append(f"where: {self.where}")
+        if self.expected:
+            parts.append(f"expected: {self.expected}")
+        if self.fix:
+            parts.append(f"try: {self.fix}")
+        return "\n  ".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the trip between Ray processes with every field."""
+        return _rebuild, (type(self), self.what, self.where, self.expected, self.fix)
+
+
+def _rebuild(kind: type[SamespaceError], what: str, where: str, expected: str, fix: str) -> SamespaceError:
+    return kind(what, where=where, expected=expected, fix=fix)
+
+
+class UsageError(SamespaceError):
+    """Wrong usage of a command or a function."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting is unknown or has a value that cannot be used."""
+
+
+class NotFoundError(UsageError):
+    """A lake, workspace, release, model, member or title that was named is not there."""
+
+
+class ContractError(SamespaceError):
+    """The input breaks the lake's contract beyond the allowed fraction."""
+
+    exit_code = 3
+
+
+class GateError(SamespaceError):
+    """A gate failed and the release is held."""
+
+    exit_code = 4
+
+
+class BusyError(SamespaceError):
+    """Another night holds the workspace."""
+
+    exit_code = 5
+
+
+class CorruptError(SamespaceError):
+    """Stored bytes are not those that were written."""
+
+
+class MismatchError(SamespaceError):
+    """Two things that must agree do not; the message names both values."""
+
+
+class AlignmentError(SamespaceError):
+    """The alignment is not defined on this input."""
+
+
+class EncoderError(SamespaceError):
+    """A model cannot be loaded, or returned vectors that cannot be used."""
+
+
+class StoreError(SamespaceError):
+    """A store cannot be reached or refused a write."""

@@ -1,0 +1,78 @@
+"""The journal of the pointer's moves: what a move set out to do, kept until all of it is done.
+
+A move touches the offline history, the online store and the pointer, in this order. The journal is
+written before the first and removed after the last, and every step can be repeated, so whatever was
+interrupted is completed by doing all of it again. `live.json` beside it says which release the
+views of each space hold, which is what the next difference starts from.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from stores.pointer import promoted_at
+from stores.settings import Settings
+from stores.storage import Storage
+from stores.workspace import Workspace
+
+MOVE = "journal/move.json"
+LIVE = "journal/live.json"
+TICK = timedelta(milliseconds=1)
+
+
+class Live(Settings):
+    """What the views of a space hold: which release, and in which online store."""
+
+    release_id: str
+    online_store: str
+
+
+class Move(Settings):
+    """One move of the pointer.
+
+    `base` is what the views of `space_id` hold before it (None: nothing), `name` the stem of its
+    history files, `effective_at` the moment from which the release counts as live.
+    """
+
+    event: Literal["published", "promoted"]
+    release_id: str
+    space_id: str
+    base: Live | None
+    previous: str | None
+    name: str
+    effective_at: datetime
+    why: str = ""
+
+
+def read_move(workspace: Workspace) -> Move | None:
+    """The move that was interrupted, or that another process is making; None otherwise."""
+    storage = workspace.storage
+    return Move.model_validate_json(storage.read(MOVE)) if storage.exists(MOVE) else None
+
+
+def write_move(workspace: Workspace, move: Move) -> None:
+    """Write the journal, before anything else is written."""
+    workspace.storage.write(MOVE, move.model_dump_json(indent=1).encode())
+
+
+def close_move(workspace: Workspace) -> None:
+    """Remove the journal, after everything else is written."""
+    workspace.storage.delete(MOVE)
+
+
+def effective_time(workspace: Workspace, after: datetime | None = None) -> datetime:
+    """Now, or a tick after the last effective time where the clock was moved back: these times strictly increase."""
+    earlier = [time + TICK for time in (promoted_at(workspace), after) if time is not None]
+    return max([datetime.now(UTC), *earlier])
+
+
+def live(storage: Storage) -> dict[str, Live]:
+    """What the views hold, by space."""
+    found = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
+    return {space_id: Live(**facts) for space_id, facts in found.items()}
+
+
+def set_live(storage: Storage, space_id: str, now: Live) -> None:
+    """Record what the views of a space hold."""
+    facts = {space: held.model_dump() for space, held in {**live(storage), space_id: now}.items()}
+    storage.write(LIVE, json.dumps(facts, sort_keys=True).encode())

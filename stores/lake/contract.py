@@ -1,0 +1,191 @@
+"""A lake: directories of Parquet files, on local disk or an object store, partitioned or not.
+
+`Lake.open` finds the tables of `stores.lake.tables`, reads every footer, and sets aside the files that
+cannot be used; `stores.lake.scan` reads the rows.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+from stores import columns
+from stores.errors import ContractError, NotFoundError
+from stores.lake.files import (
+    MISSING_COLUMN,
+    UNREADABLE,
+    BrokenFile,
+    LakeFile,
+    broken,
+    list_files,
+    read_fault,
+    read_footers,
+)
+from stores.lake.tables import IMPRESSIONS, INTERACTIONS, MEMBERS, TABLES, TITLES, Column
+from stores.storage import Storage
+
+_DECIDES_KIND = {columns.MEMBER_ID: INTERACTIONS, columns.TITLE_ID: TITLES}
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """One table: its readable files by path (their position there is the file's number) and the broken ones."""
+
+    name: str
+    files: tuple[LakeFile, ...]
+    broken: tuple[BrokenFile, ...]
+
+    @property
+    def contract(self) -> tuple[Column, ...]:
+        """The columns that the contract knows of this table."""
+        return TABLES[self.name]
+
+    @property
+    def rows(self) -> int:
+        """Rows in the readable files."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Contract columns that at least one file has, in the contract's order."""
+        there = {name for file in self.files for name in (*file.types, *file.folders)}
+        return tuple(column.name for column in self.contract if column.name in there)
+
+
+class Lake:
+    """An opened lake: its tables' files with their footers read; rows are read through `stores.lake.scan`."""
+
+    def __init__(self, storage: Storage, tables: dict[str, LakeTable]) -> None:
+        self.storage, self.tables = storage, tables
+
+    def __repr__(self) -> str:
+        return f"Lake({self.storage.uri!r})"
+
+    @classmethod
+    def open(cls, uri: str) -> "Lake":
+        """Find the tables and read every footer.
+
+        Raises NotFoundError where the lake, a required table or every row is missing, ContractError where a
+        required column is in no file or no file of a table can be read.
+        """
+        storage = Storage(uri)
+        if not storage.exists(""):
+            raise _not_found(uri, f"there is no lake at {uri}")
+        tables = {name: _open_table(storage, name) for name in TABLES}
+        return cls(storage, {name: table for name, table in tables.items() if table is not None})
+
+    @property
+    def interactions(self) -> LakeTable:
+        """Who did what with which title, when."""
+        return self.tables[INTERACTIONS]
+
+    @property
+    def titles(self) -> LakeTable:
+        """The catalogue."""
+        return self.tables[TITLES]
+
+    @property
+    def impressions(self) -> LakeTable | None:
+        """What was shown to whom, if the lake says so."""
+        return self.tables.get(IMPRESSIONS)
+
+    @property
+    def members(self) -> LakeTable | None:
+        """Where members are, if the lake says so."""
+        return self.tables.get(MEMBERS)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over path, size and modification time of every file of every table: changes with the lake."""
+        lines = []
+        for table in self.tables.values():
+            lines += [f"{file.path}\t{file.bytes}\t{file.modified_ns}" for file in table.files]
+            lines += [f"{file.path}\t{file.bytes}\t{file.modified_ns}" for file in table.broken]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+    def id_type(self, name: str) -> pa.DataType:
+        """`int64` or `string`: the kind most rows of the deciding table have (titles for titles), ties to int64.
+
+        Cells of the other kind are converted where their text allows it and refused as "wrong type" elsewhere.
+        """
+        return id_type_of(
+            (file.types.get(name, pa.string()), file.rows) for file in self.tables[_DECIDES_KIND[name]].files
+        )
+
+    def without_corrupt(self, name: str) -> "Lake":
+        """The lake with those files of a table set aside whose pages cannot be read; reads all of them to know."""
+        table = self.tables[name]
+        wanted = [column.name for column in table.contract]
+        faults = {file.path: read_fault(self.storage, file, wanted) for file in table.files}
+        bad = [broken(file, UNREADABLE, "", faults[file.path], file.rows) for file in table.files if faults[file.path]]
+        good = tuple(file for file in table.files if not faults[file.path])
+        checked = replace(table, files=good, broken=(*table.broken, *bad))
+        _require_files(self.storage, checked)
+        return Lake(self.storage, {**self.tables, name: checked})
+
+
+def id_type_of(types: Iterable[tuple[pa.DataType, int]]) -> pa.DataType:
+    """The kind of an id column from the physical types of its files and their rows."""
+    votes: Counter[bool] = Counter()
+    for kind, rows in types:
+        votes[pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)] += rows
+    return pa.int64() if votes[True] >= votes[False] else pa.string()
+
+
+def _open_table(storage: Storage, name: str) -> LakeTable | None:
+    needed = name in (INTERACTIONS, TITLES)
+    if not storage.exists(name):
+        if needed:
+            raise _not_found(storage.uri, f"the lake has no {name}/")
+        return None
+    listed = list_files(storage, name)
+    if not listed:
+        if needed:
+            raise _not_found(storage.uri, f"{name}/ holds no Parquet file")
+        return None
+    good, bad = read_footers(storage, listed)
+    table = _with_required(storage, LakeTable(name, tuple(good), tuple(bad)))
+    if needed and table.rows == 0:
+        raise _not_found(storage.uri, f"{name}/ is empty: no rows in {len(listed)} files")
+    return table
+
+
+def _with_required(storage: Storage, table: LakeTable) -> LakeTable:
+    """Set aside files that lack a required column. Raises ContractError where none is left."""
+    _require_files(storage, table)
+    good, bad = [], list(table.broken)
+    for file in table.files:
+        lacks = [c.name for c in table.contract if c.required and c.name not in {*file.types, *file.folders}]
+        found = f"the file has {', '.join(file.types) or 'no columns'}"
+        if lacks:
+            bad.append(broken(file, MISSING_COLUMN, lacks[0], found, file.rows))
+        else:
+            good.append(file)
+    checked = LakeTable(table.name, tuple(good), tuple(bad))
+    _require_files(storage, checked)
+    return checked
+
+
+def _require_files(storage: Storage, table: LakeTable) -> None:
+    if table.files:
+        return
+    first = table.broken[-1]
+    what = f"{table.name}: {first.reason}{f' {first.column}' if first.column else ''} in every file"
+    needed = ", ".join(f"{column.name} ({column.kind.value})" for column in table.contract if column.required)
+    raise ContractError(
+        f"{what}; {first.detail}",
+        where=f"{storage.uri}/{first.path}",
+        expected=f"Parquet files with {needed}",
+        fix="write the table again with these columns; names are case-sensitive",
+    )
+
+
+def _not_found(uri: str, what: str) -> NotFoundError:
+    return NotFoundError(
+        what,
+        where=uri,
+        expected="a folder or s3:// prefix with interactions/ and titles/ holding Parquet files with rows",
+        fix="name another lake with --lake, or make one with `samespace simulate OUT`",
+    )

@@ -1,0 +1,249 @@
+"""A release: an immutable, published set of members, titles, transform and index of one model state.
+
+While it is staged, stages write files through `write_table` and `write_bytes`; each finished file
+leaves an entry with its hash, which is how an interrupted night knows what need not be redone. `seal`
+writes `manifest.json` last: a release without one does not exist for readers.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pydantic import Field, ValidationError
+
+from stores.errors import CorruptError, NotFoundError, UsageError
+from stores.lease import check_token
+from stores.settings import Settings
+from stores.storage import Storage, parquet_bytes, sha256
+
+FORMAT_VERSION = 1
+RELEASES = "releases"
+WORK = "work"
+EVENTS = "events"
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+
+
+class FileEntry(Settings):
+    """One finished file of a release: its path there, rows, bytes and SHA-256."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class StageReport(Settings):
+    """What a finished stage says of itself: seconds, rows, and figures that JSON can hold."""
+
+    name: str
+    seconds: float = 0.0
+    rows: int = 0
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+
+class Plan(Settings):
+    """What a night set out to do; fixed before its first stage and kept when it is resumed."""
+
+    release_id: str
+    plan_hash: str
+    lake: str
+    lake_fingerprint: str = ""
+    as_of: datetime
+    created_at: datetime
+    model_id: str
+    space_id: str
+    reference_release: str | None
+    previous_release: str | None
+    shards: int
+    config: dict[str, Any]
+
+
+class Manifest(Settings):
+    """What a sealed release is: the plan, every data file with its hash, and every stage's report."""
+
+    format_version: int = FORMAT_VERSION
+    status: Literal["ready", "held"]
+    release_id: str
+    space_id: str
+    model_id: str
+    sealed_at: datetime
+    reasons: list[str]
+    plan: Plan
+    files: list[FileEntry]
+    stages: list[StageReport]
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Release:
+    """One release of a workspace, staged or sealed; pickles, so it travels to Ray workers.
+
+    `token` is the fencing token of the night that writes it: once another night has taken the
+    workspace over, every write raises BusyError.
+    """
+
+    def __init__(self, workspace_uri: str, release_id: str, token: int | None = None) -> None:
+        if not _ID.fullmatch(release_id):
+            raise UsageError(f"not a release id: {release_id!r}", expected="for example 20260721T020000Z-3f9a")
+        self.workspace_uri, self.release_id, self.token = workspace_uri, release_id, token
+        self.storage = Storage(workspace_uri).below(RELEASES, release_id)
+
+    def __repr__(self) -> str:
+        return f"Release({self.release_id!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("workspace_uri", "release_id", "token", "storage")
+        return {name: self.__dict__[name] for name in kept}
+
+    def sibling(self, release_id: str) -> "Release":
+        """Another release of the same workspace."""
+        return Release(self.workspace_uri, release_id)
+
+    # --- reading
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What the night set out to do."""
+        return Plan.model_validate_json(self.storage.read("plan.json"))
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the release exists for readers."""
+        return self.storage.exists("manifest.json")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest. Raises NotFoundError where there is none, CorruptError where it cannot be read."""
+        if not self.sealed:
+            raise NotFoundError(f"there is no sealed release {self.release_id}", where=self.workspace_uri)
+        return _parse_manifest(self.storage.read("manifest.json"), self.release_id)
+
+    @property
+    def space_id(self) -> str:
+        """The space of the vectors: the alignment's verdict once there is one, before that the plan's."""
+        if self.sealed:
+            return self.manifest.space_id
+        report = self.report("align")
+        return str(report.metrics["space_id"]) if report else self.plan.space_id
+
+    def members(self) -> ds.Dataset:
+        """Aligned member vectors, `columns.member_vector_schema`."""
+        return self.storage.dataset("members")
+
+    def titles(self) -> ds.Dataset:
+        """Aligned title vectors, `columns.title_vector_schema`."""
+        return self.storage.dataset("titles")
+
+    def histories(self) -> ds.Dataset:
+        """Token histories, `columns.history_schema`."""
+        return self.storage.dataset("histories")
+
+    def verify(self) -> list[str]:
+        """One line for each file that is missing or whose bytes are not those that the manifest names."""
+        return [line for entry in self.manifest.files if (line := self._fault(entry))]
+
+    def _fault(self, entry: FileEntry) -> str:
+        if not self.storage.exists(entry.path):
+            return f"{entry.path} is missing"
+        found = sha256(self.storage.read(entry.path))
+        return "" if found == entry.sha256 else f"{entry.path} has hash {found}, the manifest says {entry.sha256}"
+
+    # --- writing while staged
+
+    def write_table(self, path: str, table: pa.Table) -> FileEntry:
+        """Write one Parquet file and record that it is finished."""
+        return self.write_bytes(path, parquet_bytes(table), table.num_rows)
+
+    def write_bytes(self, path: str, data: bytes | pa.Buffer, rows: int = 0) -> FileEntry:
+        """Write one file and record that it is finished. Raises BusyError after a take-over."""
+        if self.token is not None:
+            check_token(Storage(self.workspace_uri), self.token)
+        entry = FileEntry(path=path, rows=rows, bytes=len(data), sha256=sha256(data))
+        self.storage.write(path, data)
+        self.storage.write(_entry_path(path), entry.model_dump_json().encode())
+        return entry
+
+    def finished(self, path: str) -> FileEntry | None:
+        """The entry of a file that is there with the recorded hash; None means that it has to be (re)done."""
+        if not (self.storage.exists(_entry_path(path)) and self.storage.exists(path)):
+            return None
+        try:
+            entry = FileEntry.model_validate_json(self.storage.read(_entry_path(path)))
+        except ValidationError:
+            return None
+        return entry if sha256(self.storage.read(path)) == entry.sha256 else None
+
+    def entries(self) -> list[FileEntry]:
+        """Entries of all finished files, by path."""
+        folder = f"{WORK}/entries"
+        return [FileEntry.model_validate_json(self.storage.read(path)) for path in self.storage.files(folder)]
+
+    def report(self, name: str) -> StageReport | None:
+        """The report of a stage if it has finished."""
+        if self.sealed:
+            return next((report for report in self.manifest.stages if report.name == name), None)
+        path = f"{WORK}/stages/{name}.json"
+        return StageReport.model_validate_json(self.storage.read(path)) if self.storage.exists(path) else None
+
+    def once(self, name: str, stage: Callable[[], StageReport]) -> StageReport:
+        """The report of a stage, run only if it has not finished before; its seconds are measured here."""
+        if done := self.report(name):
+            return done
+        began = datetime.now(UTC)
+        report = stage()
+        seconds = (datetime.now(UTC) - began).total_seconds()
+        report = report.model_copy(update={"name": name, "seconds": round(seconds, 3)})
+        self.storage.write(f"{WORK}/stages/{name}.json", report.model_dump_json().encode())
+        return report
+
+    def seal(self, reasons: list[str], stages: list[StageReport], versions: dict[str, str]) -> Manifest:
+        """Write the manifest, `held` if there are reasons, and drop the work folder."""
+        manifest = Manifest(
+            status="held" if reasons else "ready",
+            release_id=self.release_id,
+            space_id=self.space_id,
+            model_id=self.plan.model_id,
+            sealed_at=datetime.now(UTC),
+            reasons=reasons,
+            plan=self.plan,
+            files=[entry for entry in self.entries() if not entry.path.startswith(f"{WORK}/")],
+            stages=stages,
+            versions=versions,
+        )
+        if self.token is not None:
+            check_token(Storage(self.workspace_uri), self.token)
+        self.storage.write("manifest.json", manifest.model_dump_json(indent=1).encode())
+        self.storage.delete_tree(WORK)
+        return manifest
+
+    # --- after sealing
+
+    def add_event(self, kind: str, **facts: Any) -> None:
+        """Append a fact about a sealed release: published, canary, promoted, erased."""
+        at = datetime.now(UTC)
+        body = json.dumps({"event": kind, "at": at.isoformat(), **facts}, sort_keys=True)
+        self.storage.write(f"{EVENTS}/{at:%Y%m%dT%H%M%S%fZ}-{kind}.json", body.encode())
+
+    def events(self) -> list[dict[str, Any]]:
+        """All facts appended after sealing, oldest first."""
+        return [json.loads(self.storage.read(path)) for path in self.storage.files(EVENTS)]
+
+
+def _entry_path(path: str) -> str:
+    return f"{WORK}/entries/{path}.json"
+
+
+def _parse_manifest(data: bytes, release_id: str) -> Manifest:
+    try:
+        version = json.loads(data).get("format_version")
+        if version != FORMAT_VERSION:
+            raise CorruptError(
+                f"manifest of {release_id} has format version {version}", expected=f"version {FORMAT_VERSION}"
+            )
+        return Manifest.model_validate_json(data)
+    except (ValueError, AttributeError) as error:
+        raise CorruptError(f"the manifest of {release_id} cannot be read: {error}", where="manifest.json") from error

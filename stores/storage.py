@@ -1,0 +1,170 @@
+"""Files below one root, on local disk or an object store, through `pyarrow.fs`.
+
+Paths are relative to the root and use "/". A write is seen whole or not at all: locally a temporary
+name and a rename, on an object store one PUT. Nothing relies on renaming a folder.
+"""
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from stores.errors import CorruptError, StoreError, UsageError
+
+TEMPORARY = ".tmp-"
+
+
+class Storage:
+    """A root folder or an object-store prefix.
+
+    Pickles as its URI, so it travels to Ray workers. Raises StoreError where the store refuses.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/") or "/"
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"uri": self.uri}
+
+    def __repr__(self) -> str:
+        return f"Storage({self.uri!r})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a folder on local disk."""
+        return "://" not in self.uri
+
+    @cached_property
+    def fs(self) -> pafs.FileSystem:
+        """The file system, rooted here."""
+        if self.is_local:
+            return pafs.SubTreeFileSystem(str(Path(self.uri).absolute()), pafs.LocalFileSystem())
+        scheme, _, rest = self.uri.partition("://")
+        if scheme != "s3":
+            raise UsageError(f"no such kind of storage: {scheme}://", expected="a folder or s3://bucket/prefix")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        base = pafs.S3FileSystem(endpoint_override=endpoint) if endpoint else pafs.S3FileSystem()
+        return pafs.SubTreeFileSystem(rest, base)
+
+    def below(self, *parts: str) -> "Storage":
+        """The storage of a folder in this one."""
+        return Storage("/".join([self.uri, *parts]))
+
+    def local(self, path: str = "") -> Path:
+        """The place of `path` on local disk. Raises UsageError for an object store."""
+        if not self.is_local:
+            raise UsageError(f"{self.uri} is not on local disk", fix="use a workspace on local disk for this")
+        return Path(self.uri).absolute() / path
+
+    def fetch(self, folder: str) -> Path:
+        """A folder on local disk with the files of `folder`: itself, or a copy of what an object store holds."""
+        if self.is_local:
+            return self.local(folder)
+        copy = Path(tempfile.mkdtemp(prefix="samespace-"))
+        for path in self.files(folder):
+            target = copy / path.removeprefix(folder).lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.read(path))
+        return copy
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or folder of this name."""
+        return bool(self.fs.get_file_info(path).type != pafs.FileType.NotFound)
+
+    def size(self, path: str) -> int:
+        """Bytes in a file; 0 where there is none."""
+        return int(self.fs.get_file_info(path).size or 0)
+
+    def files(self, folder: str = "") -> list[str]:
+        """Paths of all files below a folder, sorted; temporary ones left out."""
+        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
+        found = (info.path for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File)
+        return sorted(path for path in found if not path.rsplit("/", 1)[-1].startswith(TEMPORARY))
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Names of the folders directly in a folder, sorted."""
+        infos = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
+    def read(self, path: str) -> bytes:
+        """All bytes of a file. Raises CorruptError where it is missing."""
+        try:
+            with self.fs.open_input_file(path) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError as error:
+            raise CorruptError(f"the file {path} is missing", where=self.uri) from error
+
+    def write(self, path: str, data: bytes | pa.Buffer) -> None:
+        """Write a whole file, seen by readers either not at all or complete."""
+        try:
+            if self.is_local:
+                self._write_local(self.local(path), data)
+                return
+            with self.fs.open_output_stream(path) as stream:
+                stream.write(data)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {path}: {error}", where=self.uri, fix="check free space and rights"
+            ) from error
+
+    @staticmethod
+    def _write_local(target: Path, data: bytes | pa.Buffer) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, path: str) -> None:
+        """Remove a file if it is there."""
+        if self.exists(path):
+            self.fs.delete_file(path)
+
+    def delete_tree(self, folder: str) -> None:
+        """Remove a folder and everything in it if it is there."""
+        if self.exists(folder):
+            self.fs.delete_dir(folder)
+
+    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        """One Parquet file as a table. Raises CorruptError where it cannot be read."""
+        try:
+            with self.fs.open_input_file(path) as stream:
+                return pq.read_table(stream, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptError(f"cannot read {path}: {error}", where=self.uri) from error
+
+    def dataset(self, folder: str, schema: pa.Schema | None = None) -> ds.Dataset:
+        """All Parquet files below a folder, in the order of their names."""
+        files = [path for path in self.files(folder) if path.endswith(".parquet")]
+        return ds.dataset(files, filesystem=self.fs, format="parquet", schema=schema)
+
+    def batches(self, folder: str, columns: list[str]) -> Iterator[pa.Table]:
+        """The Parquet files below a folder, one table each, in the order of their names."""
+        for path in self.files(folder):
+            if path.endswith(".parquet"):
+                yield self.read_table(path, columns)
+
+
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """A table as the bytes of one Parquet file; the same table always gives the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def sha256(data: bytes | pa.Buffer) -> str:
+    """The hex SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()

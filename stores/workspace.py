@@ -1,0 +1,97 @@
+"""A workspace: its releases, its models, its Feast repository and the one pointer to what is live."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stores.errors import NotFoundError
+from stores.release import RELEASES, Plan, Release
+from stores.storage import Storage
+
+POINTER = "current.json"
+MODELS = "models"
+NEXT_MODEL = f"{MODELS}/next.json"
+
+
+class Workspace:
+    """All that samespace keeps for one lake, below one folder or object-store prefix."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        self.storage = Storage(self.uri)
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.uri!r})"
+
+    @classmethod
+    def open(cls, uri: str) -> "Workspace":
+        """A workspace that need not hold anything yet."""
+        return cls(str(uri))
+
+    # --- releases
+
+    def pointer(self) -> dict[str, Any] | None:
+        """What is live: `{release_id, space_id, promoted_at}`; None before the first release."""
+        return json.loads(self.storage.read(POINTER)) if self.storage.exists(POINTER) else None
+
+    def current(self) -> Release:
+        """The live release. Raises NotFoundError where nothing was published yet."""
+        pointer = self.pointer()
+        if pointer is None:
+            raise NotFoundError("nothing is published yet", where=self.uri, fix="samespace nightly --lake LAKE")
+        return Release(self.uri, pointer["release_id"])
+
+    def release(self, release_id: str) -> Release:
+        """A sealed release by id. Raises NotFoundError, naming those that there are."""
+        found = Release(self.uri, release_id)
+        if not found.sealed:
+            there = ", ".join(release.release_id for release in self.releases()) or "none"
+            raise NotFoundError(f"there is no release {release_id}", where=self.uri, expected=f"one of: {there}")
+        return found
+
+    def releases(self) -> list[Release]:
+        """All sealed releases, ready and held, oldest first."""
+        return [release for release in self._all() if release.sealed]
+
+    def staged(self) -> list[Release]:
+        """Releases that a night began and did not seal, oldest first."""
+        return [release for release in self._all() if not release.sealed]
+
+    def _all(self) -> list[Release]:
+        return [Release(self.uri, name) for name in self.storage.folders(RELEASES)]
+
+    def new_release_id(self, plan_hash: str, now: datetime) -> str:
+        """An id that sorts after every other one, also when the clock was moved back."""
+        names = self.storage.folders(RELEASES)
+        if names:
+            last = datetime.strptime(names[-1][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            now = max(now, last + timedelta(seconds=1))
+        return f"{now:%Y%m%dT%H%M%SZ}-{plan_hash[:4]}"
+
+    def stage(self, plan: Plan, token: int) -> Release:
+        """Begin a release: write its plan."""
+        release = Release(self.uri, plan.release_id, token)
+        release.storage.write("plan.json", plan.model_dump_json(indent=1).encode())
+        return release
+
+    def remove(self, release: Release) -> None:
+        """Remove a release; its manifest goes first, so that no reader meets half of one."""
+        release.storage.delete("manifest.json")
+        self.storage.delete_tree(f"{RELEASES}/{release.release_id}")
+
+    # --- models
+
+    @property
+    def models(self) -> Storage:
+        """The folder with one folder for each model."""
+        return self.storage.below(MODELS)
+
+    def next_model(self) -> str | None:
+        """The id of the model that the next night runs; None before the first training."""
+        return str(json.loads(self.storage.read(NEXT_MODEL))["model_id"]) if self.storage.exists(NEXT_MODEL) else None
+
+    def set_next_model(self, model_id: str) -> None:
+        """Make a model the one that the next night runs."""
+        if model_id not in self.models.folders():
+            raise NotFoundError(f"there is no model {model_id}", where=self.models.uri, fix="samespace train")
+        self.storage.write(NEXT_MODEL, json.dumps({"model_id": model_id}).encode())

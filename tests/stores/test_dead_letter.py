@@ -1,0 +1,46 @@
+"""The dead letter counts every refused row once, listed or not."""
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stores import dead_letter
+from stores.columns import dead_letter_schema
+from stores.dead_letter import count_reasons, letter, letters_table, many
+from stores.release import Release
+
+REASONS = st.sampled_from(["duplicate", "wrong type", "unknown title"])
+
+
+@given(st.lists(REASONS), st.lists(st.tuples(st.integers(1, 10**9), REASONS)))
+def test_every_row_is_counted_once(single: list[str], lots: list[tuple[int, str]]) -> None:
+    letters = [letter("f.parquet", row, "c", "1200 rows", reason) for row, reason in enumerate(single)]
+    letters += [many("f.parquet", rows, "", "not listed", reason) for rows, reason in lots]
+    expected = Counter(single)
+    for rows, reason in lots:
+        expected[reason] += rows
+    assert count_reasons(letters_table(letters)) == expected
+
+
+def test_a_letter_of_another_writer_without_a_number_counts_as_one() -> None:
+    assert count_reasons(letters_table([letter("f", -1, "", "broken", "x")])) == {"x": 1}
+
+
+def test_summary_is_over_all_files_of_a_release(tmp_path: Path) -> None:
+    release = Release(str(tmp_path), "20260721T020000Z-3f9a")
+    dead_letter.write(
+        release, "interactions", letters_table([letter("a", 0, "c", None, "x"), letter("a", 1, "c", "v", "x")])
+    )
+    dead_letter.write(release, "titles", letters_table([many("b", 7, "", "no footer", "y")]))
+    dead_letter.write(release, "empty", letters_table([]))
+    assert dead_letter.summary(release) == {"y": 7, "x": 2}
+    assert release.storage.files("dead_letter") == ["dead_letter/interactions.parquet", "dead_letter/titles.parquet"]
+    assert release.storage.read_table("dead_letter/titles.parquet").schema == dead_letter_schema()
+
+
+def test_a_release_without_refused_rows_has_no_summary(tmp_path: Path) -> None:
+    assert dead_letter.summary(Release(str(tmp_path), "20260721T020000Z-3f9a")) == {}
+    assert pa.table(letters_table([])).num_rows == 0

@@ -1,0 +1,112 @@
+"""Point in time: what plain Feast says was live at a moment, compared with a brute-force as-of join."""
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stores import publish
+from stores.workspace import Workspace
+
+# Feast 0.67 reads results through ibis, which calls a name that DuckDB 1.4 renamed.
+pytestmark = pytest.mark.filterwarnings(r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning")
+
+MEMBERS = [*range(10), 99]
+
+
+def live_since(workspace: Workspace) -> datetime:
+    return datetime.fromisoformat(workspace.pointer()["promoted_at"])
+
+
+def asked(look, nights, at: list[datetime], feature: str = "embedding") -> dict:
+    """What Feast answers for every member at every moment."""
+    pairs = [(member, moment) for moment in at for member in MEMBERS]
+    frame = pd.DataFrame(pairs, columns=["member_id", "event_timestamp"])
+    found = look.store(nights).get_historical_features(frame, [f"member_embedding:{feature}"]).to_df()
+    assert len(found) == len(pairs)
+    moments = [moment.to_pydatetime() for moment in found.event_timestamp]
+    return {(m, t): v for m, t, v in zip(found.member_id, moments, found[feature], strict=True)}
+
+
+@pytest.fixture
+def three_nights(nights, config):
+    """Three releases and a rollback, with a departure, an arrival and a return; who was live since when."""
+    releases = [
+        nights.seal(dict.fromkeys(range(9), 1), {0: 1}),
+        nights.seal({**dict.fromkeys(range(8), 1), 3: 2}, {0: 1}),
+        nights.seal({**dict.fromkeys(range(7), 1), 4: 3, 8: 3, 9: 3}, {0: 1}),
+    ]
+    moves = []
+    for release in releases:
+        publish.publish(nights.workspace, release, config)
+        moves.append((live_since(nights.workspace), release))
+    publish.rollback(nights.workspace, config)
+    return [*moves, (live_since(nights.workspace), releases[1])]
+
+
+def test_history_equals_a_brute_force_join(nights, look, three_nights):
+    times = [since for since, _ in three_nights]
+    tick = timedelta(microseconds=1)
+    moments = [times[0] - tick, *times, *(time + tick for time in times), times[-1] + timedelta(days=900)]
+    vectors = {release.release_id: look.published(release, "members") for _, release in three_nights}
+    answers = asked(look, nights, moments)
+    for (member, moment), answer in answers.items():
+        live = [release for since, release in three_nights if since <= moment]
+        expected = vectors[live[-1].release_id].get(member) if live else None
+        if expected is None:
+            assert answer is None or np.all(pd.isna(answer))
+        else:
+            assert np.asarray(answer, np.float32).tobytes() == expected.tobytes()
+
+
+def test_release_id_is_the_one_in_which_the_vector_changed(nights, look, three_nights):
+    first, second, third = (release.release_id for _, release in three_nights[:3])
+    at = three_nights[2][0]
+    found = asked(look, nights, [at], "release_id")
+    assert (found[0, at], found[4, at], found[9, at]) == (first, third, third)
+    assert pd.isna(found[7, at])
+    at = three_nights[3][0]
+    found = asked(look, nights, [at], "release_id")
+    assert (found[0, at], found[3, at], found[4, at]) == (first, second, first)
+
+
+def test_a_moved_workspace_answers_after_the_next_writing_command(nights, look, config, three_nights, tmp_path):
+    at = [since for since, _ in three_nights]
+    before = asked(look, nights, at, "release_id")
+    shutil.move(nights.workspace.uri, tmp_path / "elsewhere")
+    nights.workspace = Workspace.open(str(tmp_path / "elsewhere"))
+    publish.recover(nights.workspace, config)
+    after = asked(look, nights, at, "release_id")
+    assert all(after[key] == value or pd.isna(value) for key, value in before.items())
+
+
+def test_plain_feast_applies_the_repository_and_answers_from_any_folder(nights, look, three_nights):
+    """A process that cannot import samespace; moved workspaces are repaired by `feast apply` alone."""
+    place = Path(nights.workspace.uri)
+    moved = place.with_name("copied")
+    shutil.move(place, moved)
+    env = {**os.environ, "PYTHONPATH": ""}
+    feast = [sys.executable, "-P", "-W", "ignore", "-m", "feast.cli.cli", "-c", str(moved / "feast"), "apply"]
+    applied = subprocess.run(feast, cwd="/", env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert applied.returncode == 0, applied.stderr
+    nights.workspace = Workspace.open(str(moved))
+    answers = asked(look, nights, [datetime.now(UTC)], "release_id")
+    assert sum(isinstance(value, str) for value in answers.values()) == 8
+
+
+def test_the_other_offline_store_of_feast_needs_no_place(nights, look, tmp_path):
+    """Dask's paths are relative, so a moved workspace answers as it is (slowly, for large histories)."""
+    config = publish.PublishConfig(offline_store={"type": "dask"})
+    publish.publish(nights.workspace, nights.seal(dict.fromkeys(MEMBERS, 1), {0: 1}), config)
+    shutil.move(nights.workspace.uri, tmp_path / "elsewhere")
+    nights.workspace = Workspace.open(str(tmp_path / "elsewhere"))
+    answers = asked(look, nights, [datetime.now(UTC)], "release_id")
+    assert len(set(answers.values())) == 1
+    for path in (tmp_path / "elsewhere").rglob("*"):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path

@@ -1,0 +1,63 @@
+"""One writer at a time; a dead holder's lease is taken over, a living one's is not."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stores.errors import BusyError
+from stores.lease import PATH, check_token, holder, lease
+from stores.storage import Storage
+
+HOLD_AND_DIE = """
+import os, sys
+from stores.lease import lease
+from stores.storage import Storage
+with lease(Storage(sys.argv[1]), "doomed"):
+    os._exit(9)
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def test_the_second_holder_is_refused_and_told_who_holds_it(storage: Storage) -> None:
+    with lease(storage, "a night"), pytest.raises(BusyError, match="a night") as caught, lease(storage, "another"):
+        pass
+    assert caught.value.exit_code == 5
+
+
+def test_tokens_rise_and_the_old_one_is_fenced_off(storage: Storage) -> None:
+    with lease(storage, "one") as first:
+        check_token(storage, first)
+        assert holder(storage)
+    assert holder(storage) is None
+    with lease(storage, "two") as second:
+        assert second > first
+        with pytest.raises(BusyError):
+            check_token(storage, first)
+
+
+def test_a_dead_process_of_this_host_is_taken_over_at_once(storage: Storage) -> None:
+    died = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, storage.uri], check=False)
+    assert died.returncode == 9
+    assert json.loads(storage.read(PATH))["purpose"] == "doomed"
+    with lease(storage, "next") as token:
+        assert token == 2
+
+
+def test_another_hosts_lease_holds_until_it_expires(storage: Storage) -> None:
+    held = {"token": 7, "purpose": "far", "host": "elsewhere", "pid": 1, "started": "1"}
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    storage.write(PATH, json.dumps({**held, "expires_at": later.isoformat()}).encode())
+    with pytest.raises(BusyError, match="elsewhere"), lease(storage, "next"):
+        pass
+    past = later - timedelta(hours=1)
+    storage.write(PATH, json.dumps({**held, "expires_at": past.isoformat()}).encode())
+    with lease(storage, "next") as token:
+        assert token == 8
