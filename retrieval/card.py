@@ -1,0 +1,101 @@
+"""What is stored beside the indexes in `index.json`: what they are, where they come from, what was measured."""
+
+from pydantic import BaseModel, Field, ValidationError
+
+from retrieval.config import Metric
+from retrieval.recall import Recall
+from stores.errors import CorruptError, MismatchError
+from stores.settings import Settings
+
+FORMAT_VERSION = 1
+FILE = "index.json"
+
+
+class Origin(Settings):
+    """Where vectors come from: their space, and a hash that names the artifact (the title files of a release)."""
+
+    space_id: str = ""
+    artifact: str = ""
+
+
+class Trial(Settings):
+    """One index type as tried: on how many titles, with which effort, how good and how fast."""
+
+    backend: str
+    effort: int
+    titles: int
+    recall: Recall | None
+    queries_per_second: float
+    build_seconds: float
+    chosen: bool = False
+
+
+class StoredFile(Settings):
+    """A file beside the card: its name, bytes and SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class IndexCard(Settings):
+    """One index: how to search it, what it should look like once read, and what was measured when it was built."""
+
+    metric: Metric
+    dim: int
+    titles: int
+    backend: str
+    effort: int
+    filter_from: float
+    """With a smaller share of titles allowed, search is exact."""
+    recall: Recall | None
+    queries_per_second: float | None
+    slices: dict[str, Recall] = Field(default_factory=dict)
+    trials: list[Trial] = Field(default_factory=list)
+
+
+class StoredIndex(IndexCard):
+    """The same with its file."""
+
+    file: StoredFile
+
+
+class FolderCard(Settings):
+    """All indexes of one folder, which share their ids."""
+
+    format_version: int = FORMAT_VERSION
+    origin: Origin = Origin()
+    ids: StoredFile
+    indexes: dict[str, StoredIndex]
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> "FolderCard":
+        """Read a card. Raises CorruptError where it is not one, MismatchError for another format version."""
+        try:
+            version = _Version.model_validate_json(data).format_version
+            if version != FORMAT_VERSION:
+                raise MismatchError(
+                    f"the index has format version {version}, this samespace reads {FORMAT_VERSION}",
+                    where=where,
+                    fix="build the index again, or use the version that wrote it",
+                )
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise CorruptError(f"{FILE} cannot be read: {error}", where=where) from error
+
+    def require(self, origin: Origin, where: str) -> None:
+        """Raise MismatchError where space or artifact is not the one asked for; an empty one asks for nothing."""
+        for what, there, asked in (
+            ("space", self.origin.space_id, origin.space_id),
+            ("artifact", self.origin.artifact, origin.artifact),
+        ):
+            if asked and there != asked:
+                raise MismatchError(
+                    f"the index belongs to {what} {there or 'unknown'}, asked for was {what} {asked}",
+                    where=where,
+                    fix="take vectors and index from the same release",
+                )
+
+
+class _Version(BaseModel):
+    format_version: int

@@ -1,0 +1,164 @@
+"""`TitleIndex`: ids and vectors of titles, searched by inner product or cosine, with filters that hold."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval import exact, gpu
+from retrieval.card import IndexCard, Origin, Trial
+from retrieval.config import IndexConfig, Metric
+from retrieval.engine import Engine
+from retrieval.filters import Filter
+from retrieval.ids import Ids, TitleIds
+from retrieval.recall import Recall, of_scores
+from retrieval.trials import Choice, choose
+from retrieval.vectors import Mask, Scores, Vectors, as_vectors, unit
+from stores.errors import MismatchError, UsageError
+
+
+class TitleIndex:
+    """A searchable set of titles. Immutable, and safe to search from several threads."""
+
+    def __init__(self, ids: TitleIds, engine: Engine, card: IndexCard, origin: Origin) -> None:
+        self.ids, self.engine, self.card, self.origin = ids, engine, card, origin
+
+    @classmethod
+    def build(
+        cls,
+        ids: Any,
+        vectors: Any,
+        queries: Any = None,
+        config: IndexConfig | None = None,
+        origin: Origin | None = None,
+    ) -> "TitleIndex":
+        """An index of titles `ids` (n,), int64 or str, with `vectors` (n, d).
+
+        `queries` (q, d) are real member vectors, on which index types are judged; without them the index
+        is exact and its recall is not known. `origin` says where the vectors come from. Raises UsageError
+        for duplicate ids, numbers that are not finite (by position) or wrong shapes, MismatchError where
+        lengths or widths differ.
+        """
+        config = config or IndexConfig()
+        known, base = TitleIds.of(ids), as_vectors(vectors, "vector")
+        if len(known) != len(base):
+            raise MismatchError(f"{len(known)} ids for {len(base)} vectors", expected="one id for each vector")
+        asked = as_vectors(np.zeros((0, base.shape[1])) if queries is None else queries, "query", base.shape[1])
+        choice = choose(_of_metric(base, config.metric), _of_metric(asked, config.metric), config, known.rank)
+        return cls(known, with_device(choice.engine, config), _card(choice, config.metric), origin or Origin())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric chosen at build."""
+        return self.card.metric
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.card.dim
+
+    @property
+    def recall(self) -> Recall | None:
+        """Recall measured when the index was built; None where there was no query to measure it with."""
+        return self.card.recall
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Index types as tried when the index was built."""
+        return self.card.trials
+
+    @property
+    def vectors(self) -> Vectors:
+        """The vectors (n, d) that are searched, at unit length for the metric "cosine"; do not write to them."""
+        return self.engine.titles.vectors
+
+    def search(
+        self, queries: Any, k: int = 10, exclude: Sequence[Any] | None = None, allowed: Any = None
+    ) -> tuple[Ids, Scores]:
+        """The k best titles for each of `queries` (q, d): ids (q, k) and scores (q, k) float32, best first.
+
+        `exclude` holds one array of ids per query, `allowed` is a boolean mask (n,) in the order of the
+        ids at build. There are k titles whenever k may be returned; −1 (None for str ids) and −inf
+        stand where none is left. Scores are exact inner products of what was indexed, ties are in the
+        order of the ids. Raises UsageError and MismatchError for input that cannot be searched.
+        """
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+            raise UsageError(f"k is {k!r}", expected="a whole number of at least 1")
+        asked = _of_metric(as_vectors(queries, "query", self.dim), self.metric)
+        wanted = self.filter(len(asked), exclude, allowed)
+        rows, scores = self.engine.search(asked, int(k), wanted)
+        return self.ids.at(rows), scores
+
+    def filter(self, queries: int, exclude: Sequence[Any] | None, allowed: Any) -> Filter:
+        """The checked filter of a search. Raises UsageError and MismatchError."""
+        excluded = None if exclude is None else self.ids.excluded(exclude, queries)
+        return Filter(None if allowed is None else self._mask(allowed), excluded)
+
+    def _mask(self, allowed: Any) -> Mask:
+        mask = np.asarray(allowed)
+        if mask.dtype != np.bool_ or mask.ndim != 1:
+            raise UsageError(
+                f"the mask is {mask.dtype} of shape {mask.shape}", expected=f"bool of shape ({len(self)},)"
+            )
+        if len(mask) != len(self):
+            raise MismatchError(f"the mask has {len(mask)} entries, the index {len(self)} titles")
+        return mask
+
+    def measure(self, queries: Any, k: int, exclude: Sequence[Any] | None = None, allowed: Any = None) -> Recall | None:
+        """Recall@k against the oracle on `queries` (q, d) under a filter; None without queries."""
+        asked = _of_metric(as_vectors(queries, "query", self.dim), self.metric)
+        wanted = self.filter(len(asked), exclude, allowed)
+        expected = exact.top_k(self.engine.titles, asked, k, wanted)[1]
+        return of_scores(self.engine.search(asked, k, wanted)[1], expected)
+
+    def with_slices(self, slices: dict[str, Recall]) -> "TitleIndex":
+        """The same index, whose card also holds recall of other kinds of search."""
+        return TitleIndex(self.ids, self.engine, self.card.model_copy(update={"slices": slices}), self.origin)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `index.faiss`, `ids.parquet` and `index.json` to a folder or object-store prefix, made if missing."""
+        from retrieval import files  # here, because files builds a TitleIndex
+
+        files.save({"index": self}, str(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, name: str = "index", origin: Origin | None = None) -> "TitleIndex":
+        """Open a saved index; `name` picks one of a release's, "candidates" or "similar".
+
+        Raises CorruptError where bytes are not those written, MismatchError where files do not fit one
+        another or `origin`; both name both values.
+        """
+        from retrieval import files
+
+        return files.load(str(folder), name, origin or Origin())
+
+
+def with_device(engine: Engine, config: IndexConfig) -> Engine:
+    """The engine with a copy on all GPUs, if the settings allow it, its type can be there and FAISS sees any."""
+    if config.device == "cpu" or not engine.backend.on_gpu or not len(engine.titles) or gpu.count() == 0:
+        return engine
+    return replace(engine, gpu=gpu.GpuCopy.of(engine.index))
+
+
+def _of_metric(vectors: Vectors, metric: Metric) -> Vectors:
+    return unit(vectors) if metric == "cosine" else vectors
+
+
+def _card(choice: Choice, metric: Metric) -> IndexCard:
+    titles, dim = choice.engine.titles.vectors.shape
+    return IndexCard(
+        metric=metric,
+        dim=dim,
+        titles=titles,
+        backend=choice.engine.backend.name,
+        effort=choice.engine.effort,
+        filter_from=choice.engine.filter_from,
+        recall=choice.recall,
+        queries_per_second=choice.queries_per_second,
+        trials=choice.trials,
+    )

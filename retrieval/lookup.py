@@ -1,0 +1,109 @@
+"""What the command line asks of a release: titles for a member, and titles like a title.
+
+Loads FAISS, NumPy and Arrow only, because a command that looks should answer at once.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from retrieval.index import TitleIndex
+from retrieval.names import find_title
+from retrieval.rows import as_id, embeddings, find_row, origin_of
+from retrieval.vectors import Mask
+from stores.columns import EMBEDDING, MEMBER_ID, NAME, TITLE_ID
+from stores.errors import MismatchError, NotFoundError
+from stores.release import Release
+
+AVAILABLE = "available_countries"
+MATURITY = "maturity"
+
+
+def candidates(
+    release: Release,
+    member_id: Any,
+    k: int = 10,
+    exclude_seen: bool = True,
+    country: str | None = None,
+    max_maturity: int | None = None,
+) -> list[dict[str, Any]]:
+    """The best k titles for a member by inner product, best first; fewer only where fewer may be shown.
+
+    Each is a dict of `title_id`, `name` (None where it has none) and `score` (bigger is better).
+    Titles in the member's history are left out unless `exclude_seen` is false. A title without countries is
+    available everywhere, one without maturity suits everyone. Raises NotFoundError for an unknown member,
+    UsageError for an id of the wrong kind, CorruptError and MismatchError for an index that is not this release's.
+    """
+    members = release.members()
+    member = as_id(member_id, members.schema.field(MEMBER_ID).type)
+    row = find_row(members, MEMBER_ID, member, [EMBEDDING])
+    if not len(row):
+        raise NotFoundError(f"there is no member {member!r} in release {release.release_id}", where=release.storage.uri)
+    index = open_index(release, "candidates")
+    titles = _titles_beside(release, index, [AVAILABLE, MATURITY])
+    seen = [_seen(release, member)] if exclude_seen else None
+    allowed = permitted(titles, country, max_maturity)
+    ids, scores = index.search(embeddings(row, "members"), k, exclude=seen, allowed=allowed)
+    return _answers(index, titles, ids[0], scores[0])
+
+
+def similar(release: Release, title: Any, k: int = 10) -> list[dict[str, Any]]:
+    """The k titles most like one, by cosine in the aligned space, without itself, best first.
+
+    Answers are dicts as those of `candidates`. `title` is an id, or a name that matches one title.
+    Raises as `names.find_title` and `candidates` do.
+    """
+    index = open_index(release, "similar")
+    titles = _titles_beside(release, index, [])
+    row = find_title(titles, title)
+    ids, scores = index.search(index.vectors[[row]], k, exclude=[index.ids.values[[row]]])
+    return _answers(index, titles, ids[0], scores[0])
+
+
+def open_index(release: Release, name: str) -> TitleIndex:
+    """An index of a release, checked to be of its space and built from its titles."""
+    return TitleIndex.load(release.storage.below("index").uri, name, origin_of(release))
+
+
+def permitted(titles: pa.Table, country: str | None, max_maturity: int | None) -> Mask | None:
+    """Which titles (n,) may be shown in a country and up to a maturity; None where nothing is asked."""
+    if country is None and max_maturity is None:
+        return None
+    mask = np.ones(len(titles), dtype=bool)
+    if country is not None:
+        places = titles[AVAILABLE].combine_chunks()
+        here = pc.equal(pc.utf8_upper(places.flatten()), country.upper()).fill_null(False)
+        anywhere = pc.equal(pc.list_value_length(places), 0).fill_null(True).to_numpy(zero_copy_only=False)
+        listed = np.zeros(len(titles), dtype=bool)
+        listed[pc.list_parent_indices(places).filter(here).to_numpy()] = True
+        mask &= anywhere | listed
+    if max_maturity is not None:
+        suits = pc.less_equal(titles[MATURITY], max_maturity).fill_null(True)
+        mask &= suits.combine_chunks().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> pa.Table:
+    """Ids, names and more of the titles in the order of the index. Raises MismatchError where the order differs."""
+    titles = release.titles().to_table(columns=[TITLE_ID, NAME, *columns])
+    if not titles[TITLE_ID].combine_chunks().equals(index.ids.to_table()[TITLE_ID].combine_chunks()):
+        raise MismatchError(
+            f"titles/ has {len(titles)} rows, index/ids.parquet {len(index)}, and their ids do not go in one order",
+            where=release.storage.uri,
+            fix="build the index of this release again",
+        )
+    return titles
+
+
+def _seen(release: Release, member: Any) -> list[Any]:
+    row = find_row(release.histories(), MEMBER_ID, member, [TITLE_ID])
+    return [title for titles in row[TITLE_ID].to_pylist() for title in titles or []]
+
+
+def _answers(index: TitleIndex, titles: pa.Table, ids: Any, scores: Any) -> list[dict[str, Any]]:
+    there = np.isfinite(scores)
+    names = titles[NAME].take(pa.array(index.ids.rows(ids[there]))).to_pylist()
+    found = zip(ids[there].tolist(), names, scores[there].tolist(), strict=True)
+    return [{TITLE_ID: title, NAME: name, "score": score} for title, name, score in found]
