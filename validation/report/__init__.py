@@ -1,0 +1,8 @@
+"""The report: one HTML file per release that opens from disk and asks for nothing else.
+
+Every section is one small file with a `section(facts) -> Html | None`; `page` puts them together.
+"""
+
+from validation.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,70 @@
+"""Small SVG charts drawn with the page's own colours, so that light and dark both work."""
+
+from collections.abc import Sequence
+
+from validation.report.markup import Html, el
+
+WIDE, HIGH, FOOT = 640, 170, 22
+
+
+def overlay(now: Sequence[float], before: Sequence[float] | None, ends: tuple[str, str], title: str) -> Html:
+    """Two distributions over the same bins as shares: this release as a line, the one before as an area."""
+    lines = [_shares(values) for values in (now, before) if values]
+    top = max((max(line) for line in lines), default=0.0) or 1.0
+    marks = []
+    if before:
+        marks.append(el("path", d=f"{_path(lines[1], top)}L{WIDE},{HIGH}L0,{HIGH}Z", class_="before"))
+    marks.append(el("path", d=_path(lines[0], top), class_="now"))
+    return _figure(marks, ends, title)
+
+
+def bars(values: Sequence[float], labels: Sequence[str], ends: tuple[str, str], title: str) -> Html:
+    """One bar per value; each names itself when it is pointed at."""
+    top, step = max(values, default=0.0) or 1.0, WIDE / max(1, len(values))
+    marks = []
+    for at, (value, label) in enumerate(zip(values, labels, strict=True)):
+        high = max(1.0, HIGH * value / top)
+        box = {"x": f"{at * step + step * 0.1:.2f}", "width": f"{step * 0.8:.2f}"}
+        marks.append(el("rect", el("title", label), y=f"{HIGH - high:.1f}", height=f"{high:.1f}", class_="bar", **box))
+    return _figure(marks, ends, title)
+
+
+def spark(values: Sequence[float | None], title: str) -> Html:
+    """A line as high as a word, its last point marked; gaps where a value is missing."""
+    known = [value for value in values if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    step = 120 / max(1, len(values) - 1)
+    points = [
+        (at * step + 4, 26 - 22 * (value - low) / ((high - low) or 1.0) if high > low else 15.0)
+        for at, value in enumerate(values)
+        if value is not None
+    ]
+    line = el("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_="now")
+    last = el("circle", cx=f"{points[-1][0]:.1f}", cy=f"{points[-1][1]:.1f}", r="3", class_="dot") if points else None
+    return el("svg", line, last, viewBox="0 0 128 30", class_="spark", role="img", aria_label=title)
+
+
+def meter(share: float, title: str) -> Html:
+    """A horizontal bar of a share of its place."""
+    return el("span", el("i", style=f"width:{100 * min(1.0, max(0.0, share)):.1f}%"), class_="meter", title=title)
+
+
+def _figure(marks: list[Html], ends: tuple[str, str], title: str) -> Html:
+    axis = [
+        el("line", x1="0", x2=str(WIDE), y1=str(HIGH), y2=str(HIGH), class_="axis"),
+        el("text", ends[0], x="0", y=str(HIGH + 17)),
+        el("text", ends[1], x=str(WIDE), y=str(HIGH + 17), text_anchor="end"),
+    ]
+    box = f"0 -4 {WIDE} {HIGH + FOOT + 4}"
+    return el("svg", *marks, *axis, viewBox=box, class_="chart", role="img", aria_label=title)
+
+
+def _shares(values: Sequence[float]) -> list[float]:
+    total = sum(values) or 1.0
+    return [value / total for value in values]
+
+
+def _path(values: Sequence[float], top: float) -> str:
+    step = WIDE / max(1, len(values) - 1)
+    points = [f"{at * step:.1f},{HIGH - HIGH * value / top:.1f}" for at, value in enumerate(values)]
+    return "M" + "L".join(points)

@@ -1,0 +1,103 @@
+"""Everything the report's sections look at, gathered once from a release and the live one before it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from stores.columns import NAME, TITLE_ID
+from stores.release import Plan, Release, StageReport
+from stores.workspace import Workspace
+from validation import past
+from validation.checks import GateVerdict
+from validation.pairs import Pair, pair, titles
+from validation.pairs import Titles as TitleVectors
+from validation.thresholds import DriftThresholds
+
+TREND = 20
+STAGES = ("histories", "gate_input", "encode", "align", "gate_vectors", "index", "gate_index")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A release, sealed or staged, and the release that was live when its night began."""
+
+    release: Release
+    before: Release | None
+
+    @classmethod
+    def of(cls, release: Release) -> "Facts":
+        """The facts of a release."""
+        return cls(release, past.previous(release))
+
+    @property
+    def plan(self) -> Plan:
+        """The night's plan."""
+        return self.release.plan
+
+    @property
+    def stages(self) -> list[StageReport]:
+        """Reports of the finished stages in their order."""
+        if self.release.sealed:
+            return list(self.release.manifest.stages)
+        return [report for name in STAGES if (report := self.release.report(name))]
+
+    def metrics(self, stage: str) -> dict[str, Any]:
+        """Metrics of a stage; empty where it did not run."""
+        return past.metrics(self.release, stage)
+
+    def metrics_before(self, stage: str) -> dict[str, Any]:
+        """The same of the release before."""
+        return past.metrics(self.before, stage)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the gate of the vectors measured."""
+        found: dict[str, Any] = self.metrics("gate_vectors").get("figures") or {}
+        return found
+
+    @property
+    def figures_before(self) -> dict[str, Any]:
+        """The same of the release before, if its vectors may be compared with these."""
+        found: dict[str, Any] = self.metrics_before("gate_vectors").get("figures") or {}
+        return found if self.comparable else {}
+
+    @property
+    def verdicts(self) -> list[GateVerdict]:
+        """The answers of the gates that judged."""
+        return [
+            GateVerdict.of(stage.name.removeprefix("gate_"), stage.metrics)
+            for stage in self.stages
+            if "checks" in stage.metrics
+        ]
+
+    @cached_property
+    def comparable(self) -> bool:
+        """Whether there is a release before in the same space."""
+        return self.before is not None and self.before.space_id == self.release.space_id
+
+    @cached_property
+    def titles(self) -> TitleVectors | None:
+        """Titles with finite vectors; None where the night was held before there were any."""
+        return titles(self.release) if self.release.storage.files("titles") else None
+
+    @cached_property
+    def pair(self) -> Pair | None:
+        """What both releases have in common; None where they cannot be compared."""
+        if not self.comparable or self.before is None or self.titles is None:
+            return None
+        return pair(self.release, self.before, DriftThresholds().sample)
+
+    @cached_property
+    def catalogue(self) -> pa.Table | None:
+        """Ids, names, genres and plays of the titles."""
+        if not self.release.storage.files("titles"):
+            return None
+        return self.release.titles().to_table(columns=[TITLE_ID, NAME, "genres", "plays"])
+
+    @cached_property
+    def trend(self) -> list[Release]:
+        """The last sealed releases up to this one, oldest first; held ones too."""
+        sealed = Workspace.open(self.release.workspace_uri).releases()
+        return [release for release in sealed if release.release_id <= self.release.release_id][-TREND:]

@@ -1,0 +1,57 @@
+"""The page: sections in the order in which a person asks."""
+
+from importlib.resources import files
+
+from stores.release import Release
+from validation.report import changes, distributions, judged, running, title_map, trend, verdict
+from validation.report.facts import Facts
+from validation.report.markup import Html, el, join
+
+FILE = "report.html"
+# Nothing may be loaded or sent, whatever a name in the catalogue says.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def write_report(release: Release) -> str:
+    """Write `report.html` of a release, sealed or staged, and return its path or URI."""
+    release.storage.write(FILE, page(Facts.of(release)).encode())
+    return f"{release.storage.uri}/{FILE}"
+
+
+def page(facts: Facts) -> str:
+    """The whole page."""
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("title", f"Release {facts.plan.release_id}"),
+        el("style", _own("style.css")),
+    )
+    sections = [
+        verdict.section(facts),
+        el(
+            "main",
+            changes.section(facts),
+            title_map.section(facts),
+            distributions.section(facts),
+            running.indexes(facts),
+            judged.section(facts),
+            running.stages(facts),
+            running.refused(facts),
+            trend.section(facts),
+        ),
+        el("footer", _versions(facts)),
+        el("script", _own("script.js")),
+    ]
+    return join(Html("<!doctype html>\n"), el("html", head, el("body", sections), lang="en"))
+
+
+def _own(name: str) -> Html:
+    return Html(files("validation.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _versions(facts: Facts) -> str:
+    versions = facts.release.manifest.versions if facts.release.sealed else {}
+    return " · ".join(["samespace", *(f"{name} {version}" for name, version in versions.items())])

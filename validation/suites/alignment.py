@@ -1,0 +1,74 @@
+"""The space: the alignment's own verdict, and that the number of the space says what was decided."""
+
+from typing import Any
+
+from stores.release import Plan
+from validation.checks import Expectation, few
+from validation.suites import Suite
+from validation.thresholds import AlignmentThresholds
+
+OUTCOMES = ("same_space", "new_space")
+_ANNOUNCED = "as announced"
+
+
+def suite(metrics: dict[str, Any], plan: Plan, thresholds: AlignmentThresholds) -> Suite:
+    """What is expected of the align stage's `metrics`."""
+    measured = metrics.get("figures") or {}
+    outcome = metrics.get("outcome")
+    figures = {
+        "outcome": outcome,
+        "space": _space(metrics, plan),
+        "heldout_cosine_p50": measured.get("cosine_p50"),
+        "heldout_cosine_p5": measured.get("cosine_p5"),
+    }
+    expected = [
+        Expectation(
+            name="the space is the same or announced as new",
+            column="outcome",
+            one_of=OUTCOMES,
+            reason="vectors of a refused space mean something else to every consumer",
+            examples=few(metrics.get("reasons") or []),
+        )
+    ]
+    if outcome in OUTCOMES:
+        expected.append(_numbered())
+    # The space that the first night opens has nothing to be compared with.
+    if outcome == "same_space" and not metrics.get("opened"):
+        expected += _heldout(thresholds)
+    return figures, expected
+
+
+def _numbered() -> Expectation:
+    return Expectation(
+        name="the number of the space says so",
+        column="space",
+        one_of=(_ANNOUNCED,),
+        reason="a new space under the old number would be read as the old one",
+    )
+
+
+def _heldout(thresholds: AlignmentThresholds) -> list[Expectation]:
+    return [
+        Expectation(
+            name=name,
+            column=f"heldout_{figure}",
+            minimum=getattr(thresholds, f"warn_heldout_{figure.removeprefix('cosine_')}"),
+            level="warn",
+            reason=thresholds.why(f"warn_heldout_{figure.removeprefix('cosine_')}"),
+        )
+        for name, figure in (
+            ("held-out titles stay where they were", "cosine_p50"),
+            ("hardly any held-out title turns away", "cosine_p5"),
+        )
+    ]
+
+
+def _space(metrics: dict[str, Any], plan: Plan) -> str | None:
+    """Whether the space has the planned number exactly if it is the planned space, which the first night opens."""
+    space = metrics.get("space_id")
+    if space is None:
+        return None
+    planned = metrics.get("outcome") == "same_space" or plan.reference_release is None
+    if planned == (str(space) == plan.space_id):
+        return _ANNOUNCED
+    return f"{metrics.get('outcome')} numbered {space}, planned was {plan.space_id}"
