@@ -1,0 +1,65 @@
+"""What a night knows of the reference: anchors to fit, anchors to measure, and who the titles among them are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from alignment.anchors import Anchors
+from alignment.gram import Rows
+from alignment.reference import matrix_of, positions
+from alignment.sampling import held_out
+from stores.columns import MEMBER_ID, RELEASE_ID, TITLE_ID
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Titles that both sides know, row by row: `titles`, `new` (n, e) native, `reference` (n, s); members likewise."""
+
+    titles: pa.Table
+    new: Rows
+    reference: Rows
+    added_by: pa.ChunkedArray
+    member_ids: pa.ChunkedArray
+    member_new: Rows
+    member_reference: Rows
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Which titles measure, (n,)."""
+        return held_out(self.titles[TITLE_ID])
+
+    def split(self) -> tuple[Anchors, Anchors]:
+        """Anchors to fit and anchors to measure."""
+        everyone = Anchors(self.new, self.reference, None, self.member_new, self.member_reference)
+        return everyone.split(self.held_out, held_out(self.member_ids))
+
+    def share_of(self, release_id: str) -> float:
+        """Share of the title anchors whose position was added by a release: of the epoch, it tells their age."""
+        return float(np.mean([added == release_id for added in self.added_by.to_pylist()])) if len(self.titles) else 0.0
+
+
+def evidence_of(titles: pa.Table, reference: pa.Table, members: pa.Table, old_members: pa.Table) -> Evidence:
+    """Join established native `titles` and `members` with the reference's by id.
+
+    All four are tables of an id and `embedding`; `titles` has `name` too, `reference` has `release_id`.
+    Raises MismatchError where the kinds of ids differ.
+    """
+    titles, reference = _common(titles, reference, TITLE_ID)
+    members, old_members = _common(members, old_members, MEMBER_ID)
+    return Evidence(
+        titles=titles.drop_columns(["embedding"]),
+        new=matrix_of(titles),
+        reference=matrix_of(reference),
+        added_by=reference[RELEASE_ID],
+        member_ids=members[MEMBER_ID],
+        member_new=matrix_of(members),
+        member_reference=matrix_of(old_members),
+    )
+
+
+def _common(new: pa.Table, old: pa.Table, key: str) -> tuple[pa.Table, pa.Table]:
+    """The rows of both tables whose ids both have, in the order of `new`."""
+    found = positions(new[key], old[key])
+    return new.filter(pa.array(found >= 0)), old.take(pa.array(found[found >= 0]))

@@ -1,0 +1,116 @@
+"""Fit the transform: canonical basis, then the rotation onto the reference.
+
+M_W, M_T  from the second moments           (canonical.py)
+Q         from anchors in that basis        (procrustes.py)
+maps      M_W·Q and M_T·Q
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.anchors import Anchors
+from alignment.canonical import Basis, canonical_basis, native_basis, orthogonal_basis
+from alignment.config import AlignmentConfig
+from alignment.gram import Gram, Matrix
+from alignment.procrustes import Rotation, robust_procrustes
+from alignment.transform import AlignmentTransform
+from stores.errors import AlignmentError, MismatchError
+
+ROUNDS = 10
+"""Times that movers are taken out of stage 1; they settle in two or three."""
+
+
+def fit(
+    gram_m: Gram, gram_t: Gram, anchors: Anchors | None = None, config: AlignmentConfig | None = None
+) -> AlignmentTransform:
+    """The transform of one model from the second moments of its members and titles, (e, e) each.
+
+    Without `anchors` it opens a space: the canonical basis itself, `config.rank` wide (default e), each column's
+    largest |entry| of the title map positive. With anchors it maps onto their reference, whose width s is kept:
+    a narrower model is zero-padded (exact), a wider one reduced to s dimensions (lossy). Titles among the anchors
+    that moved are taken out of `gram_t` (where each is expected once) and the fit is repeated.
+
+    Raises AlignmentError where a side is empty or zero, has fewer rows than dimensions (with anchors), or where
+    there are fewer anchors than dimensions to rotate: the rotation would be a guess.
+    """
+    config = config or AlignmentConfig()
+    if config.mode == "off":
+        width = anchors.width if anchors else config.rank or gram_t.dim
+        return _transform(native_basis(gram_m, gram_t), np.eye(min(gram_t.dim, width), width), config)
+    if anchors is None:
+        width = config.rank or gram_t.dim
+        return _transform(_basis(gram_m, gram_t, config), np.eye(min(gram_t.dim, width), width), config)
+    _check(gram_m, gram_t, anchors, config)
+    return _fit_onto(gram_m, gram_t, anchors, config)
+
+
+def _fit_onto(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig) -> AlignmentTransform:
+    """Alternate the two stages until the set of moved anchors no longer changes."""
+    positions, anchors = np.flatnonzero(anchors.present), anchors.counted()
+    moved = np.zeros(len(positions), dtype=bool)
+    for _ in range(ROUNDS):
+        basis = _basis(gram_m, gram_t - Gram.of(anchors.new[moved]), config).first(_rank(gram_t.dim, anchors, config))
+        rotation = _rotate(basis, anchors, config)
+        before, moved = moved, moved_anchors(rotation.residuals[: len(positions)], config)
+        if config.mode != "canonical" or (moved == before).all():
+            break
+    transform = _transform(basis, rotation.Q, config)
+    return replace(transform, moved=positions[moved], undetermined=rotation.undetermined)
+
+
+def moved_anchors(residuals: Matrix, config: AlignmentConfig) -> NDArray[np.bool_]:
+    """Anchors whose direction changed by much more than the typical anchor's, (n,); a zero row (NaN) did not move."""
+    known = ~np.isnan(residuals)
+    if not known.any():
+        return known
+    limit = max(config.moved_residual, config.moved_factor * float(np.median(residuals[known])))
+    return np.asarray(np.nan_to_num(residuals) > limit)
+
+
+def _rotate(basis: Basis, anchors: Anchors, config: AlignmentConfig) -> Rotation:
+    """The rotation of titles and members together; however many members there are, they weigh as much as the titles."""
+    titles, weights = anchors.new.astype(np.float64) @ basis.title_map, np.asarray(anchors.weights)
+    members, member_reference = anchors.members
+    x = np.vstack([titles, members.astype(np.float64) @ basis.member_map])
+    y = np.vstack([anchors.reference, member_reference]).astype(np.float64)
+    each = weights.sum() / len(members) if len(members) and weights.sum() else 1.0
+    weights = np.concatenate([weights, np.full(len(members), each)])
+    return robust_procrustes(x, y, weights, config.residual_floor)
+
+
+def _basis(gram_m: Gram, gram_t: Gram, config: AlignmentConfig) -> Basis:
+    if config.mode == "orthogonal":
+        return orthogonal_basis(gram_m, gram_t)
+    return canonical_basis(gram_m, gram_t, config.ridge)
+
+
+def _rank(dim: int, anchors: Anchors, config: AlignmentConfig) -> int:
+    """Dimensions kept: no more than the model has, the space holds, or the configuration asks for."""
+    return min(dim, anchors.width, config.rank or dim)
+
+
+def _transform(basis: Basis, Q: Matrix, config: AlignmentConfig) -> AlignmentTransform:
+    kept = basis.first(len(Q))
+    return AlignmentTransform(kept.member_map @ Q, kept.title_map @ Q, basis.energies, config.mode, len(Q), basis.ridge)
+
+
+def _check(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig) -> None:
+    """Refuse what leaves the place in the space open."""
+    if anchors.new.shape[1] != gram_t.dim:
+        raise MismatchError(f"anchors are {anchors.new.shape[1]} wide, the model's Grams {gram_t.dim}")
+    for gram, side in ((gram_m, "members"), (gram_t, "titles")):
+        if gram.count < gram.dim:
+            raise AlignmentError(
+                f"{gram.count:g} {side} cannot fix a space of {gram.dim} dimensions",
+                expected=f"at least {gram.dim}",
+                fix="train a narrower model, or open a new space",
+            )
+    rank = _rank(gram_t.dim, anchors, config)
+    if anchors.count < rank:
+        raise AlignmentError(
+            f"{anchors.count} anchors leave a rotation of {rank} dimensions open",
+            expected=f"at least {rank} entities that the reference knows",
+            fix="open a new space",
+        )

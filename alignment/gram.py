@@ -1,0 +1,155 @@
+"""Second moments of one side: all that stage 1 needs to know about millions of rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from stores.errors import AlignmentError, CorruptError, MismatchError
+
+Matrix = NDArray[np.float64]
+Rows = NDArray[Any]
+"""Rows of vectors, (n, e), float32 or float64; anything else that NumPy can read as float64."""
+
+BLOCK = 4096
+"""Rows taken at once: 2 MB of float64 at width 64, so memory does not depend on the number of rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """`moment` = Σ wᵢ xᵢᵀxᵢ, (e, e) float64, and `count` = Σ wᵢ, the weighted number of rows.
+
+    Grams of disjoint sets of rows add up; merging in the same order gives the same bits.
+    """
+
+    moment: Matrix
+    count: float
+
+    @classmethod
+    def zero(cls, dim: int) -> "Gram":
+        """The Gram of no rows of width `dim`."""
+        return cls(np.zeros((dim, dim)), 0.0)
+
+    @classmethod
+    def of(cls, x: Rows, weights: Rows | None = None) -> "Gram":
+        """The Gram of rows `x` (n, e), accumulated in float64 block by block.
+
+        `weights` (n,), not negative: 2 is the row twice, 0 is the row absent. Raises AlignmentError where
+        `x` is not two-dimensional or a row that counts is not finite; the message gives their positions.
+        """
+        x = rows_of(x)
+        if weights is not None:
+            x, weights, positions = _present(x, weights)
+        total = np.zeros((x.shape[1], x.shape[1]))
+        wide = np.empty(
+            (min(BLOCK, len(x)), x.shape[1])
+        )  # one buffer: fresh ones cost more page faults than arithmetic
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, len(x), BLOCK):
+                block = wide[: len(x) - start]
+                block[:] = x[start : start + BLOCK]
+                if weights is not None:
+                    block *= np.sqrt(weights[start : start + BLOCK, None])
+                total += block.T @ block
+        if not np.isfinite(total).all():
+            _refuse(x, positions if weights is not None else None)
+        return cls(total, float(len(x) if weights is None else weights.sum()))
+
+    @property
+    def dim(self) -> int:
+        """The width e of the rows."""
+        return len(self.moment)
+
+    @property
+    def mean(self) -> Matrix:
+        """The second moment per row, (e, e). Raises AlignmentError where there are no rows."""
+        if not self.count > 0:
+            raise AlignmentError("there are no rows to align", expected="at least one row with a weight above 0")
+        return self.moment / self.count
+
+    def __add__(self, other: "Gram") -> "Gram":
+        self._same_width(other)
+        return Gram(self.moment + other.moment, self.count + other.count)
+
+    def __sub__(self, other: "Gram") -> "Gram":
+        """Take out rows that were put in before."""
+        self._same_width(other)
+        return Gram(self.moment - other.moment, self.count - other.count)
+
+    def _same_width(self, other: "Gram") -> None:
+        if self.dim != other.dim:
+            raise MismatchError(f"Grams of width {self.dim} and {other.dim} cannot be merged")
+
+    def save(self, path: str | Path) -> None:
+        """Write both fields to a safetensors file of 8·(e² + 1) bytes and a header."""
+        Path(path).write_bytes(save({"moment": np.ascontiguousarray(self.moment), "count": np.array([self.count])}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Gram":
+        """Read what `save` wrote, bit for bit. Raises CorruptError where the file is something else."""
+        try:
+            fields = load(Path(path).read_bytes())
+            return cls(fields["moment"], float(fields["count"][0]))
+        except (SafetensorError, KeyError) as error:
+            raise CorruptError(f"not a saved Gram: {error}", where=str(path)) from error
+
+
+def rows_of(x: Rows) -> Rows:
+    """`x` as a two-dimensional array of float32 or float64. Raises AlignmentError for another shape."""
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise AlignmentError(f"vectors have the shape {x.shape}", expected="(rows, dimensions)")
+    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+
+
+def weights_of(weights: Rows | None, count: int) -> Matrix:
+    """Weights as float64 (count,); `None` means equal. Raises AlignmentError where one is negative or not finite."""
+    if weights is None:
+        return np.ones(count)
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (count,):
+        raise AlignmentError(f"{count} rows have weights of the shape {weights.shape}", expected=f"({count},)")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise AlignmentError(f"weights at positions {positions_text(bad)} are negative or not finite")
+    return weights
+
+
+def refuse_non_finite(x: Rows, what: str = "vectors") -> None:
+    """Raise AlignmentError that names, by position, the rows of `x` that hold NaN or infinity."""
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(bad):
+        raise AlignmentError(
+            f"{what} at positions {positions_text(bad)} are not finite",
+            expected="finite numbers",
+            fix="send these rows to the dead letter before aligning",
+        )
+
+
+def positions_text(positions: NDArray[np.intp]) -> str:
+    """The first ten positions, and how many there are in all."""
+    shown = ", ".join(str(position) for position in positions[:10])
+    return shown if len(positions) <= 10 else f"{shown}, … ({len(positions)} in all)"
+
+
+def _present(x: Rows, weights: Rows) -> tuple[Rows, Matrix, NDArray[np.intp]]:
+    """Rows whose weight is above 0, their weights and their positions."""
+    weights = weights_of(weights, len(x))
+    positions = np.flatnonzero(weights)
+    return x[positions], weights[positions], positions
+
+
+def _refuse(x: Rows, positions: NDArray[np.intp] | None) -> None:
+    """Name the rows that made a Gram infinite; finite ones do so where their squares overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = np.flatnonzero(~np.isfinite(np.einsum("ij,ij->i", x, x, dtype=np.float64)))
+    bad = bad if positions is None else positions[bad]
+    raise AlignmentError(
+        f"rows at positions {positions_text(bad)} are not finite",
+        expected="finite numbers whose squares are finite",
+        fix="send these rows to the dead letter before aligning",
+    )

@@ -1,0 +1,113 @@
+"""The alignment of one night as a Ray job: moments per shard, one small fit, one pass that applies it.
+
+Results of shards are merged in the order of their paths, so bits do not depend on scheduling.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from alignment.account import account
+from alignment.config import AlignmentConfig
+from alignment.evidence import Evidence, evidence_of
+from alignment.fitting import fit
+from alignment.judging import Verdict, judge
+from alignment.placement import Placement, place
+from alignment.reference import PATH, grown, matrix_of, reference_of
+from alignment.sampling import shards_for
+from alignment.shards import NATIVE, apply_to_shard, established_rows, gram_of_shard, threshold
+from alignment.spaces import kept_transform, next_space
+from alignment.transform import Side
+from stores.columns import TITLE_ID
+from stores.release import Release, StageReport
+
+TRANSFORM = "transform.safetensors"
+SIDES: tuple[Side, Side] = ("members", "titles")
+
+
+def run(config: AlignmentConfig, release: Release) -> StageReport:
+    """Map the native vectors of a night onto the planned space, or into one of their own.
+
+    Writes `transform.safetensors`, `members/`, `titles/` and `reference.parquet`. The report's `outcome` is
+    `same_space`, `new_space` or `refused`; in the last two the vectors are canonical and unaligned and `space_id` is
+    one that no release had, but on the first night, which opens the planned space. The model of the last night
+    keeps its transform, bit for bit (`reused`). Raises AlignmentError where vectors are not finite or all zero.
+    """
+    least: dict[Side, int] = {
+        "members": threshold(release, "members", config.min_history),
+        "titles": threshold(release, "titles", config.min_plays),
+    }
+    evidence = _evidence(config, release, least)
+    placement = _placement(config, release, evidence, least)
+    release.write_bytes(TRANSFORM, placement.transform.to_bytes())
+    rows = sum(sum(_run(apply_to_shard, release, _native(release, side), side, placement.transform)) for side in SIDES)
+    _write_reference(release, least["titles"], joins=placement.aligned)
+    space_id = release.plan.space_id if placement.aligned or evidence is None else next_space(release)
+    return StageReport(name="align", rows=rows, metrics=account(release, placement, evidence, config, space_id))
+
+
+def _evidence(config: AlignmentConfig, release: Release, least: dict[Side, int]) -> Evidence | None:
+    """Anchors of the night: titles of the reference table, members of the release that opened the space.
+
+    None on the first night.
+    """
+    reference = reference_of(release)
+    if reference is None or release.plan.reference_release is None:
+        return None
+    titles = _established(release, "titles", _native(release, "titles"), least["titles"])
+    native = _native(release, "members")
+    rows = release.storage.dataset(f"{NATIVE}/members").count_rows()
+    sampled = shards_for(native, rows, config.member_anchors)
+    members = _established(release, "members", sampled, least["members"]).slice(0, config.member_anchors)
+    opened = release.sibling(release.plan.reference_release)
+    same = [path.removeprefix(f"{NATIVE}/") for path in sampled]
+    theirs = same if opened.plan.shards == release.plan.shards else opened.storage.files("members")
+    return evidence_of(titles, reference, members, _established(opened, "members", theirs, least["members"]))
+
+
+def _placement(
+    config: AlignmentConfig, release: Release, evidence: Evidence | None, least: dict[Side, int]
+) -> Placement:
+    """The transform of the night and the verdict on it."""
+    kept = kept_transform(release, config)
+    if kept and evidence:
+        figures = judge(kept, evidence.split()[1], config).figures
+        return Placement(kept, Verdict("same_space", [], figures), reused=True)
+    gram_m, gram_t = (
+        reduce(add, _run(gram_of_shard, release, _native(release, side), side, least[side])) for side in SIDES
+    )
+    if evidence is None:
+        placement = Placement(fit(gram_m, gram_t, None, config), Verdict("new_space"))
+    else:
+        placement = place(gram_m, gram_t, *evidence.split(), config)
+    return replace(placement, transform=replace(placement.transform, model_id=release.plan.model_id))
+
+
+def _write_reference(release: Release, least: int, joins: bool) -> None:
+    """The reference table as of this release; it begins anew where the release does not join the planned space."""
+    titles = _established(release, "titles", release.storage.files("titles"), least)
+    reference = reference_of(release) if joins else None
+    release.write_table(PATH, grown(reference, titles[TITLE_ID], matrix_of(titles), release.release_id))
+
+
+def _established(release: Release, side: Side, paths: list[str], least: int) -> pa.Table:
+    """Ids and vectors of the entities that may be anchors, from some shards."""
+    return pa.concat_tables(_run(established_rows, release, paths, side, least)).combine_chunks()
+
+
+def _native(release: Release, side: Side) -> list[str]:
+    return release.storage.files(f"{NATIVE}/{side}")
+
+
+def _run(function: Callable[..., Any], release: Release, paths: list[str], *arguments: Any) -> list[Any]:
+    """`function(release, path, *arguments)` for each path on the cluster; results in the order of the paths."""
+    task = ray.remote(function)
+    try:
+        return list(ray.get([task.remote(release, path, *arguments) for path in paths]))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None

@@ -1,0 +1,157 @@
+"""The gate of the space: may these vectors be published into it?
+
+same_space   anchors lie where consumers know them: publish compatibly
+new_space    related, but too much has changed (or too little is known): announce a new space
+refused      no better than chance, or numerically broken: the ids or the model are wrong
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment import figures as f
+from alignment.anchors import Anchors
+from alignment.config import AlignmentConfig, JudgeConfig
+from alignment.fitting import moved_anchors
+from alignment.gram import Matrix, Rows
+from alignment.procrustes import unit_residuals
+from alignment.transform import AlignmentTransform
+
+Outcome = Literal["same_space", "new_space", "refused"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome, a sentence for each reason against `same_space`, and the figures measured."""
+
+    outcome: Outcome
+    reasons: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(
+    transform: AlignmentTransform | None, held_out: Anchors | None, config: AlignmentConfig | None = None
+) -> Verdict:
+    """Judge a transform by anchors that it was not fitted on (native rows as `new`, rows of the space as `reference`).
+
+    `None` for the transform says that the fit was not defined; the verdict is then a new space. Too few held-out
+    anchors measure nothing: a new space too. Raises MismatchError where the widths are not the transform's.
+    """
+    config = config or AlignmentConfig()
+    limits = config.judge
+    if transform is None:
+        return Verdict("new_space", ["the rotation onto the reference is not defined"])
+    count = held_out.count if held_out else 0
+    if held_out is None or count < limits.min_held_out:
+        reason = f"{count} held-out anchors measure nothing, at least {limits.min_held_out} are needed"
+        return Verdict("new_space", [reason], {"held_out": count})
+    measured = measure(transform, held_out, config)
+    refusals = _refusals(measured, transform, limits)
+    if refusals:
+        return Verdict("refused", refusals, measured)
+    changes = _changes(measured, limits)
+    return Verdict("new_space" if changes else "same_space", changes, measured)
+
+
+def measure(transform: AlignmentTransform, held_out: Anchors, config: AlignmentConfig) -> dict[str, Any]:
+    """All figures of the verdict; those that need both titles and members are absent where one side is missing.
+
+    Identification and correlations are of the titles that stayed: a third of the catalogue that moved far would
+    drown the others, and how many moved is a figure of its own.
+    """
+    held_out = held_out.counted()
+    titles = _pair(transform.titles(held_out.new), held_out.reference)
+    members = _pair(transform.members(held_out.members[0]), held_out.members[1])
+    everyone = [np.vstack(side) for side in zip(titles, members, strict=True)]
+    moved = moved_anchors(unit_residuals(*titles), config)
+    measured: dict[str, Any] = {
+        "held_out": len(everyone[0]),
+        "held_out_titles": len(titles[0]),
+        "heldout_moved_share": float(moved.mean()) if len(moved) else 0.0,
+        "heldout_singular_ratio": f.singular_ratio(*everyone),
+        "heldout_bound_ratio": f.bound_ratio(*everyone),
+        "undetermined": transform.undetermined,
+        "score_error": f.score_error(transform),
+        "energy_kept": transform.energy_kept,
+        "moved_anchors": len(transform.moved),
+    }
+    measured |= _agreement(*titles, ~moved, "heldout_")
+    measured |= _agreement(*members, np.ones(len(members[0]), bool), "heldout_member_")
+    return measured | _scores(held_out, titles, members[0], ~moved)
+
+
+def _pair(aligned: Rows, reference: Rows) -> tuple[Matrix, Matrix]:
+    return aligned.astype(np.float64), reference.astype(np.float64)
+
+
+def _agreement(x: Matrix, y: Matrix, stayed: NDArray[np.bool_], prefix: str) -> dict[str, float]:
+    """How well the entities of one side lie where the reference has them; nothing where there is at most one."""
+    if len(x) < 2:
+        return {}
+    cosine = f.cosines(x, y)
+    return {
+        f"{prefix}cosine_p50": float(np.median(cosine)),
+        f"{prefix}cosine_p5": float(np.quantile(cosine, 0.05)),
+        f"{prefix}identification": f.identification(x[stayed], y[stayed]),
+        f"{prefix}correlation": f.energy_weighted_correlation(x[stayed], y[stayed]),
+        f"{prefix}scale": f.scale(x, y),
+    }
+
+
+def _scores(
+    held_out: Anchors, titles: tuple[Matrix, Matrix], members: Matrix, stayed: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Scores of members × titles: native against aligned, and today's members against the reference's titles."""
+    if len(titles[0]) < 2 or len(members) < 2:
+        return {}
+    today, reference, stayed = f.evenly(titles[0]), f.evenly(titles[1]), f.evenly(stayed)
+    native = f.evenly(held_out.members[0]).astype(np.float64) @ f.evenly(held_out.new).astype(np.float64).T
+    own, mixed = f.evenly(members) @ today.T, f.evenly(members) @ reference.T
+    return {
+        "heldout_native_top_overlap": f.top_overlap(native, own),
+        "heldout_mixed_top_overlap": f.top_overlap(own, mixed),
+        "heldout_mixed_score_correlation": f.score_correlation(own[:, stayed], mixed[:, stayed]),
+    }
+
+
+def _refusals(measured: dict[str, Any], transform: AlignmentTransform, limits: JudgeConfig) -> list[str]:
+    reasons = []
+    for side, name in (("titles", "heldout_identification"), ("members", "heldout_member_identification")):
+        if measured.get(name, 1.0) < limits.refuse_identification:
+            reasons.append(
+                f"held-out {side} are nearer to their own reference than to another's with a chance of"
+                f" {measured[name]:.3f} (0.5 is a coin, at least {limits.refuse_identification} is needed):"
+                " ids are shuffled or the model is unrelated"
+            )
+    if not transform.lossy and measured["score_error"] > limits.max_score_error:
+        reasons.append(f"the maps change scores by {measured['score_error']:.1e}, at most {limits.max_score_error}")
+    return reasons
+
+
+def _changes(measured: dict[str, Any], limits: JudgeConfig) -> list[str]:
+    reasons = []
+    for prefix, side in (("heldout_", "titles"), ("heldout_member_", "members")):
+        for name, least in (
+            ("identification", limits.same_identification),
+            ("cosine_p50", limits.same_cosine_p50),
+            ("correlation", limits.same_correlation),
+        ):
+            value = measured.get(prefix + name, 1.0)
+            if value < least:
+                reasons.append(f"{name} of held-out {side} is {value:.3f}, at least {least} is needed")
+        factor = measured.get(prefix + "scale", 1.0)
+        if not 1 / limits.same_scale <= factor <= limits.same_scale:
+            reasons.append(f"norms of {side} are {factor:.3g} times the reference's, at most {limits.same_scale} fold")
+    agreement = measured.get("heldout_mixed_score_correlation", 1.0)
+    if agreement < limits.same_score_correlation:
+        reasons.append(
+            f"today's members score the reference's titles with a correlation of {agreement:.3f} to today's titles,"
+            f" at least {limits.same_score_correlation} is needed"
+        )
+    if measured["heldout_moved_share"] > limits.same_moved_share:
+        reasons.append(f"{measured['heldout_moved_share']:.1%} of the held-out titles moved away from the others")
+    if measured["undetermined"] > limits.same_undetermined:
+        reasons.append(f"the anchors leave {measured['undetermined']:.1%} of the energy's rotation open")
+    return reasons

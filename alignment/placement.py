@@ -1,0 +1,53 @@
+"""One night's decision, without any files: fit, judge, and fall back to a space of its own."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.anchors import Anchors
+from alignment.config import AlignmentConfig
+from alignment.fitting import fit, moved_anchors
+from alignment.gram import Gram
+from alignment.judging import Verdict, judge
+from alignment.procrustes import unit_residuals
+from alignment.transform import AlignmentTransform
+from stores.errors import AlignmentError
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """The transform to apply and the verdict on it; `reused` says that it was not fitted tonight."""
+
+    transform: AlignmentTransform
+    verdict: Verdict
+    reused: bool = False
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the vectors lie in the space that was planned."""
+        return self.verdict.outcome == "same_space"
+
+
+def place(gram_m: Gram, gram_t: Gram, fitted: Anchors, held_out: Anchors, config: AlignmentConfig) -> Placement:
+    """Fit onto `fitted`, judge by `held_out`; where that fails, the transform of the model's own canonical space.
+
+    Both sets of title anchors are expected in `gram_t`. Movers among the held-out anchors take no part in the
+    rotation but would bend stage 1, so they are taken out of `gram_t` and the fit is repeated.
+    """
+    try:
+        transform = fit(gram_m, gram_t, fitted, config)
+        movers = held_out.new[_moved(transform, held_out, config)]
+        if len(movers) and config.mode == "canonical":
+            transform = fit(gram_m, gram_t - Gram.of(movers), fitted, config)
+    except AlignmentError as error:
+        return Placement(fit(gram_m, gram_t, None, config), Verdict("new_space", [str(error)]))
+    verdict = judge(transform, held_out, config)
+    if verdict.outcome != "same_space":
+        transform = fit(gram_m, gram_t, None, config)
+    return Placement(transform, verdict)
+
+
+def _moved(transform: AlignmentTransform, held_out: Anchors, config: AlignmentConfig) -> NDArray[np.bool_]:
+    aligned = transform.titles(held_out.new.astype(np.float64))
+    return moved_anchors(unit_residuals(aligned, held_out.reference), config) & held_out.present

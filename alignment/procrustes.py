@@ -1,0 +1,81 @@
+"""Stage 2: the rotation onto the reference, by weighted robust orthogonal Procrustes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.gram import Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """`Q` (k, s) with QQᵀ = I, the residual of each anchor (n,), the singular values of the cross-Gram (k,),
+    and the share of the new side's energy lying where the anchors say nothing about the rotation.
+    """
+
+    Q: Matrix
+    residuals: Matrix
+    singular_values: Matrix
+    undetermined: float
+
+
+def procrustes(x: Matrix, y: Matrix, weights: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """argmin over QQᵀ = I of Σ wᵢ ‖xᵢQ − yᵢ‖², reflections allowed (Schönemann 1966).
+
+    `x` (n, k), `y` (n, s), k ≤ s. C = Σ wᵢ xᵢᵀyᵢ = P D Nᵀ, Q = P Nᵀ. Returns Q (k, s), D (k,), P (k, k).
+    """
+    P, D, Nt = np.linalg.svd((x * weights[:, None]).T @ y, full_matrices=False)
+    return P @ Nt, D, P
+
+
+def robust_procrustes(x: Matrix, y: Matrix, weights: Matrix, floor: float = 0.02, iterations: int = 100) -> Rotation:
+    """Procrustes on directions that anchors which moved cannot bend.
+
+    Rows are taken at unit length, so a long mover pulls no harder than others; anchor i is reweighted by
+    1/max(residualᵢ, `floor`) until Q settles (IRLS for Σ‖xᵢQ − yᵢ‖); then Q is refitted on the better half.
+    Residuals are distances of unit vectors, 0 to 2; they are NaN for a zero row, which has no direction.
+    """
+    x, x_known = _unit(x)
+    y, y_known = _unit(y)
+    known = x_known & y_known
+    weights = np.where(known, weights, 0.0)
+    Q, _, _ = procrustes(x, y, weights)
+    for _ in range(iterations):
+        residuals = np.linalg.norm(x @ Q - y, axis=1)
+        settled, Q = Q, procrustes(x, y, weights / np.maximum(residuals, floor))[0]
+        if np.abs(Q - settled).max() < 1e-9:
+            break
+    better = better_half(np.linalg.norm(x @ Q - y, axis=1), weights, least=2 * x.shape[1])
+    Q, D, P = procrustes(x, y, np.where(better, weights, 0.0))
+    residuals = np.where(known, np.linalg.norm(x @ Q - y, axis=1), np.nan)
+    return Rotation(Q, residuals, D, _undetermined(x, weights, D, P))
+
+
+def unit_residuals(x: Matrix, y: Matrix) -> Matrix:
+    """‖x̂ᵢ − ŷᵢ‖ of aligned rows and their references at unit length, (n,), 0 to 2; NaN for a zero row."""
+    (x, x_known), (y, y_known) = _unit(x), _unit(y)
+    return np.where(x_known & y_known, np.linalg.norm(x - y, axis=1), np.nan)
+
+
+def better_half(residuals: Matrix, weights: Matrix, least: int) -> NDArray[np.bool_]:
+    """The anchors of smallest residual that carry half of the weight, but no fewer than `least` of them."""
+    order = np.argsort(np.where(weights > 0, residuals, np.inf), kind="stable")
+    before = np.cumsum(weights[order]) - weights[order]
+    better = np.zeros(len(order), dtype=bool)
+    better[order[(before < weights.sum() / 2) | (np.arange(len(order)) < least)]] = True
+    return better
+
+
+def _undetermined(x: Matrix, weights: Matrix, D: Matrix, P: Matrix) -> float:
+    """Share of Σ w‖x‖² in the left directions of C whose singular value is lost in rounding."""
+    lost = P[:, len(D[1e-12 * D[:1].sum() < D]) :]
+    along = weights @ (x @ lost) ** 2
+    return float(along.sum() / max(float(weights @ (x**2).sum(axis=1)), np.finfo(float).tiny))
+
+
+def _unit(x: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Rows at unit length, and which have one."""
+    norms = np.linalg.norm(x, axis=1)
+    known = norms > 0
+    return x / np.where(known, norms, 1.0)[:, None], known

@@ -1,0 +1,57 @@
+"""What a worker does with one shard of native vectors; no Ray in here, and only small things travel."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from alignment.gram import Gram
+from alignment.reference import matrix_of, vector_array
+from alignment.transform import AlignmentTransform, Side
+from stores.columns import EMBEDDING, MEMBER_ID, NAME, TITLE_ID
+from stores.errors import AlignmentError
+from stores.release import Release
+
+NATIVE = "work/native"
+ACTIVITY = {"members": "history_length", "titles": "plays"}
+KEY = {"members": MEMBER_ID, "titles": TITLE_ID}
+
+
+def threshold(release: Release, side: Side, least: int) -> int:
+    """The activity that fits an entity: `least`, or 0 where too few have it to span the space twice over."""
+    native = release.storage.dataset(f"{NATIVE}/{side}")
+    enough = 2 * native.schema.field(EMBEDDING).type.list_size
+    return least if native.count_rows(filter=pc.field(ACTIVITY[side]) >= least) >= enough else 0
+
+
+def gram_of_shard(release: Release, path: str, side: Side, least: int) -> Gram:
+    """The Gram of the established entities of one shard. Raises AlignmentError that names file and positions."""
+    table = release.storage.read_table(path, columns=[EMBEDDING, ACTIVITY[side]])
+    try:
+        return Gram.of(matrix_of(table), established(table, side, least))
+    except AlignmentError as error:
+        raise AlignmentError(error.what, where=path, expected=error.expected, fix=error.fix) from error
+
+
+def established(table: pa.Table, side: Side, least: int) -> NDArray[np.bool_]:
+    """Who has enough activity to be fitted, (n,)."""
+    return np.asarray(pc.greater_equal(pc.fill_null(table[ACTIVITY[side]], 0), least).to_numpy(), dtype=bool)
+
+
+def established_rows(release: Release, path: str, side: Side, least: int) -> pa.Table:
+    """Id, vector (and name) of the established entities of one shard."""
+    kept = [KEY[side], EMBEDDING, *([NAME] if side == "titles" else [])]
+    table = release.storage.read_table(path, columns=[*kept, ACTIVITY[side]])
+    return table.filter(pa.array(established(table, side, least))).select(kept)
+
+
+def apply_to_shard(release: Release, path: str, side: Side, transform: AlignmentTransform) -> int:
+    """Write the aligned shard, every other column kept; a finished one is left as it is. The number of its rows."""
+    target = path.removeprefix(f"{NATIVE}/")
+    done = release.finished(target)
+    if done:
+        return done.rows
+    table = release.storage.read_table(path)
+    aligned = (transform.members if side == "members" else transform.titles)(matrix_of(table))
+    column = table.schema.get_field_index(EMBEDDING)
+    return release.write_table(target, table.set_column(column, EMBEDDING, vector_array(aligned))).rows

@@ -1,0 +1,172 @@
+"""The transform: two small matrices that take a model's native vectors into the space."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from alignment.gram import BLOCK, Matrix, Rows, rows_of
+from stores.errors import CorruptError, MismatchError
+
+FORMAT_VERSION = 1
+_KEY = "samespace.alignment"
+Side = Literal["members", "titles"]
+
+
+@dataclass(frozen=True, eq=False)
+class AlignmentTransform:
+    """`members(x)` = x·`member_map`, `titles(y)` = y·`title_map`; both maps are (e, s) float64.
+
+    Where `lossy` is false, member_map · title_mapᵀ = I, so every score x·y is kept. `energies` (e,) are the
+    energies of all canonical dimensions, of which the first `rank` are kept; `ridge` is what stage 1 added
+    per side. `moved` are positions of the title anchors that left their place; it is news, not part of the artifact.
+    """
+
+    member_map: Matrix
+    title_map: Matrix
+    energies: Matrix
+    mode: str
+    rank: int
+    ridge: tuple[float, float] = (0.0, 0.0)
+    model_id: str = ""
+    moved: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp), compare=False)
+    undetermined: float = field(default=0.0, compare=False)
+
+    @property
+    def native_width(self) -> int:
+        """The width e of the model."""
+        return len(self.title_map)
+
+    @property
+    def width(self) -> int:
+        """The width s of the space."""
+        return int(self.title_map.shape[1])
+
+    @property
+    def lossy(self) -> bool:
+        """Whether dimensions were dropped, so that scores are the best of their rank and no longer exact."""
+        return self.rank < self.native_width
+
+    @property
+    def energy_kept(self) -> float:
+        """Share of Σσ² (the squared scores) that the kept dimensions carry, 0 to 1."""
+        return float((self.energies[: self.rank] ** 2).sum() / (self.energies**2).sum())
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 that names the artifact: model, mode, maps and their dtype. Indexes are built for one hash."""
+        digest = hashlib.sha256(json.dumps(self._header(), sort_keys=True).encode())
+        for tensor in (self.member_map, self.title_map, self.energies):
+            digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.hexdigest()
+
+    def members(self, x: Rows) -> Rows:
+        """Members (n, e) → (n, s), computed in float64, returned in the dtype given."""
+        return self._apply(x, self.member_map)
+
+    def titles(self, y: Rows) -> Rows:
+        """Titles (m, e) → (m, s), computed in float64, returned in the dtype given."""
+        return self._apply(y, self.title_map)
+
+    def inverse(self) -> "AlignmentTransform":
+        """The way back, from the space to native vectors: W M_W · M_Tᵀ = W, for M_W M_Tᵀ = I.
+
+        Where the transform is lossy this gives the part of a native vector that was kept.
+        """
+        return AlignmentTransform(
+            member_map=self.title_map.T,
+            title_map=self.member_map.T,
+            energies=self.energies[: self.rank],
+            mode=self.mode,
+            rank=self.rank,
+            model_id=self.model_id,
+        )
+
+    def fold(self, weight: Rows, bias: Rows | None = None, *, side: Side = "members") -> tuple[Rows, Rows | None]:
+        """Multiply the map into a last linear layer h·L + b: L' = L·M (and b' = b·M), same dtypes.
+
+        `weight` L is (h, e), i.e. `linear.weight.T` of PyTorch; returns (h, s) and (s,). Where the tower
+        ends in an L2-norm, export the map itself as one more layer after the norm instead: `fold(eye(e))`.
+        """
+        M = self.member_map if side == "members" else self.title_map
+        folded_bias = None if bias is None else self._apply(np.asarray(bias)[None, :], M)[0]
+        return self._apply(weight, M), folded_bias
+
+    def _apply(self, x: Rows, M: Matrix) -> Rows:
+        x = rows_of(x)
+        if x.shape[1] != len(M):
+            raise MismatchError(f"vectors are {x.shape[1]} wide, the transform was fitted for {len(M)}")
+        out = np.empty((len(x), M.shape[1]), dtype=x.dtype)
+        size = min(BLOCK, len(x))
+        wide, product = np.empty((size, len(M))), np.empty((size, M.shape[1]))
+        for start in range(0, len(x), BLOCK):
+            rows = min(BLOCK, len(x) - start)
+            wide[:rows] = x[start : start + rows]
+            out[start : start + rows] = np.matmul(wide[:rows], M, out=product[:rows])
+        return out
+
+    # --- the file
+
+    def to_bytes(self) -> bytes:
+        """The artifact as safetensors; the same transform always gives the same bytes."""
+        header = {**self._header(), "hash": self.hash, "format_version": FORMAT_VERSION}
+        tensors = {"member_map": self.member_map, "title_map": self.title_map, "energies": self.energies}
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        # One metadata key: the order of several is not fixed by the format's writer.
+        return bytes(save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)}))
+
+    def save(self, path: str | Path) -> None:
+        """Write the artifact to a file."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AlignmentTransform":
+        """Read what `save` wrote, bit for bit. Raises as `from_bytes`."""
+        return cls.from_bytes(Path(path).read_bytes(), where=str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str = "transform.safetensors") -> "AlignmentTransform":
+        """Read an artifact. Raises CorruptError where it is none, of another version, or not the bytes written."""
+        try:
+            tensors, header = load(data), _metadata(data)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise CorruptError(f"not a saved transform: {error}", where=where) from error
+        if header["format_version"] != FORMAT_VERSION:
+            raise CorruptError(
+                f"transform has format version {header['format_version']}", where=where, expected=str(FORMAT_VERSION)
+            )
+        loaded = cls(
+            **tensors,
+            mode=header["mode"],
+            rank=header["rank"],
+            ridge=(header["ridge"][0], header["ridge"][1]),
+            model_id=header["model_id"],
+        )
+        if loaded.hash != header["hash"]:
+            raise CorruptError(f"transform has hash {loaded.hash}", where=where, expected=header["hash"])
+        return loaded
+
+    def _header(self) -> dict[str, Any]:
+        """Everything but the matrices; width and energy are there for people who look into the file."""
+        return {
+            "mode": self.mode,
+            "rank": self.rank,
+            "width": self.width,
+            "ridge": list(self.ridge),
+            "energy_kept": self.energy_kept,
+            "model_id": self.model_id,
+            "dtype": str(self.title_map.dtype),
+        }
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """Our JSON in the header of a safetensors file (8 bytes of length, then JSON)."""
+    length = int.from_bytes(data[:8], "little")
+    header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
+    return header
