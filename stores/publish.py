@@ -48,13 +48,22 @@ def publish(workspace: Workspace, release: Release, config: PublishConfig) -> St
     BusyError after a take-over.
     """
     recover(workspace, config, release.token)
+    _require_ready(release)
     return _begin(workspace, release, config, "published", "")
 
 
 def promote(
-    workspace: Workspace, release_id: str, config: PublishConfig, why: str = "", token: int | None = None
+    workspace: Workspace,
+    release_id: str,
+    config: PublishConfig,
+    why: str = "",
+    token: int | None = None,
+    force: bool = False,
 ) -> StageReport:
-    """Move to any ready release; "current", or the id of the live one, writes its online rows again in full."""
+    """Move to a release; "current", or the id of the live one, writes its online rows again in full.
+
+    Raises GateError for a held release unless `force` is set, NotFoundError for an unknown one.
+    """
     recover(workspace, config, token)
     if release_id == "current":
         release_id = workspace.current().release_id
@@ -63,6 +72,8 @@ def promote(
     pointer = workspace.pointer()
     if pointer is not None and pointer["release_id"] == release_id:
         return _rebuild(workspace, release, config)
+    if not force:
+        _require_ready(release)
     return _begin(workspace, release, config, "promoted", why)
 
 
@@ -94,10 +105,16 @@ def recover(workspace: Workspace, config: PublishConfig, token: int | None = Non
     return _run(workspace, release, move, config)
 
 
-def _begin(workspace: Workspace, release: Release, config: PublishConfig, event: str, why: str) -> StageReport:
+def _require_ready(release: Release) -> None:
     if release.manifest.status != "ready":
         reasons = "; ".join(release.manifest.reasons)
-        raise GateError(f"release {release.release_id} is held: {reasons}", fix="promote a release that is ready")
+        raise GateError(
+            f"release {release.release_id} is held: {reasons}",
+            fix="promote a release that is ready, or --force it with --why",
+        )
+
+
+def _begin(workspace: Workspace, release: Release, config: PublishConfig, event: str, why: str) -> StageReport:
     pointer, at = workspace.pointer(), effective_time(workspace)
     move = Move(
         event="published" if event == "published" else "promoted",
@@ -209,6 +226,4 @@ def _fence(workspace: Workspace, release: Release) -> Callable[[], None]:
 
 
 def _was_live(release: Release) -> bool:
-    return release.manifest.status == "ready" and any(
-        event["event"] in ("published", "promoted") for event in release.events()
-    )
+    return any(event["event"] in ("published", "promoted") for event in release.events())

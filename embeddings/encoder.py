@@ -1,0 +1,78 @@
+"""The door through which a trained model enters the night: any class that fits `Encoder` will do."""
+
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stores.errors import ConfigError, EncoderError, SamespaceError
+
+Vectors = npt.NDArray[np.float32]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A trained model.
+
+    `model_id` names its weights; `dim` is the width of both kinds of vectors. A member's score for a
+    title is the inner product of the two. What it returns must depend on nothing but its input.
+    """
+
+    model_id: str
+    dim: int
+
+    def encode_members(self, histories: pa.Table) -> Vectors:
+        """Rows of `columns.history_schema` to (n, dim) float32, in the order of the rows."""
+        ...
+
+    def encode_titles(self, titles: pa.Table) -> Vectors:
+        """Rows of `columns.catalogue_schema` to (m, dim) float32, in the order of the rows."""
+        ...
+
+
+def load(spec: str, model_dir: str) -> Encoder:
+    """The encoder that `spec`, as "module:Class", loads from `model_dir` by its class method `load(path)`.
+
+    Raises ConfigError where `spec` names no such class, EncoderError where the class cannot load
+    the model or the result is not an `Encoder`. Errors of our own tree pass through as they are.
+    """
+    kind = _resolve(spec)
+    try:
+        encoder = kind.load(model_dir)
+    except SamespaceError:
+        raise
+    except Exception as error:
+        raise EncoderError(
+            f"the encoder cannot load its model: {error}", where=f"{spec}, {model_dir}", fix="check the model's folder"
+        ) from error
+    return _checked(encoder, spec)
+
+
+def _resolve(spec: str) -> Any:
+    module_name, _, class_name = spec.partition(":")
+    if not (module_name and class_name):
+        raise ConfigError(f"not an encoder: {spec!r}", expected='"module:Class"', fix="set [encode] encoder")
+    try:
+        kind = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"no such encoder: {error}", where=spec, expected="an importable class", fix="set [encode] encoder"
+        ) from error
+    if not callable(getattr(kind, "load", None)):
+        raise ConfigError("the encoder has no load(path)", where=spec, expected="a class method load(path) -> Encoder")
+    return kind
+
+
+def _checked(encoder: Any, spec: str) -> Encoder:
+    if not isinstance(encoder, Encoder):
+        missing = [
+            name for name in ("model_id", "dim", "encode_members", "encode_titles") if not hasattr(encoder, name)
+        ]
+        raise EncoderError("what load(path) returned is not an Encoder", where=spec, expected=f"it to have {missing}")
+    if not isinstance(encoder.dim, int) or encoder.dim < 1:
+        raise EncoderError(f"the encoder's dim is {encoder.dim!r}", where=spec, expected="a positive integer")
+    if not isinstance(encoder.model_id, str) or not encoder.model_id:
+        raise EncoderError(f"the encoder's model_id is {encoder.model_id!r}", where=spec, expected="a non-empty string")
+    return encoder

@@ -1,0 +1,95 @@
+"""A trained model on disk: `<models>/<model_id>/`, every file covered by a hash.
+
+```
+weights.safetensors   parameters and the features of known titles
+config.json           format, FoundationConfig, positions seen at once
+vocabulary.json  titles.parquet
+metrics.json          how well it did on its own held-out targets; not part of the id
+hashes.json           SHA-256 of each of these, written last
+```
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors.torch import load, save
+
+from embeddings.foundation.config import FoundationConfig
+from embeddings.foundation.model import FoundationModel
+from embeddings.foundation.vocabulary import Vocabulary
+from stores.errors import CorruptError, MismatchError, NotFoundError
+from stores.storage import Storage, sha256
+
+FORMAT = 1
+_HASHES = "hashes.json"
+_NAMED = ("weights.safetensors", "config.json", "vocabulary.json", "titles.parquet")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with all that it takes to use it."""
+
+    model: FoundationModel
+    vocabulary: Vocabulary
+    config: FoundationConfig
+
+
+def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> str:
+    """Save below the models folder and return the model id, a hash of weights, configuration and vocabulary."""
+    model = checkpoint.model
+    config = {"format": FORMAT, "length": model.length, "config": checkpoint.config.model_dump(mode="json")}
+    files = {
+        "weights.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
+        "config.json": json.dumps(config, indent=1, sort_keys=True).encode(),
+        **checkpoint.vocabulary.files(),
+        "metrics.json": json.dumps(metrics, indent=1).encode(),
+    }
+    hashes = {name: sha256(data) for name, data in files.items()}
+    model_id = sha256("".join(hashes[name] for name in _NAMED).encode())[:16]
+    folder = models.below(model_id)
+    for name, data in files.items():
+        folder.write(name, data)
+    folder.write(_HASHES, json.dumps(hashes, indent=1).encode())
+    return model_id
+
+
+def read(path: str) -> tuple[Checkpoint, str]:
+    """The model in a folder, and its id.
+
+    Raises NotFoundError where there is none, CorruptError naming a file that is not the one written,
+    MismatchError for a format of another version.
+    """
+    files = _files(Storage(path))
+    settings = json.loads(files["config.json"])
+    if settings["format"] != FORMAT:
+        raise MismatchError(f"the model has format {settings['format']}", where=path, expected=f"format {FORMAT}")
+    try:
+        config = FoundationConfig(**settings["config"])
+    except ValidationError as error:
+        raise CorruptError(f"the model's configuration cannot be used: {error}", where=f"{path}/config.json") from error
+    vocabulary = Vocabulary.from_files(files)
+    model = FoundationModel(config.network, vocabulary, settings["length"], config.training.temperature)
+    model.load_state_dict(load(files["weights.safetensors"]))
+    model.eval()
+    model_id = sha256("".join(sha256(files[name]) for name in _NAMED).encode())[:16]
+    return Checkpoint(model, vocabulary, config), model_id
+
+
+def _files(folder: Storage) -> dict[str, bytes]:
+    if not folder.exists(_HASHES):
+        raise NotFoundError(
+            "no model here", where=folder.uri, expected=f"a folder with {_HASHES}", fix="samespace train"
+        )
+    hashes = json.loads(folder.read(_HASHES))
+    files = {name: folder.read(name) for name in hashes}
+    for name, data in files.items():
+        if sha256(data) != hashes[name]:
+            raise CorruptError(
+                f"{name} is not the file that was written: SHA-256 {sha256(data)[:12]}…",
+                where=f"{folder.uri}/{name}",
+                expected=f"{hashes[name][:12]}…",
+                fix="restore the model's folder from a copy, or train again",
+            )
+    return files

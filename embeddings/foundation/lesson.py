@@ -1,0 +1,81 @@
+"""What a training learns from and what it is judged on: each member's last new title is held out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings.foundation import baselines
+from embeddings.foundation.config import FoundationConfig, length_for
+from embeddings.foundation.encoding import features_of, member_vectors, title_vectors
+from embeddings.foundation.metrics import Ranking, of_vectors, rank
+from embeddings.foundation.model import FoundationModel
+from embeddings.foundation.queries import Queries, ask, before, last_new
+from embeddings.foundation.spectrum import title_spectrum
+from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.vocabulary import Vocabulary
+from stores import columns
+from stores.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Histories without their held-out ends, as tokens, and questions about those ends."""
+
+    histories: pa.Table
+    known: pa.Table
+    """The catalogue's rows of the vocabulary, in its order."""
+    vocabulary: Vocabulary
+    tokens: Tokens
+    queries: Queries
+    answers: Tokens
+    """The histories of the questions as tokens."""
+
+    @classmethod
+    def of(cls, histories: pa.Table, catalogue: pa.Table, config: FoundationConfig, seed: int) -> "Lesson":
+        """Hold out and tokenise. Raises ContractError where nothing is left to learn from."""
+        title_ids = catalogue[columns.TITLE_ID].combine_chunks()
+        held = last_new(histories, title_ids)
+        part = before(histories, title_ids, held)
+        vocabulary = Vocabulary.build(part, catalogue, config)
+        tokens = Tokens.of(part, vocabulary)
+        if len(vocabulary.title_ids) < 2:
+            raise ContractError(
+                "there is nothing to learn from", where="interactions", expected="members with events on several titles"
+            )
+        chosen = np.random.default_rng(seed).permutation(held)[: config.training.validation_members]
+        queries = ask(histories, vocabulary.title_ids, np.sort(chosen))
+        known = catalogue.filter(pc.is_in(catalogue[columns.TITLE_ID], value_set=vocabulary.title_ids))
+        known = known.sort_by(columns.TITLE_ID)
+        return cls(part, known, vocabulary, tokens, queries, Tokens.of(queries.histories, vocabulary))
+
+    def model(self, config: FoundationConfig) -> FoundationModel:
+        """A model that knows the titles and has learned nothing yet."""
+        length = length_for(config.network, self.tokens.lengths)
+        model = FoundationModel(config.network, self.vocabulary, length, config.training.temperature)
+        model.know(features_of(self.known, self.vocabulary))
+        if config.training.spectral_start:
+            model.start_from(title_spectrum(self.tokens, len(self.known), config.network.dim))
+        return model
+
+    def masked_share(self, bounds: tuple[float, float]) -> float:
+        """The share of held-out targets that nobody had met before, within bounds."""
+        cold = float((self.queries.targets < 0).mean()) if len(self.queries) else 0.0
+        return min(max(cold, bounds[0]), bounds[1])
+
+    def judge(self, model: FoundationModel) -> Ranking:
+        """How a model ranks the held-out titles."""
+        members = member_vectors(model, self.answers)
+        titles = title_vectors(model, self.vocabulary, self.known)
+        return rank(of_vectors(members, titles), self.queries, len(titles))
+
+    def baselines(self) -> dict[str, Any]:
+        """The same questions answered by popularity and item-kNN."""
+        ids = self.vocabulary.title_ids
+        scorers = {
+            "popularity": baselines.popularity(self.histories, ids),
+            "item_knn": baselines.item_knn(self.histories, ids, self.queries),
+        }
+        return {name: rank(scorer, self.queries, len(ids)).metrics() for name, scorer in scorers.items()}

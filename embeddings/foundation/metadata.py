@@ -1,0 +1,133 @@
+"""Title metadata as arrays: value codes per field, content vectors, and the signals that set how ids are trusted."""
+
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings.foundation.config import FoundationConfig
+from stores import columns
+from stores.errors import MismatchError
+from stores.settings import Settings
+
+SIGNALS = 4
+"""log1p(days since launch), log1p(plays), whether before the launch, whether the launch is unknown."""
+_LISTED = 8
+_KEPT_VALUES = 4096
+_WORD = r"[^\p{L}\p{N}]+"
+
+
+class Metadata(Settings):
+    """The values known of each field; code 0 means none, so a value never seen says nothing.
+
+    `text` has no list of values: its words are hashed into `words` buckets.
+    """
+
+    values: dict[str, tuple[str, ...]]
+    words: int
+    words_per_title: int
+    content_dim: int
+
+    @classmethod
+    def build(cls, catalogue: pa.Table, config: FoundationConfig) -> "Metadata":
+        """The values of a catalogue's configured fields that are not empty there."""
+        network = config.network
+        fields = config.fields if network.metadata else ()
+        values = {field: _distinct(_lists(catalogue, field)) for field in fields if field != "text"}
+        content = catalogue[columns.EMBEDDING].drop_null()
+        return cls(
+            values={field: found for field, found in values.items() if found},
+            words=network.hashed_words if "text" in fields and catalogue["text"].null_count < len(catalogue) else 0,
+            words_per_title=network.words_per_title,
+            content_dim=len(content[0]) if network.content and len(content) else 0,
+        )
+
+    def layout(self) -> list[tuple[int, int]]:
+        """Per field, in the order of the columns of `codes`: (columns, values including none)."""
+        blocks = [(_LISTED if field == "genres" else 1, len(found) + 1) for field, found in self.values.items()]
+        return blocks + ([(self.words_per_title, self.words + 1)] if self.words else [])
+
+    def codes(self, catalogue: pa.Table) -> npt.NDArray[np.int64]:
+        """(m, columns) value codes, 0 where there is none or it is not known."""
+        blocks = []
+        for (slots, _), (field, known) in zip(self.layout(), self.values.items(), strict=False):
+            lists = _lists(catalogue, field)
+            found = pc.fill_null(pc.index_in(lists.flatten(), value_set=pa.array(known, pa.string())), -1)
+            blocks.append(_padded(lists, found.to_numpy(zero_copy_only=False) + 1, slots))
+        if self.words:
+            lists = _lists(catalogue, "text")
+            blocks.append(_padded(lists, _hashed(lists.flatten(), self.words), self.words_per_title))
+        return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(catalogue), 0), np.int64)
+
+    def content(self, catalogue: pa.Table) -> npt.NDArray[np.float32]:
+        """(m, content_dim) unit content vectors, zero where a title has none. Raises MismatchError on another width."""
+        result = np.zeros((len(catalogue), self.content_dim), np.float32)
+        if not self.content_dim:
+            return result
+        vectors = catalogue[columns.EMBEDDING].combine_chunks()
+        present = np.asarray(vectors.is_valid())
+        widths = np.asarray(pc.list_value_length(vectors.drop_null()))
+        if (widths != self.content_dim).any():
+            raise MismatchError(
+                f"content vectors have width {widths[widths != self.content_dim][0]}",
+                where="catalogue, column embedding",
+                expected=f"width {self.content_dim}, as in training",
+            )
+        rows = np.asarray(vectors.flatten(), dtype=np.float32).reshape(-1, self.content_dim)
+        result[present] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return result
+
+
+def signals(catalogue: pa.Table) -> npt.NDArray[np.float32]:
+    """(m, SIGNALS) float32 from `age_days` and `plays`; logarithms are scaled to about one."""
+    age = catalogue["age_days"].to_numpy().astype(np.float64)
+    plays = np.nan_to_num(catalogue["plays"].to_numpy().astype(np.float64))
+    unknown = np.isnan(age)
+    known = np.where(unknown, 0.0, age)
+    stacked = [np.log1p(np.maximum(known, 0)) / 10, np.log1p(plays) / 10, known < 0, unknown]
+    return np.stack([column.astype(np.float32) for column in stacked], axis=1)
+
+
+def _lists(catalogue: pa.Table, field: str) -> pa.ListArray:
+    """One list of strings per title, empty where there is nothing."""
+    if field == "year":
+        column = pc.year(catalogue["launch_time"])
+    elif field == "text":
+        column = pc.split_pattern_regex(pc.utf8_lower(catalogue["text"]), _WORD)
+    else:
+        column = catalogue[field]
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_list(column.type):
+        return column
+    lengths = np.asarray(column.is_valid()).astype(np.int32)
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), column.drop_null().cast(pa.string()))
+
+
+def _distinct(lists: pa.ListArray) -> tuple[str, ...]:
+    """Values that at least two titles share, most frequent first; a value of one title says no more than its id."""
+    counts = pc.value_counts(lists.flatten().drop_null())
+    table = pa.table({"value": counts.field("values"), "count": counts.field("counts")})
+    table = table.filter(pc.greater(table["count"], 1)).sort_by([("count", "descending"), ("value", "ascending")])
+    return tuple(table["value"][:_KEPT_VALUES].to_pylist())
+
+
+def _padded(lists: pa.ListArray, codes: npt.NDArray[np.int64], slots: int) -> npt.NDArray[np.int64]:
+    """(m, slots): the first codes of each list, 0 after its end."""
+    result = np.zeros((len(lists), slots), np.int64)
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0))
+    owner = np.repeat(np.arange(len(lists)), lengths)
+    position = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    kept = position < slots
+    result[owner[kept], position[kept]] = codes[kept]
+    return result
+
+
+def _hashed(words: pa.Array, buckets: int) -> npt.NDArray[np.int64]:
+    """A stable bucket from 1 to `buckets` per word; 0 for an empty one."""
+    encoded = words.dictionary_encode()
+    known = [zlib.crc32(word.encode()) % buckets + 1 if word else 0 for word in encoded.dictionary.to_pylist()]
+    codes: npt.NDArray[np.int64] = np.asarray(known, np.int64)[np.asarray(encoded.indices)]
+    return codes

@@ -1,0 +1,85 @@
+"""Full-ranking metrics of next-title questions that have one right answer each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from embeddings.foundation.queries import Queries
+
+K = 10
+_CELLS = 8_000_000
+
+Scores = npt.NDArray[np.float32]
+Scorer = Callable[[int, int], Scores]
+"""Of questions from begin to before end: (end - begin, titles) scores, bigger is better."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Per question the 0-based rank of the answer among titles not seen, and the top K (−1 where fewer are left).
+
+    An answer that is no candidate ranks after all titles.
+    """
+
+    ranks: npt.NDArray[np.int64]
+    top: npt.NDArray[np.int64]
+    titles: int
+
+    def gain(self) -> float:
+        """NDCG without a cut: the mean of 1 / log₂(rank + 2). Far less noisy than NDCG@10, so made for choosing."""
+        return float((1 / np.log2(self.ranks + 2.0)).mean()) if len(self.ranks) else 0.0
+
+    def metrics(self, chosen: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
+        """hr@10, ndcg@10 and coverage@10 (share of the titles in any top ten) of the chosen questions."""
+        ranks, top = (self.ranks, self.top) if chosen is None else (self.ranks[chosen], self.top[chosen])
+        if not len(ranks):
+            return {"hr@10": 0.0, "ndcg@10": 0.0, "coverage@10": 0.0}
+        hit = ranks < K
+        gain = np.where(hit, 1 / np.log2(np.where(hit, ranks, 0) + 2), 0.0)
+        shown = np.unique(top[top >= 0])
+        return {
+            "hr@10": float(hit.mean()),
+            "ndcg@10": float(gain.mean()),
+            "coverage@10": len(shown) / max(1, self.titles),
+        }
+
+
+def rank(scorer: Scorer, queries: Queries, titles: int) -> Ranking:
+    """Rank all titles that a question has not seen; equal scores rank by row, so the order is stable."""
+    ranks = np.zeros(len(queries), np.int64)
+    top = np.full((len(queries), K), -1, np.int64)
+    step = max(1, _CELLS // max(1, titles))
+    for begin in range(0, len(queries), step):
+        end = min(begin + step, len(queries))
+        scores = _unseen(scorer(begin, end), queries, begin, end)
+        ranks[begin:end] = _ranks(scores, queries.targets[begin:end])
+        values, indices = torch.topk(torch.from_numpy(scores), min(K, titles), dim=1)
+        top[begin:end, : min(K, titles)] = torch.where(torch.isfinite(values), indices, -1).numpy()
+    return Ranking(ranks, top, titles)
+
+
+def of_vectors(members: Scores, titles: Scores) -> Scorer:
+    """Scores by inner product of (n, d) members and (m, d) titles."""
+    return lambda begin, end: members[begin:end] @ titles.T
+
+
+def _unseen(scores: Scores, queries: Queries, begin: int, end: int) -> Scores:
+    scores = np.array(scores, np.float32)
+    starts = queries.seen_starts[begin : end + 1]
+    titles = queries.seen[starts[0] : starts[-1]]
+    rows = np.repeat(np.arange(end - begin), np.diff(starts))
+    scores[rows[titles >= 0], titles[titles >= 0]] = -np.inf
+    return scores
+
+
+def _ranks(scores: Scores, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many titles come before the target; as many as there are (K or more) where it is no candidate or seen."""
+    own = scores[np.arange(len(targets)), targets][:, None]
+    before = np.arange(scores.shape[1])[None, :] < targets[:, None]
+    ahead = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
+    missed = (targets < 0) | ~np.isfinite(own[:, 0])
+    result: npt.NDArray[np.int64] = np.where(missed, max(scores.shape[1], K), ahead)
+    return result

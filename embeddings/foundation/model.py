@@ -1,0 +1,122 @@
+"""Both towers and what joins them: token embedding, temperature, and the titles that the model knows."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from embeddings.foundation.config import NetworkConfig
+from embeddings.foundation.metadata import SIGNALS, Metadata
+from embeddings.foundation.network import Transformer
+from embeddings.foundation.tokens import POST, Batch, code_sizes
+from embeddings.foundation.tower import TitleTower
+from embeddings.foundation.vocabulary import Vocabulary
+
+_ACTION_BITS = 31
+_TEMPERATURES = (0.01, 1.0)
+
+
+@dataclass(frozen=True)
+class TitleFeatures:
+    """What the tower reads of titles besides their id: (u, columns), (u, content_dim), (u, SIGNALS)."""
+
+    codes: torch.Tensor
+    content: torch.Tensor
+    signals: torch.Tensor
+
+    def take(self, rows: torch.Tensor) -> "TitleFeatures":
+        """The features of some rows."""
+        return TitleFeatures(self.codes[rows], self.content[rows], self.signals[rows])
+
+
+class TokenEmbedding(nn.Module):
+    """A position's vector: the title before it, its codes in one table, its actions, its place in the window."""
+
+    offsets: torch.Tensor
+
+    def __init__(self, config: NetworkConfig, sizes: list[int], length: int) -> None:
+        super().__init__()
+        offsets = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.title = nn.Linear(config.dim, config.width)
+        self.codes = nn.EmbeddingBag(sum(sizes), config.width, mode="sum")
+        self.actions = nn.Linear(_ACTION_BITS, config.width, bias=False)
+        self.places = nn.Embedding(length, config.width)
+        self.dropout = config.dropout
+        # At the start a position is its title and little else: what the ids know is there from the first step.
+        with torch.no_grad():
+            nn.init.eye_(self.title.weight).mul_(2.0)
+        nn.init.zeros_(self.title.bias)
+        for table in (self.codes, self.actions, self.places):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, titles: torch.Tensor, batch: Batch, drop_context: torch.Tensor) -> torch.Tensor:
+        """(b, l, dim) title vectors to (b, l, width); `drop_context` (b, l) makes the request context UNKNOWN."""
+        b, length, _ = titles.shape
+        codes = batch.codes.clone()
+        codes[:, :, len(POST) :] *= ~drop_context[:, :, None]
+        summed = self.codes((codes + self.offsets).view(b * length, -1)).view(b, length, -1)
+        bits = (batch.actions[:, :, None] >> torch.arange(_ACTION_BITS)) & 1
+        x = self.title(titles) + summed + self.actions(bits.float()) + self.places.weight[:length]
+        return functional.dropout(x, self.dropout, self.training)
+
+
+class FoundationModel(nn.Module):
+    """The whole model; the features of known titles travel with the weights as buffers."""
+
+    known_codes: torch.Tensor
+    known_content: torch.Tensor
+    known_signals: torch.Tensor
+
+    def __init__(self, config: NetworkConfig, vocabulary: Vocabulary, length: int, temperature: float) -> None:
+        super().__init__()
+        metadata: Metadata = vocabulary.metadata
+        rows, layout = len(vocabulary.title_ids) + 2, metadata.layout()
+        self.length = length
+        self.tower = TitleTower(config, rows, layout, metadata.content_dim)
+        self.tokens = TokenEmbedding(config, code_sizes(vocabulary), length)
+        self.transformer = Transformer(config)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.register_buffer("known_codes", torch.zeros(rows, sum(columns for columns, _ in layout), dtype=torch.long))
+        self.register_buffer("known_content", torch.zeros(rows, metadata.content_dim))
+        self.register_buffer("known_signals", torch.zeros(rows, SIGNALS))
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """One over the temperature."""
+        return torch.exp(-self.log_temperature.clamp(*map(math.log, _TEMPERATURES)))
+
+    @property
+    def known(self) -> TitleFeatures:
+        """Features of the vocabulary's rows; the unknown title and the start have none."""
+        return TitleFeatures(self.known_codes, self.known_content, self.known_signals)
+
+    def know(self, features: TitleFeatures) -> None:
+        """Set the features of the n titles of the vocabulary."""
+        self.known_codes[1:-1] = features.codes
+        self.known_content[1:-1] = features.content
+        self.known_signals[1:-1] = features.signals
+
+    def start_from(self, vectors: torch.Tensor) -> None:
+        """Let the ids of the n titles of the vocabulary start from (n, dim) vectors, half noise."""
+        with torch.no_grad():
+            self.tower.ids.weight[1:-1].mul_(0.5).add_(vectors)
+
+    def members(self, batch: Batch, titles: torch.Tensor, index: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:
+        """States (b, l, width) of positions whose titles are rows `index` (b, l) of input vectors `titles`."""
+        x = self.tokens(functional.embedding(index, titles), batch, drop)
+        states: torch.Tensor = self.transformer(x, batch.times)
+        return states
+
+    def known_titles(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input vectors of all rows, and unit output vectors of the n titles of the vocabulary."""
+        known = self.known
+        parts = self.tower.parts(torch.arange(len(known.codes)), known.codes, known.content)
+        return self.tower.inputs(parts), self.tower.outputs(parts, known.signals)[1:-1]
+
+    def titles(self, rows: torch.Tensor, features: TitleFeatures) -> torch.Tensor:
+        """(m, dim) unit vectors of titles; row 0 takes them from metadata alone."""
+        parts = self.tower.parts(rows, features.codes, features.content)
+        return self.tower.outputs(parts, features.signals)

@@ -1,0 +1,105 @@
+"""The causal transformer: pre-norm, gated residuals, SwiGLU, and attention that sees the time between events."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from embeddings.foundation.config import NetworkConfig
+from embeddings.foundation.tokens import GAPS
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention with an additive bias per head."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """(b, l, width) to the same; `bias` is (b, heads, l, l) with −inf above the diagonal, None for plain causal."""
+        b, length, width = x.shape
+        q, k, v = self.qkv(x).view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None)
+        mixed = mixed.transpose(1, 2).reshape(b, length, width)
+        return functional.dropout(self.out(mixed), self.dropout, self.training)
+
+
+class SwiGLU(nn.Module):
+    """W₃(SiLU(W₁x) ⊙ W₂x), Shazeer 2020; the hidden width is 8/3 of the width."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        hidden = -(-config.width * 8 // 3 // 8) * 8
+        self.dropout = config.dropout
+        self.up = nn.Linear(config.width, 2 * hidden)
+        self.down = nn.Linear(hidden, config.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, l, width) to the same."""
+        gate, value = self.up(x).chunk(2, dim=-1)
+        return functional.dropout(self.down(functional.silu(gate) * value), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """x += σ(W₁x) ⊙ MHA(LN x); x += σ(W₂x) ⊙ SwiGLU(LN x)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.norm_attention, self.norm_feed = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.attention, self.feed = Attention(config), SwiGLU(config)
+        self.gate_attention = nn.Linear(config.width, config.width)
+        self.gate_feed = nn.Linear(config.width, config.width)
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """(b, l, width) to the same."""
+        x = x + torch.sigmoid(self.gate_attention(x)) * self.attention(self.norm_attention(x), bias)
+        gated: torch.Tensor = torch.sigmoid(self.gate_feed(x)) * self.feed(self.norm_feed(x))
+        return x + gated
+
+
+class TimeBias(nn.Module):
+    """A learned bias per head and log₂ bucket of the time from the key's event to the query's."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(GAPS, heads))
+
+    def forward(self, times: torch.Tensor) -> torch.Tensor:
+        """(b, l) seconds to (b, heads, l, l), −inf where the key comes after the query."""
+        spans = (times[:, :, None] - times[:, None, :]).clamp(min=0)
+        buckets = (1 + torch.log2(1.0 + spans.float())).long().clamp(max=GAPS - 1)
+        later = torch.ones(times.shape[1], times.shape[1], dtype=torch.bool).triu(1)
+        bias = functional.embedding(buckets, self.table).permute(0, 3, 1, 2)
+        return bias.masked_fill(later, float("-inf"))
+
+
+class Transformer(nn.Module):
+    """Blocks over embedded positions, then a projection to unit member vectors."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        blocks = [Block(config) for _ in range(config.blocks)]
+        self.blocks = nn.ModuleList(blocks)
+        self.time = TimeBias(config.heads) if config.time_bias else None
+        self.norm = nn.LayerNorm(config.width)
+        self.project = nn.Linear(config.width, config.dim)
+        # Near the identity at the start: a member is then its last title.
+        nn.init.eye_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        for block in blocks:
+            for branch in (block.attention.out, block.feed.down):
+                nn.init.normal_(branch.weight, std=0.02)
+                nn.init.zeros_(branch.bias)
+
+    def forward(self, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """(b, l, width) and (b, l) seconds to the last states, (b, l, width)."""
+        bias = self.time(times) if self.time is not None else None
+        for block in self.blocks:
+            x = block(x, bias)
+        return x
+
+    def vectors(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, width) to unit vectors (…, dim)."""
+        return functional.normalize(self.project(self.norm(states)), dim=-1)

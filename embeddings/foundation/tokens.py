@@ -1,0 +1,148 @@
+"""Histories as flat arrays of positions, and windows of them as padded batches.
+
+A member of n tokens has positions 0 … n. Position t carries the post-action features of token t − 1
+(position 0: the start), the request-time features of token t, and has the title of token t as its
+target (position n: none). So nothing at a position is known later than the request it stands for.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from embeddings.foundation.vocabulary import CONTEXTS, Vocabulary
+from stores import columns
+
+POST = ("value", "share", "pause")
+REQUEST = ("hour", "weekday", *CONTEXTS, "gap")
+GAPS = 34
+"""Buckets of a time: 0 for unknown, then 1 + ⌊log₂(1 + seconds)⌋."""
+_SHARES = 10
+NO_TARGET = -1
+
+Ints = npt.NDArray[np.int64]
+
+
+def code_sizes(vocabulary: Vocabulary) -> list[int]:
+    """Codes of each of POST + REQUEST, in that order; code 0 is UNKNOWN."""
+    contexts = [len(vocabulary.contexts[name]) + 2 for name in CONTEXTS]
+    return [len(vocabulary.levels) + 2, _SHARES + 2, GAPS, 25, 8, *contexts, GAPS]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows padded on the right to (b, l). `valid` marks positions that are there."""
+
+    titles: torch.Tensor
+    targets: torch.Tensor
+    codes: torch.Tensor
+    actions: torch.Tensor
+    times: torch.Tensor
+    valid: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All positions of all members, one after the other: member m has positions starts[m] … starts[m + 1] − 1."""
+
+    starts: Ints
+    titles: Ints
+    """Row of the title before each position."""
+    targets: Ints
+    """Row of the title that came next; NO_TARGET where none did or it is not known."""
+    codes: Ints
+    """(positions, len(POST) + len(REQUEST))."""
+    actions: Ints
+    """Bit set of the actions before each position."""
+    times: Ints
+    """Second of the last event before each position; at position 0 that of the first token."""
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens per member."""
+        return np.diff(self.starts) - 1
+
+    @classmethod
+    def of(cls, histories: pa.Table, vocabulary: Vocabulary) -> "Tokens":
+        """The positions of histories (`columns.history_schema`), members in the order of the rows."""
+        lists = {name: histories[name].combine_chunks() for name in histories.column_names}
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(lists[columns.TITLE_ID]), 0), dtype=np.int64)
+        starts = np.append(0, np.cumsum(lengths + 1))
+        total, owner = int(starts[-1]), np.repeat(np.arange(len(lengths)), lengths)
+        request_at = np.arange(len(owner)) + owner
+        after = request_at + 1
+        flat = {name: array.flatten() for name, array in lists.items() if pa.types.is_list(array.type)}
+        rows = vocabulary.rows(flat[columns.TITLE_ID])
+        first, last = _seconds(flat["first_time"]), _seconds(flat["last_time"])
+        times = _spread(total, after, last, 0)
+        begun = starts[:-1][lengths > 0]
+        times[begun] = first[(np.cumsum(lengths) - lengths)[lengths > 0]]
+        codes = np.zeros((total, len(POST) + len(REQUEST)), np.int64)
+        codes[after, : len(POST)] = _post(flat, rows, vocabulary, gap_codes(times[after] - times[request_at]))
+        codes[request_at, len(POST) :] = _request(flat, first, vocabulary, gap_codes(first - times[request_at]))
+        codes[begun, -1] = 0
+        return cls(
+            starts=starts,
+            titles=_spread(total, after, rows, vocabulary.start),
+            targets=_spread(total, request_at, np.where(rows > 0, rows, NO_TARGET), NO_TARGET),
+            codes=codes,
+            actions=_spread(total, after, np.asarray(flat["actions"], dtype=np.int64), 0),
+            times=times,
+        )
+
+    def windows(self, first: Ints, lengths: Ints) -> Batch:
+        """The windows that begin at positions `first` (in all positions) and are `lengths` long."""
+        step = np.arange(int(lengths.max()))
+        valid = step[None, :] < lengths[:, None]
+        index = np.where(valid, first[:, None] + step[None, :], first[:, None])
+        return Batch(
+            titles=torch.from_numpy(self.titles[index]),
+            targets=torch.from_numpy(np.where(valid, self.targets[index], NO_TARGET)),
+            codes=torch.from_numpy(self.codes[index]),
+            actions=torch.from_numpy(self.actions[index]),
+            times=torch.from_numpy(self.times[index]),
+            valid=torch.from_numpy(valid),
+        )
+
+
+def gap_codes(seconds: Ints) -> Ints:
+    """Log₂ bucket of a time span, from 1 to GAPS − 1; negative spans count as none."""
+    return np.minimum(1 + np.log2(1.0 + np.maximum(seconds, 0)).astype(np.int64), GAPS - 1)
+
+
+def _spread(total: int, where: Ints, values: Ints, fill: int) -> Ints:
+    result = np.full(total, fill, np.int64)
+    result[where] = values
+    return result
+
+
+def _seconds(times: pa.Array) -> Ints:
+    return np.asarray(times.cast(pa.int64()), dtype=np.int64) // 1_000_000
+
+
+def _post(flat: dict[str, pa.Array], rows: Ints, vocabulary: Vocabulary, pause: Ints) -> Ints:
+    """Codes of what is known after a token: level of its value, share of the runtime, pause before it."""
+    value = np.asarray(flat[columns.VALUE].to_numpy(zero_copy_only=False), dtype=np.float64)
+    level = np.searchsorted(np.asarray(vocabulary.levels), value, side="right") + 1
+    runtime = np.concatenate([[np.nan], vocabulary.runtimes, [np.nan]])[rows]
+    duration = np.nan_to_num(np.asarray(flat[columns.DURATION].to_numpy(zero_copy_only=False), dtype=np.float64))
+    share = np.clip(duration / np.where(runtime > 0, runtime, np.nan), 0, 1)
+    tenth = np.where(np.isfinite(share) & (duration > 0), 1 + _SHARES * np.nan_to_num(share), 0)
+    return np.stack([np.where(np.isnan(value), 0, level), tenth.astype(np.int64), pause], axis=1)
+
+
+def _request(flat: dict[str, pa.Array], first: Ints, vocabulary: Vocabulary, gap: Ints) -> Ints:
+    """Codes of what is known when a request comes: its hour, weekday, contexts and the gap since the last token."""
+    hours = first // 3600
+    contexts = [_context(flat[name], vocabulary.contexts[name]) for name in CONTEXTS]
+    return np.stack([1 + hours % 24, 1 + (hours // 24 + 3) % 7, *contexts, gap], axis=1)
+
+
+def _context(values: pa.Array, known: tuple[str, ...]) -> Ints:
+    """0 for null, 1 for a value that is not known, then the known ones."""
+    found = pc.index_in(values, value_set=pa.array(known, pa.string()))
+    codes = np.asarray(pc.fill_null(found, -1), dtype=np.int64) + 2
+    return np.where(np.asarray(values.is_null()), 0, codes)

@@ -1,0 +1,152 @@
+"""Histories: from the lake as of a moment to one tokenised history per member, shard by shard.
+
+lake ─ judge (quarantine) ─┬─ refused rows    → dead_letter/
+                           └─ accepted events → sort, merge into tokens → histories/part-00000.parquet …
+titles ────────────────────────────────────────────────────────────────→ work/catalogue.parquet
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from embeddings.catalogue import catalogue
+from embeddings.histories_config import HistoriesConfig
+from embeddings.history_shards import Tally, shard_histories
+from embeddings.opening import memory_snapshot, open_snapshot
+from embeddings.quarantine import DUPLICATE, bad_fraction, check_budget
+from embeddings.shards import shards_for
+from embeddings.snapshot import Moment, Snapshot, count_members
+from stores import dead_letter
+from stores.errors import NotFoundError
+from stores.lake.contract import Lake
+from stores.lake.scan import connect
+from stores.lake.tables import INTERACTIONS, TITLES
+from stores.progress import Progress
+from stores.release import Release, StageReport
+
+__all__ = ["CATALOGUE", "HistoriesConfig", "plan_shards", "read_histories", "run", "tokenise"]
+
+CATALOGUE = "work/catalogue.parquet"
+
+
+def run(config: HistoriesConfig, release: Release) -> StageReport:
+    """Write `histories/`, `work/catalogue.parquet` and `dead_letter/` of a release from the lake it names.
+
+    Shards that are finished are not written again. Raises NotFoundError where there is no lake or no event
+    as of the moment, ContractError where too many rows are bad, StoreError where DuckDB cannot go on.
+    """
+    plan = release.plan
+    lake = Lake.open(plan.lake)
+    with open_snapshot(lake, Moment(plan.as_of, plan.created_at), config) as snapshot:
+        letters = _letters(snapshot)
+        for name, table in letters.items():
+            dead_letter.write(release, name, table)
+        _check(snapshot, letters)
+        tally = _write_histories(snapshot, release)
+        repeats = _repeat_letters(snapshot, tally)
+        dead_letter.write(release, "duplicates", repeats)
+        _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])})
+        if not release.finished(CATALOGUE):
+            release.write_table(CATALOGUE, catalogue(snapshot, tally.plays))
+        return StageReport(name="histories", rows=tally.members, metrics=_metrics(snapshot, tally))
+
+
+def _letters(snapshot: Snapshot) -> dict[str, pa.Table]:
+    return {table.name: snapshot.letters(table) for table in (snapshot.titles, snapshot.interactions)}
+
+
+def _write_histories(snapshot: Snapshot, release: Release) -> Tally:
+    shards = snapshot.shard_members(release.plan.shards)
+    tally = Tally(len(snapshot.title_ids()), snapshot.config)
+    with Progress("histories", sum(shard.rows for shard in shards), "events") as progress:
+        for shard, table in shard_histories(snapshot, shards, tally):
+            path = f"histories/part-{shard.number:05d}.parquet"
+            if not release.finished(path):
+                release.write_table(path, table)
+            progress.advance(shard.rows)
+    return tally
+
+
+def _repeat_letters(snapshot: Snapshot, tally: Tally) -> pa.Table:
+    """Letters of the exact duplicates, which also enter the snapshot's counts."""
+    if not tally.refused:
+        return dead_letter.letters_table([])
+    table = snapshot.interactions
+    snapshot.refused[INTERACTIONS][DUPLICATE] = tally.refused
+    found = [snapshot.letter_at(table, pos, "", None, DUPLICATE) for pos in tally.repeats]
+    left = tally.refused - len(found)
+    rest = [dead_letter.many(INTERACTIONS, left, "", "not listed one by one", DUPLICATE)] if left else []
+    return dead_letter.letters_table([*found, *rest])
+
+
+def _check(snapshot: Snapshot, letters: dict[str, pa.Table]) -> None:
+    for table in (snapshot.titles, snapshot.interactions):
+        examples = letters[table.name].slice(0, 1000).to_pylist()
+        allowed = snapshot.config.max_bad_fraction
+        check_budget(table.name, snapshot.refused[table.name], table.rows, allowed, examples)
+    if snapshot.newest is None:
+        raise NotFoundError(
+            f"the lake has no event up to {snapshot.moment.as_of.isoformat()}",
+            expected="at least one accepted interaction",
+            fix="choose a later --as-of",
+        )
+
+
+def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
+    refused, rows = snapshot.refused, {table.name: table.rows for table in (snapshot.interactions, snapshot.titles)}
+    newest = datetime.fromtimestamp((snapshot.newest or 0) / 1e6, UTC)
+    counts = zip(snapshot.config.actions, tally.actions[1:].tolist(), strict=True)
+    return {
+        "events_read": rows[INTERACTIONS],
+        "events_accepted": tally.events,
+        "titles_read": rows[TITLES],
+        "titles": len(tally.plays),
+        "members": tally.members,
+        "tokens": tally.tokens,
+        "tokens_dropped": tally.dropped,
+        "events_per_token": round(tally.events / max(tally.tokens + tally.dropped, 1), 4),
+        "refused": refused[INTERACTIONS],
+        "titles_refused": refused[TITLES],
+        "bad_fraction": bad_fraction(refused[INTERACTIONS], rows[INTERACTIONS]),
+        "titles_bad_fraction": bad_fraction(refused[TITLES], rows[TITLES]),
+        "newest_event": newest.isoformat(),
+        "actions": {action: count for action, count in counts if count},
+        "unreadable_files": [file.path for table in (snapshot.titles, snapshot.interactions) for file in table.broken],
+    }
+
+
+# --- the same without a release
+
+
+def read_histories(lake: Lake, as_of: datetime, config: HistoriesConfig) -> tuple[pa.Table, pa.Table]:
+    """Histories (`columns.history_schema`, by member id) and catalogue of a lake as of a moment, in memory.
+
+    For training and evaluation. Raises as `run` does.
+    """
+    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config) as snapshot:
+        return _in_memory(snapshot)
+
+
+def tokenise(interactions: pa.Table, titles: pa.Table | None = None, config: HistoriesConfig | None = None) -> pa.Table:
+    """The histories of interactions in memory, in the contract's columns: `columns.history_schema`, by member id.
+
+    Without `titles` every title that occurs is one. Raises ContractError where too many rows are bad.
+    """
+    now = datetime.now(UTC)
+    with memory_snapshot(interactions, titles, Moment(now, now), config or HistoriesConfig()) as snapshot:
+        return _in_memory(snapshot)[0]
+
+
+def plan_shards(lake: Lake, config: HistoriesConfig) -> int:
+    """How many shards the first night of a workspace should have; later nights keep that number."""
+    with connect(lake, config.scan) as connection:
+        return shards_for(count_members(connection, lake), config.members_per_shard, config.least_shards)
+
+
+def _in_memory(snapshot: Snapshot) -> tuple[pa.Table, pa.Table]:
+    _check(snapshot, _letters(snapshot))
+    tally = Tally(len(snapshot.title_ids()), snapshot.config)
+    tables = [table for _, table in shard_histories(snapshot, snapshot.shard_members(1), tally)]
+    _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])})
+    return pa.concat_tables(tables), catalogue(snapshot, tally.plays)

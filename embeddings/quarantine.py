@@ -1,0 +1,144 @@
+"""The quarantine: SQL that gives every row of the lake either no reason or the first that refuses it.
+
+Reasons have stable names: reports, tests and people's queries over the dead letter rely on them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stores.errors import ContractError
+from stores.lake.files import MISSING_COLUMN, UNREADABLE
+from stores.lake.scan import text
+
+WRONG_TYPE = "wrong type"
+FUTURE = "event in the future"
+AFTER = "after as_of"
+DUPLICATE = "duplicate"
+WHOLE_FILE = (UNREADABLE, MISSING_COLUMN)
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a row is refused: its name, the column, the SQL condition, and the SQL of the value to show.
+
+    An empty column means that the row itself says which (`wrong`, `wrong_value` of `scan.rows_sql`).
+    """
+
+    name: str
+    column: str
+    condition: str
+    shown: str
+
+
+_TYPE = Reason(WRONG_TYPE, "", "wrong IS NOT NULL", "wrong_value")
+
+
+def _null(column: str) -> Reason:
+    return Reason(f"{column} is null", column, f"{column} IS NULL", "NULL")
+
+
+def _time(name: str, condition: str) -> Reason:
+    return Reason(name, "event_time", condition, "CAST(make_timestamp(event_time) AS VARCHAR)")
+
+
+def interaction_reasons(as_of: datetime, now: datetime, earliest: datetime) -> tuple[Reason, ...]:
+    """Reasons for rows that also have `action_code` (0 = unknown) and `title_code` (NULL = not in titles).
+
+    A row later than both the snapshot and the night itself is a fault, "event in the future". One that
+    is only later than the snapshot is what a rerun of a past night sees all the time: it is refused as
+    "after as_of", before anything else is judged, and never counts against the budget.
+    """
+    seen, clock, first = micros(as_of), micros(now), micros(earliest)
+    duration = "CAST(duration_s AS VARCHAR)"
+    return (
+        _time(FUTURE, f"event_time > {max(seen, clock)}"),
+        _time(AFTER, f"event_time > {seen}"),
+        _TYPE,
+        _null("member_id"),
+        _null("title_id"),
+        _null("event_time"),
+        _null("action"),
+        Reason("unknown action", "action", "action_code = 0", "action"),
+        _time("event before 1990", f"event_time < {first}"),
+        Reason("duration is not finite", "duration_s", "NOT isfinite(duration_s)", duration),
+        Reason("negative duration", "duration_s", "duration_s < 0", duration),
+        Reason("unknown title", "title_id", "title_code IS NULL", "CAST(title_id AS VARCHAR)"),
+    )
+
+
+def title_reasons() -> tuple[Reason, ...]:
+    """Reasons for rows that also have `copy`, the number of earlier rows of the same title."""
+    return (
+        _TYPE,
+        _null("title_id"),
+        Reason("duplicate title", "title_id", "copy > 0", "CAST(title_id AS VARCHAR)"),
+    )
+
+
+def judged_sql(rows: str, reasons: tuple[Reason, ...]) -> str:
+    """The rows with `reason`: 0 for a clean row, else 1 + the place of the first reason that holds."""
+    whens = " ".join(f"WHEN {reason.condition} THEN {code}" for code, reason in enumerate(reasons, 1))
+    return f"SELECT *, CAST(CASE {whens} ELSE 0 END AS UTINYINT) AS reason FROM ({rows})"
+
+
+def letters_sql(judged: str, reasons: tuple[Reason, ...], listed: int) -> str:
+    """The first `listed` refused rows of each reason: `pos`, `column`, `value`, `reason` by name.
+
+    Rows "after as_of" are left out: they can be most of the lake, and their count says enough.
+    """
+    cases: dict[str, list[str]] = {"column": [], "value": [], "reason": []}
+    for code, reason in enumerate(reasons, 1):
+        when = f"WHEN reason = {code} THEN"
+        cases["column"].append(f"{when} {text(reason.column) if reason.column else 'wrong'}")
+        cases["value"].append(f"{when} {reason.shown}")
+        cases["reason"].append(f"{when} {text(reason.name)}")
+    picked = ", ".join(f'CASE {" ".join(whens)} END AS "{column}"' for column, whens in cases.items())
+    left_out = [str(code) for code, reason in enumerate(reasons, 1) if reason.name == AFTER]
+    refused = (
+        f"SELECT pos, reason AS code, {picked} FROM ({judged}) WHERE reason NOT IN ({', '.join(['0', *left_out])})"
+    )
+    return (
+        f'SELECT pos, "column", value, reason FROM ({refused}) '
+        f"QUALIFY row_number() OVER (PARTITION BY code ORDER BY pos) <= {listed} ORDER BY pos"
+    )
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970 of a moment with a time zone."""
+    return round(moment.timestamp() * 1_000_000)
+
+
+def bad_rows(counts: Mapping[str, int]) -> int:
+    """Refused rows that count against the budget."""
+    return sum(count for reason, count in counts.items() if reason != AFTER)
+
+
+def bad_fraction(counts: Mapping[str, int], rows: int) -> float:
+    """Share of bad rows among those of the snapshot; `rows` is everything read, `after as_of` included."""
+    return bad_rows(counts) / max(rows - counts.get(AFTER, 0), 1)
+
+
+def check_budget(
+    table: str, counts: Mapping[str, int], rows: int, allowed: float, letters: list[dict[str, Any]]
+) -> None:
+    """Raise ContractError where the share of bad rows is above `allowed`; the message names some of `letters`."""
+    share = bad_fraction(counts, rows)
+    if share <= allowed:
+        return
+    listed = sorted(counts.items(), key=lambda item: -item[1])
+    by_reason = ", ".join(f"{reason}: {count:,}" for reason, count in listed if reason != AFTER)
+    shown = [letter for letter in letters if letter["reason"] != AFTER][:EXAMPLES]
+    raise ContractError(
+        f"{table}: {bad_rows(counts):,} of {rows:,} rows break the contract ({share:.1%}): {by_reason}",
+        where="; ".join(_example(letter) for letter in shown),
+        expected=f"at most {allowed:.1%} bad rows",
+        fix="mend the files named here (dead_letter/ of the release has them all) or raise histories.max_bad_fraction",
+    )
+
+
+def _example(letter: dict[str, Any]) -> str:
+    cell = f"{letter['column'] or 'row'} = {letter['value']!r}"
+    return f"{letter['source']} row {letter['row']}: {cell} ({letter['reason']})"

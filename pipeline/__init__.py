@@ -1,0 +1,1 @@
+"""The night, the command line and the configuration; nothing imports this package."""

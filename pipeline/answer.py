@@ -1,0 +1,69 @@
+"""What a command answers: facts for `--json`, text for people, and an exit code."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from stores.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from stores.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`facts` can be written as JSON; `text` is the same for a person."""
+
+    facts: Any
+    text: str
+    exit_code: int = 0
+
+
+def config_of(args: Namespace) -> "Config":
+    """The configuration that a command line asks for."""
+    from pipeline.config import read_config
+
+    return read_config(args.config, args.set, lake=args.lake, workspace=args.workspace)
+
+
+def workspace_of(args: Namespace) -> "Workspace":
+    """The workspace that a command line names."""
+    from stores.workspace import Workspace
+
+    return Workspace.open(config_of(args).workspace)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned text with a header line; numbers to the right."""
+    if not rows:
+        return "(none)"
+    cells = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
+    numeric = [all(isinstance(row[name], int | float) for row in rows) for name in rows[0]]
+    lines = (
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        )
+        for line in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
+
+
+def moment(text: str | None) -> datetime | None:
+    """A point in time from ISO text, in UTC where it names no zone. Raises UsageError where it is none."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"not a moment: {text!r}", expected="ISO 8601, for example 2026-07-21T02:00:00Z") from error
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

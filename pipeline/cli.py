@@ -1,0 +1,99 @@
+"""The command line: finds the verb, reads the configuration, prints the result, maps errors to exit codes.
+
+A verb is a module in `pipeline/commands/` with `arguments(parser)` and `run(args) -> Answer`; only the
+one that is asked for is imported, so that looking is fast.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+import warnings
+from typing import Any
+
+from stores.errors import SamespaceError
+
+VERBS = {
+    "init": "write a commented samespace.toml",
+    "simulate": "write a simulated streaming service as a lake",
+    "import": "turn a MovieLens folder into a lake",
+    "train": "train the foundation model; the next night runs it",
+    "evaluate": "next-title quality of a model beside popularity baselines",
+    "nightly": "the whole night: read, encode, align, check, index, publish",
+    "releases": "list the releases, or show one manifest",
+    "promote": "make a release the live one",
+    "rollback": "make the release before the live one live again",
+    "candidates": "the best titles for a member",
+    "similar": "the titles most like a title",
+    "report": "write the HTML report of a release again",
+    "gc": "drop old releases",
+    "doctor": "check the environment and, with --verify, every published file",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code, as `docs/commands.md` lists them."""
+    args = _parse(sys.argv[1:] if argv is None else argv)
+    if not os.environ.get("SAMESPACE_DEBUG"):
+        warnings.simplefilter("ignore")
+    try:
+        answer = importlib.import_module(_module(args.verb)).run(args)
+    except SamespaceError as error:
+        return _fail(error, args.json)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsamespace: stopped; the same command goes on where it was\n")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(
+            SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
+        )
+    print(json.dumps(answer.facts, default=str) if args.json else answer.text)
+    return int(answer.exit_code)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="samespace",
+        description="Nightly embeddings whose space keeps its meaning.",
+        epilog="samespace VERB --help tells what a verb takes.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    for verb, summary in VERBS.items():
+        sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if verb == asked:
+            importlib.import_module(_module(verb)).arguments(sub)
+            _common(sub)
+    return parser.parse_args(argv)
+
+
+def _module(verb: str) -> str:
+    return f"pipeline.commands.{'import_lake' if verb == 'import' else verb}"
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("everywhere")
+    group.add_argument("--config", metavar="FILE", help="configuration (default: samespace.toml if there is one)")
+    group.add_argument("--workspace", metavar="DIR|URI", help="where models, releases and the Feast repository live")
+    group.add_argument("--lake", metavar="DIR|URI", help="the input tables")
+    group.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE", help="one setting; may be repeated")
+    group.add_argument("--json", action="store_true", help="print one line of JSON on stdout, all else on stderr")
+
+
+def _fail(error: SamespaceError, as_json: bool) -> int:
+    if as_json:
+        facts: dict[str, Any] = {"kind": type(error).__name__, "exit_code": error.exit_code, "what": error.what}
+        facts |= {"where": error.where, "expected": error.expected, "fix": error.fix}
+        print(json.dumps({"error": facts}))
+    sys.stderr.write(f"samespace: {error}\n")
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""`samespace evaluate`: next-title quality of a model beside popularity baselines."""
+
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.answer import Answer, config_of, moment, table
+from pipeline.config import Config
+from pipeline.quality import quality_table
+from pipeline.telling import Teller
+from stores.errors import NotFoundError
+from stores.workspace import Workspace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("--protocol", choices=["leave-one-out", "time-split"], default="leave-one-out")
+    parser.add_argument("--train", action="store_true", help="train the model on the protocol's own part first")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that training (default: 0)")
+    parser.add_argument("--as-of", metavar="ISO", help="read the lake as of this moment (default: now)")
+
+
+def run(args: Namespace) -> Answer:
+    """Rank every title for every member's held-out one; exit code 2 where there is no model to judge."""
+    from embeddings.histories import read_histories
+    from stores.lake.contract import Lake
+
+    config, tell = config_of(args), Teller(args.json)
+    as_of = moment(args.as_of) or datetime.now(UTC)
+    data = read_histories(Lake.open(config.lake), as_of, config.histories)
+    if args.train:
+        metrics = _trained(config, data, args, tell)
+    else:
+        metrics = _of_workspace(config, data, args.protocol)
+        tell.line("note: this model was trained on the lake's past; only --train holds the answers back from it")
+    return Answer(metrics, f"{args.protocol}, all titles ranked, seen ones left out:\n{_text(metrics)}")
+
+
+def _trained(config: Config, data: Any, args: Namespace, tell: Teller) -> dict[str, Any]:
+    from embeddings.foundation import train_and_evaluate
+    from pipeline.training import shown_as
+    from stores.progress import Progress
+
+    tell.line(f"training on the {args.protocol} part of {data[0].num_rows:,} members and {data[1].num_rows:,} titles")
+    with Progress("train", 1, "steps") as progress:
+        return dict(train_and_evaluate(*data, config.train, args.seed, args.protocol, shown_as(progress)))
+
+
+def _of_workspace(config: Config, data: Any, protocol: Any) -> dict[str, Any]:
+    from embeddings.encoder import load
+    from embeddings.foundation import evaluate
+
+    workspace = Workspace.open(config.workspace)
+    model_id = workspace.next_model()
+    if model_id is None:
+        raise NotFoundError("there is no model to evaluate", where=workspace.uri, fix="samespace train, or --train")
+    encoder = load(config.encode.encoder, str(workspace.models.fetch(model_id)))
+    return {"model_id": model_id, **evaluate(*data, encoder, protocol)}
+
+
+def _text(metrics: dict[str, Any]) -> str:
+    parts = [quality_table(metrics)]
+    for name in ("staleness", "slices"):
+        if name in metrics:
+            rows = [{name: key, **_numbers(figures)} for key, figures in metrics[name].items()]
+            parts.append(table(rows))
+    return "\n\n".join(parts)
+
+
+def _numbers(figures: Any) -> dict[str, Any]:
+    if not isinstance(figures, dict):
+        return {"value": figures}
+    return {name: value for name, value in figures.items() if isinstance(value, int | float)}

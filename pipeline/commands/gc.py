@@ -1,0 +1,24 @@
+"""`samespace gc`: drop old releases."""
+
+from argparse import ArgumentParser, Namespace
+
+from pipeline.answer import Answer, workspace_of
+from stores.errors import UsageError
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("--keep", type=int, default=7, help="how many of the newest stay (default: 7)")
+
+
+def run(args: Namespace) -> Answer:
+    """Remove releases beyond the newest; never the live one or the reference of its space."""
+    from stores.lease import lease
+    from stores.retention import drop
+
+    if args.keep < 1:
+        raise UsageError(f"cannot keep {args.keep} releases", expected="--keep 1 or more")
+    workspace = workspace_of(args)
+    with lease(workspace.storage, "gc"):
+        gone = drop(workspace, args.keep)
+    return Answer({"dropped": gone}, "\n".join(f"dropped {name}" for name in gone) or "nothing to drop")

@@ -1,0 +1,86 @@
+"""`samespace nightly`: the whole night."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from pipeline.answer import Answer, config_of, moment
+from pipeline.config import Config
+from pipeline.nightly import Night, run_night
+from pipeline.planning import Request
+from pipeline.quality import quality_table
+from pipeline.telling import Teller
+from stores.workspace import Workspace
+
+GATE_EXIT = 4
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("--as-of", metavar="ISO", help="read the lake as of this moment (default: now)")
+    parser.add_argument("--full", action="store_true", help="encode every member again")
+    parser.add_argument("--no-promote", action="store_true", help="seal the release but do not make it live")
+
+
+def run(args: Namespace) -> Answer:
+    """Run the night, or resume the one that was interrupted; exit code 4 where a gate holds it."""
+    tell = Teller(args.json)
+    config = config_of(args)
+    if not config.lake:
+        config = config.model_copy(update={"lake": _simulated_lake(tell)})
+    night = run_night(config, Request(moment(args.as_of), args.full, not args.no_promote), tell)
+    facts = _facts(config, night)
+    return Answer(facts, _text(config, night, facts), 0 if night.manifest.status == "ready" else GATE_EXIT)
+
+
+def _simulated_lake(tell: Teller) -> str:
+    """The lake of a first try: `lake` in this folder, simulated where there is none."""
+    if not Path("lake").exists():
+        from stores.lake.simulate import SimulationConfig, simulate
+
+        tell.line("no lake given: simulating a streaming service into lake/")
+        simulate("lake", SimulationConfig())
+    return "lake"
+
+
+def _facts(config: Config, night: Night) -> dict[str, Any]:
+    manifest = night.manifest
+    return {
+        "release_id": manifest.release_id,
+        "status": manifest.status,
+        "live": night.live,
+        "reasons": manifest.reasons,
+        "space_id": manifest.space_id,
+        "model_id": manifest.model_id,
+        "workspace": config.workspace,
+        "report": f"{config.workspace}/releases/{manifest.release_id}/report.html",
+        "quality": _quality(Workspace.open(config.workspace), manifest.model_id),
+        "stages": {report.name: report.model_dump(mode="json") for report in manifest.stages},
+    }
+
+
+def _quality(workspace: Workspace, model_id: str) -> dict[str, Any]:
+    """The model's own held-out figures, where it has them (a model of one's own need not)."""
+    path = f"{model_id}/metrics.json"
+    return json.loads(workspace.models.read(path)) if workspace.models.exists(path) else {}
+
+
+def _text(config: Config, night: Night, facts: dict[str, Any]) -> str:
+    if night.manifest.status == "held":
+        reasons = "\n".join(f"  - {reason}" for reason in night.manifest.reasons)
+        return f"\nheld: {facts['release_id']} is not published; what was live stays live\n{reasons}\n{facts['report']}"
+    parts = [f"\n{'live' if night.live else 'ready, not live'}: {facts['release_id']}  space {facts['space_id']}"]
+    if facts["quality"]:
+        parts.append(f"next title, held out, all titles ranked:\n{quality_table(facts['quality'])}")
+    return "\n\n".join([*parts, _next_steps(config, facts)])
+
+
+def _next_steps(config: Config, facts: dict[str, Any]) -> str:
+    there = f"--workspace {config.workspace}"
+    return f"""next:
+  samespace similar TITLE {there}      titles like a title (id or name)
+  samespace candidates MEMBER {there}  the best titles for a member
+  samespace releases {there}           what is live, what was held
+  open {facts["report"]}
+  python -c "from feast import FeatureStore; print(FeatureStore('{config.workspace}/feast').list_feature_views())\""""

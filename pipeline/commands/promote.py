@@ -1,0 +1,20 @@
+"""`samespace promote ID`: make a sealed release the live one."""
+
+from argparse import ArgumentParser, Namespace
+
+from pipeline.answer import Answer, config_of
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("release_id", help='the release, or "current" to write all its features again')
+    parser.add_argument("--force", action="store_true", help="also a release that a gate held; needs --why")
+    parser.add_argument("--why", default="", metavar="TEXT", help="kept with the release")
+
+
+def run(args: Namespace) -> Answer:
+    """Move the pointer, and the features that differ, to a release."""
+    from pipeline.switching import switch_to
+
+    release = switch_to(config_of(args), args.release_id, args.force, args.why)
+    return Answer({"current": release.release_id}, f"live: {release.release_id}")

@@ -1,0 +1,43 @@
+"""`samespace releases [show ID]`: what was published and what was held."""
+
+from argparse import ArgumentParser, Namespace
+
+from pipeline.answer import Answer, table, workspace_of
+from stores.workspace import Workspace
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("show", nargs="?", choices=["show"], help="show one manifest instead of the list")
+    parser.add_argument("release_id", nargs="?", help="which one (default: the live one)")
+
+
+def run(args: Namespace) -> Answer:
+    """List the sealed releases, oldest first, or show one manifest."""
+    workspace = workspace_of(args)
+    return _show(workspace, args.release_id) if args.show else _list(workspace)
+
+
+def _list(workspace: Workspace) -> Answer:
+    live = (workspace.pointer() or {}).get("release_id")
+    rows = [
+        {
+            "release": release.release_id,
+            "status": "current" if release.release_id == live else release.manifest.status,
+            "space": release.space_id,
+            "model": release.manifest.model_id[:12],
+            "as of": f"{release.plan.as_of:%Y-%m-%d %H:%M}",
+            "members": sum(entry.rows for entry in release.manifest.files if entry.path.startswith("members/")),
+            "titles": sum(entry.rows for entry in release.manifest.files if entry.path.startswith("titles/")),
+        }
+        for release in workspace.releases()
+    ]
+    staged = [release.release_id for release in workspace.staged()]
+    unfinished = f"\nunfinished: {', '.join(staged)} (the next night resumes or removes it)" if staged else ""
+    return Answer({"releases": rows, "current": live, "staged": staged}, table(rows) + unfinished)
+
+
+def _show(workspace: Workspace, release_id: str | None) -> Answer:
+    release = workspace.release(release_id) if release_id else workspace.current()
+    facts = release.manifest.model_dump(mode="json") | {"events": release.events()}
+    return Answer(facts, release.manifest.model_dump_json(indent=2))

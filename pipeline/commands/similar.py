@@ -1,0 +1,20 @@
+"""`samespace similar TITLE`: the titles most like a title."""
+
+from argparse import ArgumentParser, Namespace
+
+from pipeline.answer import Answer, table, workspace_of
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("title", help="a title's id, or a name that matches one")
+    parser.add_argument("-k", type=int, default=10, help="how many titles (default: 10)")
+
+
+def run(args: Namespace) -> Answer:
+    """Search the live release's similarity index with the title's vector."""
+    from retrieval.lookup import similar
+
+    release = workspace_of(args).current()
+    rows = similar(release, args.title, args.k)
+    return Answer({"release_id": release.release_id, "title": args.title, "titles": rows}, table(rows))

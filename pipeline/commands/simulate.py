@@ -1,0 +1,25 @@
+"""`samespace simulate OUT`: a simulated streaming service as a lake."""
+
+from argparse import ArgumentParser, Namespace
+
+from pipeline.answer import Answer
+from stores.lake.simulate import SimulationConfig, simulate
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments, with the simulation's own defaults."""
+    default = SimulationConfig()
+    parser.add_argument("out", help="the folder to write")
+    parser.add_argument("--members", type=int, default=default.members)
+    parser.add_argument("--titles", type=int, default=default.titles)
+    parser.add_argument("--days", type=int, default=default.days)
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--broken", type=float, default=default.broken, metavar="SHARE", help="share of broken rows")
+
+
+def run(args: Namespace) -> Answer:
+    """Write the lake; the planted truth lies beside it in `_truth/`."""
+    names = ("members", "titles", "days", "seed", "broken")
+    facts = simulate(args.out, SimulationConfig(**{name: getattr(args, name) for name in names}))
+    counts = ", ".join(f"{value:,} {name}" for name, value in facts.items() if isinstance(value, int))
+    return Answer({"lake": args.out, **facts}, f"wrote {args.out}: {counts}")

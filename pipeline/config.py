@@ -1,0 +1,97 @@
+"""One TOML file, read in one place; every section's class lives beside the code that it configures."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from alignment.config import AlignmentConfig
+from embeddings.encode_config import EncodeConfig
+from embeddings.foundation.config import FoundationConfig
+from embeddings.histories_config import HistoriesConfig
+from pipeline.cluster import RayConfig
+from retrieval.config import RetrievalConfig
+from stores.errors import ConfigError, NotFoundError
+from stores.features.repository import PublishConfig
+from stores.settings import Settings
+from validation.thresholds import GateConfig
+
+DEFAULT_FILE = "samespace.toml"
+
+
+class NightConfig(Settings):
+    """The night as a whole: a crashed one is resumed if it began less than `resume_within_h` hours ago."""
+
+    resume_within_h: float = 24.0
+
+
+class Config(Settings):
+    """Everything that can be set. `lake` and `workspace` are folders or URIs."""
+
+    lake: str = ""
+    workspace: str = "workspace"
+    night: NightConfig = Field(default_factory=NightConfig)
+    ray: RayConfig = Field(default_factory=RayConfig)
+    histories: HistoriesConfig = Field(default_factory=HistoriesConfig)
+    train: FoundationConfig = Field(default_factory=FoundationConfig)
+    encode: EncodeConfig = Field(default_factory=EncodeConfig)
+    align: AlignmentConfig = Field(default_factory=AlignmentConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
+    index: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    publish: PublishConfig = Field(default_factory=PublishConfig)
+
+
+def read_config(path: str | None = None, settings: list[str] | None = None, **flags: str | None) -> Config:
+    """The configuration of a TOML file, then of `section.key=value` settings, then of flags, later ones winning.
+
+    Without a path `samespace.toml` is read if there is one. Raises NotFoundError for a named file that
+    is not there, ConfigError for unknown keys and unusable values, each by name.
+    """
+    values = _read_toml(path)
+    for setting in settings or []:
+        _set(values, setting)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, path or DEFAULT_FILE) from error
+
+
+def _read_toml(path: str | None) -> dict[str, Any]:
+    place = Path(path or DEFAULT_FILE)
+    if not place.exists():
+        if path is None:
+            return {}
+        raise NotFoundError(f"there is no configuration file {path}", fix="samespace init")
+    try:
+        return tomllib.loads(place.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place} is not TOML: {error}", where=str(place)) from error
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Apply `section.key=value`; the value is read as JSON, and as text where it is none."""
+    name, equals, text = setting.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"cannot read the setting {setting!r}", expected="section.key=value")
+    *sections, key = name.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{section} is no section", where=setting)
+    try:
+        values[key] = json.loads(text)
+    except json.JSONDecodeError:
+        values[key] = text
+
+
+def _explain(error: ValidationError, where: str) -> ConfigError:
+    lines = []
+    for fault in error.errors():
+        name = ".".join(str(part) for part in fault["loc"])
+        unknown = fault["type"] == "extra_forbidden"
+        lines.append(f"unknown key {name}" if unknown else f"{name}: {fault['msg']} (found {fault['input']!r})")
+    known = "samespace init writes a file with every key and its meaning"
+    return ConfigError("; ".join(lines), where=where, fix=known)

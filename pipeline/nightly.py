@@ -1,0 +1,82 @@
+"""One night, as a story."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import alignment.job
+import embeddings.histories
+import embeddings.job
+import retrieval.job
+import stores.publish
+import validation.job
+import validation.report
+from pipeline.cluster import cluster
+from pipeline.config import Config
+from pipeline.planning import Request, begin
+from pipeline.telling import Teller
+from pipeline.training import model_for_tonight
+from stores.lease import lease
+from stores.release import Manifest, Release, StageReport
+from stores.workspace import Workspace
+
+Stage = Callable[[], StageReport]
+PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations", "numpy")
+
+
+@dataclass(frozen=True)
+class Night:
+    """How a night ended: its release, sealed, and whether it went live."""
+
+    release: Release
+    manifest: Manifest
+    live: bool
+
+
+def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
+    """The stages of a night in their order; each reads what the ones before it wrote into the release."""
+    yield "histories", lambda: embeddings.histories.run(config.histories, release)
+    yield "gate_input", lambda: validation.job.run_input(config.gate, release)
+    yield "encode", lambda: embeddings.job.run(config.encode, release)
+    yield "align", lambda: alignment.job.run(config.align, release)
+    yield "gate_vectors", lambda: validation.job.run_vectors(config.gate, release)
+    yield "index", lambda: retrieval.job.run(config.index, release)
+    yield "gate_index", lambda: validation.job.run_index(config.gate, release)
+
+
+def run_night(config: Config, request: Request, tell: Teller) -> Night:
+    """Run or resume a night on `config.lake` and publish it, unless a gate holds it.
+
+    Raises BusyError if another night holds the workspace, NotFoundError and ContractError for a lake
+    that is not there or breaks its contract, EncoderError for a model that cannot be used.
+    """
+    workspace = Workspace.open(config.workspace)
+    with lease(workspace.storage, "a night") as token:
+        stores.publish.recover(workspace, config.publish, token)
+        model_id = model_for_tonight(config, workspace, request.as_of, tell)
+        release, resumed = begin(config, workspace, request, model_id, token)
+        tell.begins(release, resumed)
+        with cluster(config.ray):
+            reports, reasons = _run_stages(config, release, tell)
+        manifest = release.seal(reasons, reports, _versions())
+        live = manifest.status == "ready" and request.promote
+        if live:
+            tell.stage(stores.publish.publish(workspace, release, config.publish))
+        validation.report.write_report(release)
+        return Night(release, manifest, live)
+
+
+def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[StageReport], list[str]]:
+    """Every stage's report, and the reasons to hold the release: the first gate that fails ends the night."""
+    reports = []
+    for name, stage in story(config, release):
+        report = release.once(name, stage)
+        reports.append(report)
+        tell.stage(report)
+        if reasons := report.metrics.get("failed"):
+            return reports, list(reasons)
+    return reports, []
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}

@@ -1,0 +1,75 @@
+"""What a night tells the person who watches it: one line for each stage."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from stores.release import Release, StageReport
+
+
+class Teller:
+    """Writes lines for people: on stdout, or on stderr where stdout belongs to `--json`."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.out: TextIO = sys.stderr if as_json else sys.stdout
+
+    def line(self, text: str) -> None:
+        """One line, at once."""
+        print(text, file=self.out, flush=True)
+
+    def begins(self, release: Release, resumed: bool) -> None:
+        """The head line of a night."""
+        plan = release.plan
+        verb = "resuming" if resumed else "night"
+        self.line(f"{verb} {plan.release_id}  as of {plan.as_of:%Y-%m-%d %H:%M} UTC  model {plan.model_id[:12]}")
+
+    def stage(self, report: StageReport) -> None:
+        """What a stage did and how long it took."""
+        told = _LINES[report.name](report.metrics) if report.name in _LINES else ""
+        self.line(f"  {report.name:<13} {report.seconds:7.1f} s  {told}".rstrip())
+
+
+def _histories(metrics: dict[str, Any]) -> str:
+    refused = sum(metrics["refused"].values())
+    return (
+        f"{metrics['events_accepted']:,} events of {metrics['members']:,} members on {metrics['titles']:,} titles, "
+        f"{metrics['tokens']:,} tokens, {refused:,} rows refused"
+    )
+
+
+def _encode(metrics: dict[str, Any]) -> str:
+    done = f"{metrics['shards_encoded']} of {metrics['shards']} shards encoded"
+    return f"{metrics['members']:,} members and {metrics['titles']:,} titles x {metrics['dim']}, {done}"
+
+
+def _align(metrics: dict[str, Any]) -> str:
+    text = f"{metrics['outcome'].replace('_', ' ')} {metrics['space_id']}"
+    p50 = metrics.get("heldout_cosine_p50")
+    return text if p50 is None else f"{text}, held-out anchors cosine {p50:.3f} (median)"
+
+
+def _gate(metrics: dict[str, Any]) -> str:
+    checks = metrics["checks"]
+    warned = [check["expectation"] for check in checks if not check["passed"] and check["level"] == "warn"]
+    text = f"{sum(check['passed'] for check in checks)} of {len(checks)} checks passed"
+    return f"{text}; warnings: {', '.join(warned)}" if warned else text
+
+
+def _index(metrics: dict[str, Any]) -> str:
+    return f"recall@10 candidates {metrics['candidates']['recall']:.4f}, similar {metrics['similar']['recall']:.4f}"
+
+
+def _publish(metrics: dict[str, Any]) -> str:
+    return f"{metrics['online_members']:,} members and {metrics['online_titles']:,} titles changed in Feast; now live"
+
+
+_LINES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "histories": _histories,
+    "gate_input": _gate,
+    "encode": _encode,
+    "align": _align,
+    "gate_vectors": _gate,
+    "index": _index,
+    "gate_index": _gate,
+    "publish": _publish,
+}

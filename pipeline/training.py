@@ -1,0 +1,55 @@
+"""From a lake to a model in the workspace: what `samespace train` does, and a first night without a model."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from embeddings.foundation import training
+from embeddings.histories import read_histories
+from pipeline.config import Config
+from pipeline.telling import Teller
+from stores.errors import UsageError
+from stores.lake.contract import Lake
+from stores.progress import Progress
+from stores.workspace import Workspace
+
+OURS = "embeddings.foundation:FoundationEncoder"
+
+
+def train_model(
+    config: Config, workspace: Workspace, as_of: datetime | None, seed: int, tell: Teller
+) -> training.TrainedModel:
+    """Train on the lake as of a moment (default: now) and make the model the one that the next night runs."""
+    lake = Lake.open(config.lake)
+    histories, catalogue = read_histories(lake, as_of or datetime.now(UTC), config.histories)
+    tell.line(f"training on {histories.num_rows:,} members and {catalogue.num_rows:,} titles")
+    with Progress("train", 1, "steps") as progress:
+        model = training.train(
+            histories, catalogue, config.train, seed, workspace.models.uri, progress=shown_as(progress)
+        )
+    workspace.set_next_model(model.model_id)
+    return model
+
+
+def model_for_tonight(config: Config, workspace: Workspace, as_of: datetime | None, tell: Teller) -> str:
+    """The workspace's model; where there is none, one is trained first."""
+    if model_id := workspace.next_model():
+        return model_id
+    if config.encode.encoder != OURS:
+        raise UsageError(
+            f"there is no model for {config.encode.encoder}",
+            where=workspace.models.uri,
+            fix="put its files into models/MODEL_ID/ and name it in models/next.json",
+        )
+    tell.line("no model yet: training one first")
+    return train_model(config, workspace, as_of, seed=0, tell=tell).model_id
+
+
+def shown_as(progress: Progress) -> Callable[[training.Progress], None]:
+    """What a training tells, as a line of progress."""
+
+    def show(state: training.Progress) -> None:
+        progress.total = state.steps
+        found = "" if state.ndcg != state.ndcg else f", held-out ndcg@10 {state.ndcg:.4f}"
+        progress.advance(state.step - progress.done, f"loss {state.loss:.3f}{found}")
+
+    return show

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from embeddings.foundation.batches import endless, epoch, windows
+from embeddings.foundation.tokens import NO_TARGET, POST, REQUEST, Tokens, code_sizes, gap_codes
+from embeddings.foundation.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def mixed(make, catalogue):
+    histories = make.histories(
+        [[100, 101, 999], [], [105]],
+        gap=7200,
+        device=["tv", None, "tv", "phone"],
+        value=[1.0, None, 5.0, 3.0],
+        duration_s=[600.0, 0.0, 600.0, 5000.0],
+    )
+    vocabulary = Vocabulary.build(histories, catalogue, make.config())
+    return vocabulary, Tokens.of(histories, vocabulary)
+
+
+def test_positions_hold_the_title_before_and_the_title_after(mixed):
+    vocabulary, tokens = mixed
+    assert tokens.starts.tolist() == [0, 4, 5, 7]
+    assert tokens.titles.tolist() == [vocabulary.start, 1, 2, 0, vocabulary.start, vocabulary.start, 3]
+    assert tokens.targets.tolist() == [1, 2, NO_TARGET, NO_TARGET, NO_TARGET, 3, NO_TARGET]
+    assert tokens.lengths.tolist() == [3, 0, 1]
+
+
+def test_post_action_features_come_one_position_later_than_the_request(mixed):
+    vocabulary, tokens = mixed
+    device = len(POST) + REQUEST.index("device")
+    known = {name: code + 2 for code, name in enumerate(vocabulary.contexts["device"])}
+    assert tokens.codes[:, device].tolist() == [known["tv"], 0, known["tv"], 0, 0, known["phone"], 0]
+    share = POST.index("share")
+    assert tokens.codes[:, share].tolist() == [0, 6, 0, 0, 0, 0, 11]
+    assert (tokens.codes[[0, 4, 5]][:, : len(POST)] == 0).all()
+    value = tokens.codes[:, POST.index("value")]
+    assert value[2] == 0
+    assert 0 < value[1] < value[3]
+
+
+def test_the_gap_before_the_first_token_is_unknown(mixed):
+    tokens = mixed[1]
+    gap = tokens.codes[:, len(POST) + REQUEST.index("gap")]
+    assert gap.tolist() == [0, gap_codes(np.array([7200]))[0], gap_codes(np.array([7200]))[0], 0, 0, 0, 0]
+
+
+def test_all_codes_are_within_their_sizes(mixed):
+    vocabulary, tokens = mixed
+    assert (tokens.codes >= 0).all()
+    assert (tokens.codes < np.array(code_sizes(vocabulary))).all()
+
+
+def test_gap_codes_grow_with_the_time_and_are_bounded():
+    codes = gap_codes(np.array([-5, 0, 1, 3, 60, 86_400, 10**12]))
+    assert (np.diff(codes) >= 0).all()
+    assert codes[0] == codes[1] == 1
+    assert codes[-1] == 33
+
+
+def test_windows_cover_every_target_once(make, catalogue):
+    sequences = [[100 + i % 24 for i in range(n)] for n in (1, 7, 8, 9, 40, 0)]
+    histories = make.histories(sequences)
+    tokens = Tokens.of(histories, Vocabulary.build(histories, catalogue, make.config()))
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        first, lengths = windows(tokens, 8, random)
+        covered = np.concatenate([np.arange(a, a + n) for a, n in zip(first, lengths, strict=True)])
+        assert sorted(covered) == np.flatnonzero(tokens.targets != NO_TARGET).tolist()
+        assert lengths.max() <= 8
+
+
+def test_batches_keep_to_their_budget_and_repeat_with_the_seed(make, catalogue):
+    histories = make.histories(make.walks(members=40))
+    tokens = Tokens.of(histories, Vocabulary.build(histories, catalogue, make.config()))
+    batches = list(epoch(tokens, 8, 32, np.random.default_rng(0)))
+    assert sum(int((batch.targets > 0).sum()) for batch in batches) == int(tokens.lengths.sum())
+    assert all(batch.titles.shape[1] <= 8 for batch in batches)
+    one, two = endless(tokens, 8, 32, 5), endless(tokens, 8, 32, 5)
+    assert all(next(one).titles.equal(next(two).titles) for _ in range(30))

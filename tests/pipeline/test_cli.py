@@ -1,0 +1,79 @@
+"""The command line: exit codes, one line of JSON, errors that help."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import VERBS, main
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert "--workspace" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_wrong_usage() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fly"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nightly", "--lake", "nowhere"], "nowhere"),
+        (["train", "--lake", "nowhere"], "nowhere"),
+        (["nightly", "--lake", "x", "--set", "encode.bach=1"], "unknown key encode.bach"),
+        (["nightly", "--config", "no.toml"], "no.toml"),
+        (["nightly", "--lake", "x", "--as-of", "yesterday"], "ISO 8601"),
+        (["similar", "1"], "nothing is published yet"),
+        (["candidates", "1"], "nothing is published yet"),
+        (["releases", "show"], "nothing is published yet"),
+        (["gc", "--keep", "0"], "--keep"),
+        (["import", "movielens", "nowhere", "lake"], "nowhere"),
+    ],
+)
+def test_wrong_usage_exits_2_with_a_sentence_that_helps(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_json_prints_one_line_also_for_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["similar", "1", "--json"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert json.loads(lines[0])["error"]["exit_code"] == 2
+    assert main(["releases", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert json.loads(lines[0])["releases"] == []
+
+
+def test_an_empty_lake_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for table in ("interactions", "titles"):
+        Path("lake", table).mkdir(parents=True)
+    assert main(["nightly", "--lake", "lake"]) == 2
+    assert "interactions" in capsys.readouterr().err
+
+
+def test_init_writes_the_file_once() -> None:
+    assert main(["init"]) == 0
+    assert main(["init"]) == 2
+
+
+def test_doctor_is_content_with_this_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert (code == 0) == facts["healthy"]
+    assert {"ray", "torch", "faiss", "disk"} <= {finding["what"] for finding in facts["findings"]}

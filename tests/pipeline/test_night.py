@@ -1,0 +1,203 @@
+"""Whole nights on a small simulated lake, through every real component, by the command line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from stores.lake.simulate import SimulationConfig, simulate
+from stores.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--set", "train.training.min_steps=60", "--set", "train.training.max_steps=60", "--set", "ray.num_cpus=2"]
+LENIENT = ["--set", "gate.quality.min_ratio_to_popularity=0"]
+
+
+def samespace(*words: str, cwd: Path, expect: int = 0) -> dict[str, Any]:
+    """Run a command as a user does; its JSON answer."""
+    done = subprocess.run(_command(*words), cwd=cwd, env=_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    return dict(json.loads(lines[0]))
+
+
+def _command(*words: str) -> list[str]:
+    settings = [*SMALL, *LENIENT] if words[0] in ("nightly", "train") else []
+    return [sys.executable, "-m", "pipeline.cli", *words, *settings, "--workspace", "ws", "--json"]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def vectors(release: Any, kind: str) -> tuple[list[Any], np.ndarray]:
+    table = (release.members() if kind == "member" else release.titles()).to_table().sort_by(f"{kind}_id")
+    flat = pc.list_flatten(table["embedding"]).to_numpy()
+    return table[f"{kind}_id"].to_pylist(), flat.reshape(table.num_rows, -1)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("service") / "lake"
+    simulate(str(place), SimulationConfig(members=240, titles=120, days=30, seed=3))
+    return place
+
+
+@pytest.fixture(scope="module")
+def two_nights(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """A workspace after two nights of two trainings."""
+    place = tmp_path_factory.mktemp("two")
+    first = samespace("nightly", "--lake", str(lake), cwd=place)
+    samespace("train", "--lake", str(lake), "--seed", "1", cwd=place)
+    return place, first, samespace("nightly", "--lake", str(lake), cwd=place)
+
+
+def test_two_trainings_share_one_space(two_nights: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
+    place, first, second = two_nights
+    assert first["model_id"] != second["model_id"]
+    assert first["space_id"] == second["space_id"] == "1"
+    assert second["stages"]["align"]["metrics"]["outcome"] == "same_space"
+    assert Workspace.open(str(place / "ws")).current().release_id == second["release_id"]
+
+
+def test_every_member_and_title_is_published(lake: Path, two_nights: tuple[Path, Any, Any]) -> None:
+    release = Workspace.open(str(two_nights[0] / "ws")).current()
+    titles = ds.dataset(lake / "titles").to_table(columns=["title_id"])["title_id"].to_pylist()
+    assert vectors(release, "title")[0] == sorted(titles)
+    seen = ds.dataset(lake / "interactions", partitioning="hive").to_table(columns=["member_id"])["member_id"]
+    assert vectors(release, "member")[0] == sorted(pc.unique(seen).to_pylist())
+    assert release.verify() == []
+
+
+def test_plain_feast_serves_what_the_release_holds(two_nights: tuple[Path, Any, Any]) -> None:
+    import pandas as pd
+    from feast import FeatureStore
+
+    place = two_nights[0]
+    release = Workspace.open(str(place / "ws")).current()
+    store = FeatureStore(repo_path=str(place / "ws" / "feast"))
+    for kind in ("member", "title"):
+        ids, expected = vectors(release, kind)
+        feature = f"{kind}_embedding:embedding"
+        online = store.get_online_features(features=[feature], entity_rows=[{f"{kind}_id": one} for one in ids])
+        np.testing.assert_array_equal(np.array(online.to_dict()["embedding"], np.float32), expected)
+        asked = pd.DataFrame({f"{kind}_id": ids, "event_timestamp": [datetime.now(UTC)] * len(ids)})
+        found = store.get_historical_features(entity_df=asked, features=[feature]).to_df().sort_values(f"{kind}_id")
+        np.testing.assert_array_equal(np.stack(found["embedding"].to_numpy()).astype(np.float32), expected)
+
+
+def test_plain_faiss_answers_as_the_commands_do(two_nights: tuple[Path, Any, Any]) -> None:
+    place = two_nights[0]
+    release = Workspace.open(str(place / "ws")).current()
+    index = place / "ws" / "releases" / release.release_id / "index"
+    ids = pq.read_table(index / "ids.parquet")["title_id"].to_pylist()
+    members, queries = vectors(release, "member")
+    scores, rows = faiss.read_index(str(index / "candidates.faiss")).search(queries[:1], 5)
+    told = samespace("candidates", str(members[0]), "-k", "5", "--no-exclude-seen", cwd=place)["titles"]
+    assert [row["title_id"] for row in told] == [ids[row] for row in rows[0]]
+    np.testing.assert_allclose([row["score"] for row in told], scores[0], rtol=1e-5)
+
+    titles, points = vectors(release, "title")
+    unit = points[:1] / np.linalg.norm(points[:1])
+    scores, rows = faiss.read_index(str(index / "similar.faiss")).search(unit, 6)
+    told = samespace("similar", str(titles[0]), "-k", "5", cwd=place)["titles"]
+    assert [row["title_id"] for row in told] == [ids[row] for row in rows[0] if ids[row] != titles[0]]
+
+
+def test_alignment_keeps_the_scores(two_nights: tuple[Path, Any, Any]) -> None:
+    metrics = two_nights[2]["stages"]["align"]["metrics"]
+    assert metrics["score_error"] <= 1e-5
+
+
+def test_rollback_restores_the_earlier_release_everywhere(two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    from feast import FeatureStore
+
+    place, first, second = two_nights
+    shutil.copytree(place / "ws", tmp_path / "ws")  # a workspace may be copied
+    assert samespace("rollback", cwd=tmp_path)["current"] == first["release_id"]
+    release = Workspace.open(str(tmp_path / "ws")).current()
+    assert release.release_id == first["release_id"]
+    ids, expected = vectors(release, "member")
+    store = FeatureStore(repo_path=str(tmp_path / "ws" / "feast"))
+    rows = [{"member_id": one} for one in ids]
+    online = store.get_online_features(features=["member_embedding:embedding"], entity_rows=rows).to_dict()
+    np.testing.assert_array_equal(np.array(online["embedding"], np.float32), expected)
+    assert samespace("promote", second["release_id"], cwd=tmp_path)["current"] == second["release_id"]
+
+
+def test_a_killed_night_goes_on_where_it_was(lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "ws" / "models")
+    words = ("nightly", "--lake", str(lake), "--as-of", "2026-01-02", "--set", "histories.members_per_shard=20")
+    night = subprocess.Popen(
+        _command(*words), cwd=tmp_path, env=_environment(), start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    pattern = "ws/releases/*/work/entries/work/native/members/*.json"
+    while night.poll() is None and len(list(tmp_path.glob(pattern))) < 2:
+        time.sleep(0.01)
+    os.killpg(night.pid, signal.SIGKILL)
+    night.wait()
+    finished = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob(pattern)}
+    assert finished
+    resumed = samespace(*words, cwd=tmp_path)
+    metrics = resumed["stages"]["encode"]["metrics"]
+    assert metrics["shards_encoded"] <= metrics["shards"] - len(finished)
+
+    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "other" / "ws" / "models")
+    undisturbed = samespace(*words, cwd=tmp_path / "other")
+    for kind in ("member", "title"):
+        got = vectors(Workspace.open(str(tmp_path / "ws")).release(resumed["release_id"]), kind)
+        expected = vectors(Workspace.open(str(tmp_path / "other" / "ws")).release(undisturbed["release_id"]), kind)
+        assert got[0] == expected[0]
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+def test_broken_rows_go_to_the_dead_letter_and_the_night_goes_on(tmp_path: Path) -> None:
+    simulate(str(tmp_path / "lake"), SimulationConfig(members=120, titles=80, days=20, seed=4, broken=0.03))
+    night = samespace("nightly", "--lake", "lake", cwd=tmp_path)
+    refused = night["stages"]["histories"]["metrics"]["refused"]
+    letters = (
+        Workspace.open(str(tmp_path / "ws")).release(night["release_id"]).storage.dataset("dead_letter").to_table()
+    )
+    assert set(refused) == set(letters["reason"].to_pylist())
+    assert all(source for source in letters["source"].to_pylist())
+    assert pc.min(letters["row"]).as_py() >= 0
+
+
+def test_a_mostly_broken_lake_exits_3_and_publishes_nothing(tmp_path: Path) -> None:
+    simulate(str(tmp_path / "lake"), SimulationConfig(members=80, titles=60, days=10, seed=5, broken=0.7))
+    error = samespace("nightly", "--lake", "lake", cwd=tmp_path, expect=3)["error"]
+    assert "max_bad_fraction" in json.dumps(error)
+    assert not (tmp_path / "ws" / "current.json").exists()
+
+
+def test_a_held_night_exits_4_and_leaves_the_live_release(lake: Path, two_nights: tuple[Path, Any, Any]) -> None:
+    place, _, second = two_nights
+    held = samespace("nightly", "--lake", str(lake), "--set", "gate.input.min_members_ratio=5", cwd=place, expect=4)
+    assert held["status"] == "held"
+    assert held["reasons"]
+    assert Workspace.open(str(place / "ws")).current().release_id == second["release_id"]
+
+
+def test_the_night_prints_no_noise(lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    shutil.copytree(two_nights[0] / "ws", tmp_path / "ws")
+    command = [word for word in _command("nightly", "--lake", str(lake)) if word != "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "next:" in done.stdout
