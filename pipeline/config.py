@@ -56,7 +56,7 @@ def read_config(path: str | None = None, settings: list[str] | None = None, **fl
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, path or DEFAULT_FILE) from error
+        raise explained(error, path or DEFAULT_FILE) from error
 
 
 def _read_toml(path: str | None) -> dict[str, Any]:
@@ -87,7 +87,8 @@ def _set(values: dict[str, Any], setting: str) -> None:
         values[key] = text
 
 
-def _explain(error: ValidationError, where: str) -> ConfigError:
+def explained(error: ValidationError, where: str) -> ConfigError:
+    """What pydantic refused, by key and in one sentence each."""
     lines = []
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])

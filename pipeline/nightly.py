@@ -13,9 +13,10 @@ import validation.job
 import validation.report
 from pipeline.cluster import cluster
 from pipeline.config import Config
-from pipeline.planning import Request, begin
+from pipeline.planning import Request, Wish, begin
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
+from stores.lake.contract import Lake
 from stores.lease import lease
 from stores.release import Manifest, Release, StageReport
 from stores.workspace import Workspace
@@ -52,18 +53,20 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
     """
     workspace = Workspace.open(config.workspace)
     with lease(workspace.storage, "a night") as token:
-        stores.publish.recover(workspace, config.publish, token)
+        recovered = stores.publish.recover(workspace, config.publish, token)
         model_id = model_for_tonight(config, workspace, request.as_of, tell)
-        release, resumed = begin(config, workspace, request, model_id, token)
+        wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
+        release, resumed = begin(workspace, wish, token, recovered is not None)
         tell.begins(release, resumed)
-        with cluster(config.ray):
-            reports, reasons = _run_stages(config, release, tell)
-        manifest = release.seal(reasons, reports, _versions())
-        live = manifest.status == "ready" and request.promote
-        if live:
+        if not release.sealed:
+            with cluster(config.ray):
+                reports, reasons = _run_stages(config, release, tell)
+            release.seal(reasons, reports, _versions())
+        manifest = release.manifest
+        if manifest.status == "ready" and request.promote and not _is_live(workspace, release):
             tell.stage(stores.publish.publish(workspace, release, config.publish))
         validation.report.write_report(release)
-        return Night(release, manifest, live)
+        return Night(release, manifest, _is_live(workspace, release))
 
 
 def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[StageReport], list[str]]:
@@ -76,6 +79,10 @@ def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[St
         if reasons := report.metrics.get("failed"):
             return reports, list(reasons)
     return reports, []
+
+
+def _is_live(workspace: Workspace, release: Release) -> bool:
+    return (workspace.pointer() or {}).get("release_id") == release.release_id
 
 
 def _versions() -> dict[str, str]:

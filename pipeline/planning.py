@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from embeddings.histories import plan_shards
 from pipeline.config import Config
@@ -25,73 +24,87 @@ class Request:
     promote: bool = True
 
 
-def begin(config: Config, workspace: Workspace, request: Request, model_id: str, token: int) -> tuple[Release, bool]:
-    """The release to work on, and whether it is a crashed night's that goes on.
+@dataclass(frozen=True)
+class Wish:
+    """All that decides what a night's content will be; equal wishes make equal releases."""
 
-    A staged release with the same plan hash goes on, with its own moment and id; others are removed.
+    config: Config
+    request: Request
+    model_id: str
+    fingerprint: str
+
+    def hash(self, previous: str | None) -> str:
+        """The plan hash of this wish on top of a live release."""
+        wish = {
+            "lake": self.config.lake,
+            "lake_fingerprint": self.fingerprint,
+            "as_of": self.request.as_of,
+            "full": self.request.full,
+            "model_id": self.model_id,
+            "previous": previous,
+            "config": {name: getattr(self.config, name).model_dump(mode="json") for name in SECTIONS},
+        }
+        return hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def begin(workspace: Workspace, wish: Wish, token: int, recovered: bool) -> tuple[Release, bool]:
+    """The release to work on, and whether it is an interrupted night's that goes on.
+
+    A release with the same plan hash that was not finished goes on, with its own moment and id: a staged one
+    where it was, a sealed one that never went live by going live, one whose publication was just completed
+    (`recovered`) as it is. Other staged ones are removed.
     """
-    lake = Lake.open(config.lake)
-    previous = workspace.pointer()
-    wish = _wish(config, request, lake.fingerprint(), model_id, previous)
-    plan_hash = hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()
     now = datetime.now(UTC)
-    resumed: Release | None = None
-    for staged in workspace.staged():
-        if resumed is None and _goes_on(staged, plan_hash, now - timedelta(hours=config.night.resume_within_h)):
-            resumed = Release(workspace.uri, staged.release_id, token)
-        else:
-            workspace.remove(staged)
-    if resumed:
-        return resumed, True
-    plan = Plan(
+    if unfinished := _unfinished(workspace, wish, now, recovered):
+        return Release(workspace.uri, unfinished.release_id, token), True
+    return workspace.stage(_plan(workspace, wish, now), token), False
+
+
+def _plan(workspace: Workspace, wish: Wish, now: datetime) -> Plan:
+    config, previous = wish.config, workspace.pointer()
+    live = workspace.release(previous["release_id"]) if previous else None
+    plan_hash = wish.hash(live.release_id if live else None)
+    return Plan(
         release_id=workspace.new_release_id(plan_hash, now),
         plan_hash=plan_hash,
         lake=config.lake,
-        lake_fingerprint=wish["lake_fingerprint"],
-        as_of=request.as_of or now,
+        lake_fingerprint=wish.fingerprint,
+        as_of=wish.request.as_of or now,
         created_at=now,
-        model_id=model_id,
-        space_id=previous["space_id"] if previous else FIRST_SPACE,
-        reference_release=_reference(workspace, previous),
-        previous_release=previous["release_id"] if previous else None,
-        shards=_shards(config, lake, workspace, previous),
+        model_id=wish.model_id,
+        space_id=live.space_id if live else FIRST_SPACE,
+        reference_release=_reference(live),
+        previous_release=live.release_id if live else None,
+        # As many as the live release has, so that shards can be carried forward.
+        shards=live.plan.shards if live else plan_shards(Lake.open(config.lake), config.histories),
         config=config.model_dump(mode="json", exclude={"publish": {"online_store"}}),
     )
-    return workspace.stage(plan, token), False
 
 
-def _wish(
-    config: Config, request: Request, fingerprint: str, model_id: str, previous: dict[str, Any] | None
-) -> dict[str, Any]:
-    """All that decides what a night's content will be; equal wishes make equal releases."""
-    return {
-        "lake": config.lake,
-        "lake_fingerprint": fingerprint,
-        "as_of": request.as_of,
-        "full": request.full,
-        "model_id": model_id,
-        "previous": previous["release_id"] if previous else None,
-        "config": {name: getattr(config, name).model_dump(mode="json") for name in SECTIONS},
-    }
+def _unfinished(workspace: Workspace, wish: Wish, now: datetime, recovered: bool) -> Release | None:
+    """The release that goes on, if there is one; staged ones that do not are removed."""
+    oldest = now - timedelta(hours=wish.config.night.resume_within_h)
+    live = (workspace.pointer() or {}).get("release_id", "")
+    sealed = [release for release in workspace.releases() if release.manifest.status == "ready"]
+    waiting = [release for release in sealed if release.release_id > live and not release.events()]
+    completed = [release for release in sealed if recovered and release.release_id == live]
+    found = None
+    for release in [*completed, *waiting, *workspace.staged()]:
+        planned = release.storage.exists("plan.json")
+        if planned and release.plan.plan_hash == wish.hash(release.plan.previous_release) and _young(release, oldest):
+            found = release
+        elif not release.sealed:
+            workspace.remove(release)
+    return found
 
 
-def _goes_on(staged: Release, plan_hash: str, not_before: datetime) -> bool:
-    if not staged.storage.exists("plan.json"):
-        return False
-    return staged.plan.plan_hash == plan_hash and staged.plan.created_at >= not_before
+def _young(release: Release, oldest: datetime) -> bool:
+    return release.plan.created_at >= oldest
 
 
-def _reference(workspace: Workspace, previous: dict[str, Any] | None) -> str | None:
+def _reference(live: Release | None) -> str | None:
     """The release that opened the live space: the live one itself if it did, else the one it refers to."""
-    if previous is None:
+    if live is None:
         return None
-    live = workspace.release(previous["release_id"])
     opened = live.plan.reference_release is None or live.space_id != live.plan.space_id
     return live.release_id if opened else live.plan.reference_release
-
-
-def _shards(config: Config, lake: Lake, workspace: Workspace, previous: dict[str, Any] | None) -> int:
-    """As many as the live release has, so that shards can be carried forward; else by the number of members."""
-    if previous:
-        return workspace.release(previous["release_id"]).plan.shards
-    return plan_shards(lake, config.histories)

@@ -106,6 +106,8 @@ def _drift_figures(
         return None
     found = drift.figures(both, config.drift)
     earlier = past.metrics(before, "gate_vectors").get("figures", {})
+    if before.manifest.model_id != release.plan.model_id:
+        return found  # a training learns its own temperature, and with it the scale of all norms
     for side in SIDES:
         if side in earlier and earlier[side]["norms"]["counts"]:
             found[f"{side}_norm_psi"] = drift.norms_psi(figures[side]["norms"], earlier[side]["norms"])

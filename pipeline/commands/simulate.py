@@ -2,7 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 
+from pydantic import ValidationError
+
 from pipeline.answer import Answer
+from pipeline.config import explained
 from stores.lake.simulate import SimulationConfig, simulate
 
 
@@ -20,6 +23,10 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> Answer:
     """Write the lake; the planted truth lies beside it in `_truth/`."""
     names = ("members", "titles", "days", "seed", "broken")
-    facts = simulate(args.out, SimulationConfig(**{name: getattr(args, name) for name in names}))
+    try:
+        config = SimulationConfig(**{name: getattr(args, name) for name in names})
+    except ValidationError as error:
+        raise explained(error, "samespace simulate") from error
+    facts = simulate(args.out, config)
     counts = ", ".join(f"{value:,} {name}" for name, value in facts.items() if isinstance(value, int))
     return Answer({"lake": args.out, **facts}, f"wrote {args.out}: {counts}")

@@ -111,7 +111,7 @@ class Nights:
                     "space_id": "1",
                     "reasons": [],
                     "width": WIDTH,
-                    "figures": {"cosine_p50": 0.97, "cosine_p5": 0.8} if before else {},
+                    **({"heldout_cosine_p50": 0.97, "heldout_cosine_p5": 0.8} if before else {}),
                 },
                 "index": {
                     name: {

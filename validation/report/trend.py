@@ -60,7 +60,7 @@ _LINES: dict[str, Reader] = {
     "titles": _metric("histories", "titles"),
     "events": _metric("histories", "events_accepted"),
     "refused share": _metric("histories", "bad_fraction"),
-    "held-out cosine": _metric("align", "figures", "cosine_p50"),
+    "held-out cosine": _metric("align", "heldout_cosine_p50"),
     "HR@10 of the model": _metric("gate_vectors", "figures", "quality", "hit_rate"),
     "effective rank of titles": _metric("gate_vectors", "figures", "titles", "effective_rank"),
     "kept neighbours": _metric("gate_vectors", "figures", "drift", "neighbour_jaccard"),

@@ -13,13 +13,12 @@ _ANNOUNCED = "as announced"
 
 def suite(metrics: dict[str, Any], plan: Plan, thresholds: AlignmentThresholds) -> Suite:
     """What is expected of the align stage's `metrics`."""
-    measured = metrics.get("figures") or {}
     outcome = metrics.get("outcome")
     figures = {
         "outcome": outcome,
         "space": _space(metrics, plan),
-        "heldout_cosine_p50": measured.get("cosine_p50"),
-        "heldout_cosine_p5": measured.get("cosine_p5"),
+        "heldout_cosine_p50": metrics.get("heldout_cosine_p50"),
+        "heldout_cosine_p5": metrics.get("heldout_cosine_p5"),
     }
     expected = [
         Expectation(

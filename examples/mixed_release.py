@@ -3,7 +3,7 @@
 Each member's last token is held out of a MovieLens lake, the model is trained twice with different
 seeds, and HR@10 (all titles ranked, seen ones left out) is measured for every pairing of releases:
 
-    python benchmarks/mixed_release.py --data path/to/ml-latest-small [--json]
+    python examples/mixed_release.py --data path/to/ml-latest-small [--json]
 """
 
 import argparse

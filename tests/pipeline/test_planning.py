@@ -1,0 +1,105 @@
+"""What tonight is: an interrupted night goes on, whatever it had reached; anything else begins anew."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.planning import Request, Wish, begin
+from stores.lake.contract import Lake
+from stores.lake.simulate import SimulationConfig, simulate
+from stores.lease import lease
+from stores.release import Release
+from stores.workspace import POINTER, Workspace
+
+
+@pytest.fixture
+def wish(tmp_path: Path) -> Wish:
+    lake = str(tmp_path / "lake")
+    simulate(lake, SimulationConfig(members=20, titles=20, days=3))
+    return Wish(Config(lake=lake), Request(), "model", Lake.open(lake).fingerprint())
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.open(str(tmp_path / "ws"))
+
+
+def start(workspace: Workspace, wish: Wish, recovered: bool = False) -> tuple[Release, bool]:
+    with lease(workspace.storage, "test") as token:
+        return begin(workspace, wish, token, recovered)
+
+
+def make_live(workspace: Workspace, release: Release) -> None:
+    pointer = {"release_id": release.release_id, "space_id": release.space_id, "promoted_at": "2026-01-01T00:00:00Z"}
+    workspace.storage.write(POINTER, json.dumps(pointer).encode())
+
+
+def sealed(workspace: Workspace, release: Release, reasons: list[str] | None = None) -> Release:
+    Release(workspace.uri, release.release_id).seal(reasons or [], [], {})
+    return workspace.release(release.release_id)
+
+
+def test_the_first_night_opens_space_one(workspace: Workspace, wish: Wish) -> None:
+    release, resumed = start(workspace, wish)
+    assert not resumed
+    assert (release.plan.space_id, release.plan.reference_release, release.plan.shards) == ("1", None, 4)
+
+
+def test_a_crashed_night_goes_on_with_its_own_moment(workspace: Workspace, wish: Wish) -> None:
+    first, _ = start(workspace, wish)
+    again, resumed = start(workspace, wish)
+    assert resumed
+    assert again.plan == first.plan
+
+
+@pytest.mark.parametrize("change", ["model", "lake", "moment", "config"])
+def test_another_wish_begins_anew_and_the_old_rest_is_removed(workspace: Workspace, wish: Wish, change: str) -> None:
+    first, _ = start(workspace, wish)
+    config = wish.config.model_copy(update={"encode": wish.config.encode.model_copy(update={"batch_size": 7})})
+    other = {
+        "model": Wish(wish.config, wish.request, "another", wish.fingerprint),
+        "lake": Wish(wish.config, wish.request, "model", "changed"),
+        "moment": Wish(wish.config, Request(datetime(2026, 1, 1, tzinfo=UTC)), "model", wish.fingerprint),
+        "config": Wish(config, wish.request, "model", wish.fingerprint),
+    }[change]
+    second, resumed = start(workspace, other)
+    assert not resumed
+    assert [release.release_id for release in workspace.staged()] == [second.release_id]
+    assert second.release_id != first.release_id
+
+
+def test_a_night_that_died_after_sealing_goes_live_instead_of_running_again(workspace: Workspace, wish: Wish) -> None:
+    first, _ = start(workspace, wish)
+    sealed(workspace, first)
+    again, resumed = start(workspace, wish)
+    assert resumed
+    assert again.release_id == first.release_id
+
+
+def test_a_held_release_is_not_taken_up_again(workspace: Workspace, wish: Wish) -> None:
+    first, _ = start(workspace, wish)
+    sealed(workspace, first, ["a gate said no"])
+    assert start(workspace, wish)[0].release_id != first.release_id
+
+
+def test_a_night_whose_publication_was_just_completed_is_done(workspace: Workspace, wish: Wish) -> None:
+    first, _ = start(workspace, wish)
+    release = sealed(workspace, first)
+    release.add_event("published")
+    make_live(workspace, release)
+    assert start(workspace, wish, recovered=True)[0].release_id == first.release_id
+    assert start(workspace, wish, recovered=False)[0].release_id != first.release_id
+
+
+def test_the_reference_is_the_release_that_opened_the_space(workspace: Workspace, wish: Wish) -> None:
+    opened = sealed(workspace, start(workspace, wish)[0])
+    make_live(workspace, opened)
+    second = start(workspace, wish)[0]
+    assert second.plan.reference_release == opened.release_id
+    make_live(workspace, sealed(workspace, second))
+    third = start(workspace, Wish(wish.config, wish.request, "newer", wish.fingerprint))[0]
+    assert third.plan.reference_release == opened.release_id
+    assert third.plan.previous_release == second.release_id
