@@ -122,7 +122,8 @@ class AlignmentTransform:
         return bytes(save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)}))
 
     def save(self, path: str | Path) -> None:
-        """Write the artifact to a file."""
+        """Write the artifact to a file; its folder is made where there is none."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(self.to_bytes())
 
     @classmethod

@@ -35,12 +35,14 @@ class Encoder(Protocol):
 def load(spec: str, model_dir: str) -> Encoder:
     """The encoder that `spec`, as "module:Class", loads from `model_dir` by its class method `load(path)`.
 
+    A class without one is called without arguments: it knows where its model is.
+
     Raises ConfigError where `spec` names no such class, EncoderError where the class cannot load
     the model or the result is not an `Encoder`. Errors of our own tree pass through as they are.
     """
     kind = _resolve(spec)
     try:
-        encoder = kind.load(model_dir)
+        encoder = kind.load(model_dir) if hasattr(kind, "load") else kind()
     except SamespaceError:
         raise
     except Exception as error:
@@ -60,8 +62,8 @@ def _resolve(spec: str) -> Any:
         raise ConfigError(
             f"no such encoder: {error}", where=spec, expected="an importable class", fix="set [encode] encoder"
         ) from error
-    if not callable(getattr(kind, "load", None)):
-        raise ConfigError("the encoder has no load(path)", where=spec, expected="a class method load(path) -> Encoder")
+    if not callable(kind) or not callable(getattr(kind, "load", kind)):
+        raise ConfigError("this is no encoder class", where=spec, expected="a class, with or without load(path)")
     return kind
 
 

@@ -58,7 +58,7 @@ def _letters(snapshot: Snapshot) -> dict[str, pa.Table]:
 
 def _write_histories(snapshot: Snapshot, release: Release) -> Tally:
     shards = snapshot.shard_members(release.plan.shards)
-    tally = Tally(len(snapshot.title_ids()), snapshot.config)
+    tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     with Progress("histories", sum(shard.rows for shard in shards), "events") as progress:
         for shard, table in shard_histories(snapshot, shards, tally):
             path = f"histories/part-{shard.number:05d}.parquet"
@@ -112,6 +112,7 @@ def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
         "titles_bad_fraction": bad_fraction(refused[TITLES], rows[TITLES]),
         "newest_event": newest.isoformat(),
         "actions": {action: count for action, count in counts if count},
+        "profile": tally.profile.metrics(),
         "unreadable_files": [file.path for table in (snapshot.titles, snapshot.interactions) for file in table.broken],
     }
 
@@ -146,7 +147,7 @@ def plan_shards(lake: Lake, config: HistoriesConfig) -> int:
 
 def _in_memory(snapshot: Snapshot) -> tuple[pa.Table, pa.Table]:
     _check(snapshot, _letters(snapshot))
-    tally = Tally(len(snapshot.title_ids()), snapshot.config)
+    tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     tables = [table for _, table in shard_histories(snapshot, snapshot.shard_members(1), tally)]
     _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])})
     return pa.concat_tables(tables), catalogue(snapshot, tally.plays)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.blocks import read_blocks
+from embeddings.event_profile import EventProfile
 from embeddings.events import Events, Ints, sorted_events
 from embeddings.histories_config import HistoriesConfig
 from embeddings.history_table import TitleKeys, history_table
@@ -22,7 +23,8 @@ MICROS_PER_MINUTE = 60_000_000
 class Tally:
     """What is learnt of the events while they pass."""
 
-    def __init__(self, titles: int, config: HistoriesConfig) -> None:
+    def __init__(self, titles: int, config: HistoriesConfig, newest: int) -> None:
+        self.profile = EventProfile(newest, config)
         self.actions = np.zeros(len(config.actions) + 1, np.int64)
         self.plays = np.zeros(titles, np.int64)
         self.watch = np.array([False, *(action in config.watch_actions for action in config.actions)])
@@ -34,6 +36,7 @@ class Tally:
         """Count the events of a block, and note the `pos` of the repeats that were dropped from it."""
         self.actions += np.bincount(events.action, minlength=len(self.actions))
         self.plays += np.bincount(events.title[self.watch[events.action]], minlength=len(self.plays))
+        self.profile.add(events)
         self.events += len(events)
         self.refused += len(repeats)
         self.repeats = sorted([*self.repeats, *repeats.tolist()])[: self.listed]

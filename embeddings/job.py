@@ -15,7 +15,7 @@ from ray.util import ActorPool
 
 from embeddings.bisection import Refusal, Vectors, encode_rows
 from embeddings.encode_config import EncodeConfig
-from embeddings.encoder import load
+from embeddings.encoder import Encoder, load
 from stores.columns import (
     ENCODED_AT,
     MEMBER_ID,
@@ -26,11 +26,10 @@ from stores.columns import (
     member_vector_schema,
     title_vector_schema,
 )
-from stores.errors import ContractError
+from stores.errors import ContractError, EncoderError, MismatchError
 from stores.progress import Progress
 from stores.release import Release, StageReport
-from stores.storage import Storage
-from stores.workspace import MODELS
+from stores.workspace import Workspace
 
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
@@ -90,9 +89,19 @@ def _encode_all(config: EncodeConfig, release: Release, tasks: list[dict[str, An
                 progress.advance(1, f"{rows:,} rows in the last")
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayActorError as error:
+        raise EncoderError(
+            f"the encoding workers keep dying: {error}", fix="look at memory; lower encode.batch_size"
+        ) from error
     finally:
         for actor in workers:
             ray.kill(actor)
+
+
+def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
+    """The configured encoder with `config.model`, else with the workspace's model of that id, if it has one."""
+    kept = model_id in workspace.models.folders()
+    return load(config.encoder, config.model or (str(workspace.models.fetch(str(model_id))) if kept else ""))
 
 
 class ShardWorker:
@@ -103,10 +112,20 @@ class ShardWorker:
         self.encoder: Any = None
 
     def ready(self) -> int:
-        """Load the model, so that one that cannot be loaded is reported once; the width of its vectors."""
+        """Load the model, so that one that cannot be loaded is reported once; the width of its vectors.
+
+        Raises MismatchError where it is not the model that the night was planned with.
+        """
         if self.encoder is None:
-            models = Storage(self.release.workspace_uri).below(MODELS)
-            self.encoder = load(self.config.encoder, str(models.fetch(self.release.plan.model_id)))
+            planned = self.release.plan.model_id
+            encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
+            if encoder.model_id != planned:
+                raise MismatchError(
+                    f"the encoder's model is {encoder.model_id}, the night was planned with {planned}",
+                    where=self.config.encoder,
+                    fix="run the night again; it is planned with the model that is there",
+                )
+            self.encoder = encoder
         return int(self.encoder.dim)
 
     def encode(self, task: dict[str, Any]) -> int:

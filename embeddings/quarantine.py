@@ -135,7 +135,7 @@ def check_budget(
         f"{table}: {bad_rows(counts):,} of {rows:,} rows break the contract ({share:.1%}): {by_reason}",
         where="; ".join(_example(letter) for letter in shown),
         expected=f"at most {allowed:.1%} bad rows",
-        fix="mend the files named here (dead_letter/ of the release has them all) or raise histories.max_bad_fraction",
+        fix="mend the files named here, or raise histories.max_bad_fraction",
     )
 
 

@@ -65,7 +65,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         manifest = release.manifest
         if manifest.status == "ready" and request.promote and not _is_live(workspace, release):
             tell.stage(stores.publish.publish(workspace, release, config.publish))
-        validation.report.write_report(release)
+        _report(release, tell)
         return Night(release, manifest, _is_live(workspace, release))
 
 
@@ -79,6 +79,14 @@ def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[St
         if reasons := report.metrics.get("failed"):
             return reports, list(reasons)
     return reports, []
+
+
+def _report(release: Release, tell: Teller) -> None:
+    """Write the page; what is sealed or live stays so if that fails, and the failure is told."""
+    try:
+        validation.report.write_report(release)
+    except Exception as error:
+        tell.line(f"  the report could not be written ({type(error).__name__}: {error}); try samespace report")
 
 
 def _is_live(workspace: Workspace, release: Release) -> bool:

@@ -36,10 +36,10 @@ class Wish:
     def hash(self, previous: str | None) -> str:
         """The plan hash of this wish on top of a live release."""
         wish = {
-            "lake": self.config.lake,
             "lake_fingerprint": self.fingerprint,
             "as_of": self.request.as_of,
             "full": self.request.full,
+            "promote": self.request.promote,
             "model_id": self.model_id,
             "previous": previous,
             "config": {name: getattr(self.config, name).model_dump(mode="json") for name in SECTIONS},
@@ -84,22 +84,25 @@ def _plan(workspace: Workspace, wish: Wish, now: datetime) -> Plan:
 def _unfinished(workspace: Workspace, wish: Wish, now: datetime, recovered: bool) -> Release | None:
     """The release that goes on, if there is one; staged ones that do not are removed."""
     oldest = now - timedelta(hours=wish.config.night.resume_within_h)
-    live = (workspace.pointer() or {}).get("release_id", "")
-    sealed = [release for release in workspace.releases() if release.manifest.status == "ready"]
-    waiting = [release for release in sealed if release.release_id > live and not release.events()]
-    completed = [release for release in sealed if recovered and release.release_id == live]
+    live = (workspace.pointer() or {}).get("release_id")
     found = None
-    for release in [*completed, *waiting, *workspace.staged()]:
+    for release in [*_sealed(workspace, wish, live, recovered), *workspace.staged()]:
         planned = release.storage.exists("plan.json")
-        if planned and release.plan.plan_hash == wish.hash(release.plan.previous_release) and _young(release, oldest):
+        # What is live now was planned on top of what was live before it.
+        base = release.plan.previous_release if planned and release.release_id == live else live
+        if planned and release.plan.plan_hash == wish.hash(base) and release.plan.created_at >= oldest:
             found = release
         elif not release.sealed:
             workspace.remove(release)
     return found
 
 
-def _young(release: Release, oldest: datetime) -> bool:
-    return release.plan.created_at >= oldest
+def _sealed(workspace: Workspace, wish: Wish, live: str | None, recovered: bool) -> list[Release]:
+    """Releases that were sealed but may never have gone live, and the live one if that was just completed."""
+    ready = [release for release in workspace.releases() if release.manifest.status == "ready"]
+    waiting = [release for release in ready if release.release_id > (live or "") and not release.events()]
+    completed = [release for release in ready if recovered and release.release_id == live]
+    return [*completed, *(waiting if wish.request.promote else [])]
 
 
 def _reference(live: Release | None) -> str | None:

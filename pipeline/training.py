@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from embeddings.foundation import training
 from embeddings.histories import read_histories
+from embeddings.job import load_model
 from pipeline.config import Config
 from pipeline.telling import Teller
-from stores.errors import UsageError
 from stores.lake.contract import Lake
 from stores.progress import Progress
 from stores.workspace import Workspace
@@ -31,15 +31,16 @@ def train_model(
 
 
 def model_for_tonight(config: Config, workspace: Workspace, as_of: datetime | None, tell: Teller) -> str:
-    """The workspace's model; where there is none, one is trained first."""
-    if model_id := workspace.next_model():
-        return model_id
-    if config.encode.encoder != OURS:
-        raise UsageError(
-            f"there is no model for {config.encode.encoder}",
-            where=workspace.models.uri,
-            fix="put its files into models/MODEL_ID/ and name it in models/next.json",
-        )
+    """The id of the model that the night runs; where there is none of ours, one is trained first.
+
+    An encoder of one's own is asked for its id. Raises EncoderError where it cannot be loaded.
+    """
+    kept = workspace.next_model()
+    if config.encode.encoder != OURS or config.encode.model:
+        return load_model(config.encode, workspace, kept).model_id
+    if kept:
+        return kept
+    Lake.open(config.lake)  # a lake that is not there is told before anything begins
     tell.line("no model yet: training one first")
     return train_model(config, workspace, as_of, seed=0, tell=tell).model_id
 

@@ -5,16 +5,18 @@ has too many rows to list. Its value then begins with the number of rows, as in 
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stores.columns import dead_letter_schema
+from stores.columns import VALUE, dead_letter_schema
 from stores.release import Release
 
 FOLDER = "dead_letter"
 MANY = -1
+_KEY = ["reason", "source", "column"]
 
 
 def letter(source: str, row: int, column: str, value: str | None, reason: str) -> dict[str, Any]:
@@ -48,6 +50,30 @@ def summary(release: Release) -> dict[str, int]:
     for table in release.storage.batches(FOLDER, ["row", "value", "reason"]):
         counts.update(count_reasons(table))
     return dict(counts.most_common())
+
+
+def groups(release: Release, examples: int = 3) -> list[dict[str, Any]]:
+    """Refused rows of a release by reason, source and column, the most frequent first.
+
+    Each has `reason`, `source`, `column`, `rows`, and `examples`: a few `{row, value}` as they were refused.
+    Reads one file of letters at a time.
+    """
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for table in release.storage.batches(FOLDER, dead_letter_schema().names):
+        for key, part in _by_kind(table):
+            group = found.setdefault(key, {**dict(zip(_KEY, key, strict=True)), "rows": 0, "examples": []})
+            group["rows"] += sum(count_reasons(part).values())
+            room = max(0, examples - len(group["examples"]))
+            group["examples"] += part.select(["row", VALUE]).slice(0, room).to_pylist()
+    return sorted(found.values(), key=lambda group: (-group["rows"], *(group[name] for name in _KEY)))
+
+
+def _by_kind(letters: pa.Table) -> Iterator[tuple[tuple[str, str, str], pa.Table]]:
+    """The letters of each reason, source and column."""
+    for kind in letters.group_by(_KEY).aggregate([]).to_pylist():
+        same = [pc.equal(letters[name], kind[name]).fill_null(kind[name] is None) for name in _KEY]
+        chosen = pc.and_(pc.and_(same[0], same[1]), same[2])
+        yield (kind["reason"], kind["source"], kind["column"]), letters.filter(chosen)
 
 
 def count_reasons(letters: pa.Table) -> Counter[str]:

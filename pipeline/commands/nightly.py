@@ -1,6 +1,7 @@
 """`samespace nightly`: the whole night."""
 
 import json
+import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ def run(args: Namespace) -> Answer:
 
 def _simulated_lake(tell: Teller) -> str:
     """The lake of a first try: `lake` in this folder, simulated where there is none."""
-    if not Path("lake").exists():
+    lake, part = Path("lake"), Path("lake.part")
+    if not lake.exists():
         from stores.lake.simulate import SimulationConfig, simulate
 
         tell.line("no lake given: simulating a streaming service into lake/")
-        simulate("lake", SimulationConfig())
-    return "lake"
+        shutil.rmtree(part, ignore_errors=True)
+        simulate(str(part), SimulationConfig())
+        part.rename(lake)
+    return str(lake)
 
 
 def _facts(config: Config, night: Night) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """`samespace releases [show ID]`: what was published and what was held."""
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from pipeline.answer import Answer, table, workspace_of
+from stores.release import Release
 from stores.workspace import Workspace
 
 
@@ -20,21 +22,26 @@ def run(args: Namespace) -> Answer:
 
 def _list(workspace: Workspace) -> Answer:
     live = (workspace.pointer() or {}).get("release_id")
-    rows = [
-        {
-            "release": release.release_id,
-            "status": "current" if release.release_id == live else release.manifest.status,
-            "space": release.space_id,
-            "model": release.manifest.model_id[:12],
-            "as of": f"{release.plan.as_of:%Y-%m-%d %H:%M}",
-            "members": sum(entry.rows for entry in release.manifest.files if entry.path.startswith("members/")),
-            "titles": sum(entry.rows for entry in release.manifest.files if entry.path.startswith("titles/")),
-        }
-        for release in workspace.releases()
-    ]
+    rows = [_row(release, live) for release in workspace.releases()]
+    short = [{**row, "model_id": row["model_id"][:12], "as_of": row["as_of"][:16]} for row in rows]
     staged = [release.release_id for release in workspace.staged()]
     unfinished = f"\nunfinished: {', '.join(staged)} (the next night resumes or removes it)" if staged else ""
-    return Answer({"releases": rows, "current": live, "staged": staged}, table(rows) + unfinished)
+    return Answer({"releases": rows, "current": live, "staged": staged}, table(short) + unfinished)
+
+
+def _row(release: Release, live: str | None) -> dict[str, Any]:
+    manifest = release.manifest
+    rows = {
+        kind: sum(e.rows for e in manifest.files if e.path.startswith(f"{kind}/")) for kind in ("members", "titles")
+    }
+    return {
+        "release_id": release.release_id,
+        "status": "current" if release.release_id == live else manifest.status,
+        "space_id": release.space_id,
+        "model_id": manifest.model_id,
+        "as_of": release.plan.as_of.isoformat(),
+        **rows,
+    }
 
 
 def _show(workspace: Workspace, release_id: str | None) -> Answer:

@@ -68,9 +68,11 @@ class Lake:
     def open(cls, uri: str) -> "Lake":
         """Find the tables and read every footer.
 
-        Raises NotFoundError where the lake, a required table or every row is missing, ContractError where a
-        required column is in no file or no file of a table can be read.
+        Raises NotFoundError where no lake is named, or the lake, a required table or every row is missing,
+        ContractError where a required column is in no file or no file of a table can be read.
         """
+        if not uri:
+            raise _not_found(uri, "no lake is named")
         storage = Storage(uri)
         if not storage.exists(""):
             raise _not_found(uri, f"there is no lake at {uri}")

@@ -288,7 +288,7 @@ def test_the_catalogue_has_every_title_with_plays_and_age(tmp_path: Path) -> Non
     assert table["genres"].to_pylist() == [None, [], ["x"]]
     assert table["embedding"].to_pylist() == [[0.5, 1.5]] * 3
     assert math.isnan(table["age_days"][0].as_py())
-    assert table["age_days"].to_pylist()[1:] == [-0.5, 10.0]
+    assert table["age_days"].to_pylist()[1:] == [-1.0, 10.0]
 
 
 def test_the_past_is_seen_as_it_was(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "train.training.min_steps=60", "--set", "train.training.max_steps=60", "--set", "ray.num_cpus=2"]
+MODULES: list[str] = []
+"""Folders with modules of a test's own, seen by the commands it runs."""
 LENIENT = ["--set", "gate.quality.min_ratio_to_popularity=0"]
 
 
@@ -44,7 +46,7 @@ def _command(*words: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *MODULES])}
 
 
 def vectors(release: Any, kind: str) -> tuple[list[Any], np.ndarray]:
@@ -193,6 +195,48 @@ def test_a_held_night_exits_4_and_leaves_the_live_release(lake: Path, two_nights
     assert held["status"] == "held"
     assert held["reasons"]
     assert Workspace.open(str(place / "ws")).current().release_id == second["release_id"]
+
+
+OWN_MODEL = """
+import numpy as np
+
+class MyEncoder:
+    model_id, dim = "mine", 16
+
+    def _vector(self, title):
+        return np.random.default_rng(title).standard_normal(self.dim)
+
+    def encode_titles(self, titles):
+        return np.stack([self._vector(title) for title in titles["title_id"].to_pylist()]).astype(np.float32)
+
+    def encode_members(self, histories):
+        if UNLUCKY in histories["member_id"].to_pylist():
+            raise RuntimeError("this one is too much for me")
+        lists = histories["title_id"].to_pylist()
+        return np.stack([np.mean([self._vector(one) for one in titles], 0) for titles in lists]).astype(np.float32)
+"""
+
+
+def test_a_model_of_ones_own_runs_and_its_failures_are_named(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = ds.dataset(lake / "interactions", partitioning="hive").to_table(columns=["member_id"])["member_id"]
+    unlucky = pc.min(seen).as_py()
+    (tmp_path / "mymodel.py").write_text(f"UNLUCKY = {unlucky}\n{OWN_MODEL}")
+    monkeypatch.setattr(sys.modules[__name__], "MODULES", [str(tmp_path)])
+    own = ("--set", "encode.encoder=mymodel:MyEncoder", "--set", "encode.max_bad_fraction=0.05")
+    night = samespace("nightly", "--lake", str(lake), *own, cwd=tmp_path)
+    assert night["model_id"] == "mine"
+    release = Workspace.open(str(tmp_path / "ws")).current()
+    ids, native = vectors(release, "member")
+    assert unlucky not in ids
+    assert native.shape[1] == 16
+    letters = release.storage.read_table("dead_letter/encode.parquet").to_pylist()
+    assert [(row["value"], row["reason"]) for row in letters] == [
+        (str(unlucky), "RuntimeError: this one is too much for me")
+    ]
+    error = samespace("nightly", "--lake", str(lake), *own[:2], cwd=tmp_path, expect=3)["error"]
+    assert str(unlucky) in error["what"]
 
 
 def test_the_night_prints_no_noise(lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:

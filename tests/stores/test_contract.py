@@ -50,6 +50,11 @@ def read(lake: Lake, name: str) -> pa.Table:
         return connection.execute(f"SELECT * FROM ({sql}) ORDER BY pos").to_arrow_table()
 
 
+def test_no_lake_is_not_the_root_of_the_disk() -> None:
+    with pytest.raises(NotFoundError, match="no lake is named"):
+        Lake.open("")
+
+
 def test_opens_nested_files_and_ignores_hidden_ones(lake: Path) -> None:
     put_events(lake / "interactions" / "_temporary" / "0.parquet", ["x"])
     put_events(lake / "interactions" / ".hidden.parquet", ["x"])

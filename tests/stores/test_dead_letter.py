@@ -44,3 +44,20 @@ def test_summary_is_over_all_files_of_a_release(tmp_path: Path) -> None:
 def test_a_release_without_refused_rows_has_no_summary(tmp_path: Path) -> None:
     assert dead_letter.summary(Release(str(tmp_path), "20260721T020000Z-3f9a")) == {}
     assert pa.table(letters_table([])).num_rows == 0
+
+
+def test_groups_are_by_reason_source_and_column_with_examples(tmp_path: Path) -> None:
+    release = Release(str(tmp_path), "20260721T020000Z-3f9a")
+    rows = [letter("a", row, "c", f"v{row}", "x") for row in range(5)]
+    rows += [letter("b", 0, "c", None, "x"), letter("a", 9, "", "v", "y"), many("a", 90, "", "not listed", "y")]
+    dead_letter.write(release, "interactions", letters_table(rows[:3]))
+    dead_letter.write(release, "more", letters_table(rows[3:]))
+    found = dead_letter.groups(release, examples=4)
+    assert [(g["reason"], g["source"], g["column"], g["rows"]) for g in found] == [
+        ("y", "a", "", 91),
+        ("x", "a", "c", 5),
+        ("x", "b", "c", 1),
+    ]
+    assert found[1]["examples"] == [{"row": row, "value": f"v{row}"} for row in range(4)]
+    assert found[2]["examples"] == [{"row": 0, "value": None}]
+    assert sum(g["rows"] for g in found) == sum(dead_letter.summary(release).values())

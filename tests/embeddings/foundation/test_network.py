@@ -6,8 +6,8 @@ import torch
 
 from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.network import Transformer
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.network import TimeBias, Transformer
+from embeddings.foundation.tokens import Tokens, gap_codes
 from embeddings.foundation.vocabulary import Vocabulary
 
 
@@ -65,3 +65,22 @@ def test_the_request_is_seen_unless_it_is_dropped(make, catalogue):
         drop = torch.full(batch.titles.shape, dropped)
         same = torch.allclose(*(model.members(one, titles, one.titles, drop) for one in (batch, swapped)))
         assert same == dropped
+
+
+def test_the_time_bias_is_that_of_the_log_bucket_and_so_is_its_gradient():
+    torch.manual_seed(0)
+    bias = TimeBias(2)
+    torch.nn.init.normal_(bias.table)
+    seconds = np.sort(np.random.default_rng(0).integers(0, 10**9, (3, 12)) // 7**2, axis=1)
+    seconds[:, 3:5] = seconds[:, 3:4]
+    found = bias(torch.from_numpy(seconds))
+    spans = np.maximum(seconds[:, :, None] - seconds[:, None, :], 0)
+    plain = bias.table.detach().clone().requires_grad_()
+    expected = plain[torch.from_numpy(gap_codes(spans))].permute(0, 3, 1, 2)
+    seen = torch.ones(12, 12, dtype=torch.bool).tril()
+    assert torch.equal(found.isfinite(), seen.expand_as(found))
+    torch.testing.assert_close(found[..., seen], expected[..., seen])
+    weights = torch.randn_like(found)[..., seen]
+    (found[..., seen] * weights).sum().backward()
+    (expected[..., seen] * weights).sum().backward()
+    torch.testing.assert_close(bias.table.grad, plain.grad)

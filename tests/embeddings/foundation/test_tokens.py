@@ -74,8 +74,8 @@ def test_windows_cover_every_target_once(make, catalogue):
 def test_batches_keep_to_their_budget_and_repeat_with_the_seed(make, catalogue):
     histories = make.histories(make.walks(members=40))
     tokens = Tokens.of(histories, Vocabulary.build(histories, catalogue, make.config()))
-    batches = list(epoch(tokens, 8, 32, np.random.default_rng(0)))
+    batches = [tokens.windows(*windows) for windows in epoch(tokens, 8, 32, np.random.default_rng(0))]
     assert sum(int((batch.targets > 0).sum()) for batch in batches) == int(tokens.lengths.sum())
     assert all(batch.titles.shape[1] <= 8 for batch in batches)
-    one, two = endless(tokens, 8, 32, 5), endless(tokens, 8, 32, 5)
+    one, two = (endless(tokens, 8, make.config(batch_tokens=32).training, 5) for _ in range(2))
     assert all(next(one).titles.equal(next(two).titles) for _ in range(30))

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,10 +58,22 @@ def test_small_catalogues_are_scored_in_full(histories, catalogue, make, tmp_pat
     assert metrics["ndcg@10"] > metrics["baselines"]["popularity"]["ndcg@10"]
 
 
-def test_the_held_out_title_is_no_part_of_the_lesson(histories, catalogue, make):
-    lesson = Lesson.of(histories, catalogue, make.config(), 0)
-    lengths, before = lesson.tokens.lengths, histories["title_id"].combine_chunks().value_lengths().to_numpy()
-    assert (lengths < before).all()
+def test_a_share_of_the_members_is_held_out_and_no_part_of_the_lesson(histories, catalogue, make):
+    before = histories["title_id"].combine_chunks().value_lengths().to_numpy()
+    for settings, held in (({}, 30), ({"validation_share": 1.0}, 60), ({"validation_members": 7}, 7)):
+        lesson = Lesson.of(histories, catalogue, make.config(**settings), 0)
+        assert (before - lesson.tokens.lengths).tolist().count(1) == len(lesson.queries) == held
+        assert (before - lesson.tokens.lengths).tolist().count(0) == 60 - held
+
+
+def test_held_out_plays_do_not_leak_into_the_catalogue(histories, catalogue, make):
+    counts = Counter(histories["title_id"].combine_chunks().flatten().to_pylist())
+    place = catalogue.schema.get_field_index("plays")
+    plays = pa.array([counts[title] for title in catalogue["title_id"].to_pylist()])
+    lesson = Lesson.of(histories, catalogue.set_column(place, "plays", plays), make.config(), 0)
+    learned = Counter(lesson.histories["title_id"].combine_chunks().flatten().to_pylist())
+    known = lesson.known.select(["title_id", "plays"]).to_pylist()
+    assert all(row["plays"] == learned[row["title_id"]] for row in known)
 
 
 def test_some_titles_hide_their_id_in_every_step(histories, catalogue, make):

@@ -1,0 +1,169 @@
+"""The night's model beside the live one: both answer the same questions about events later than their trainings.
+
+A question is the first title that is new to a member after both models were trained. Both encode the
+member from the history before that event, and both rank the same titles, so neither has seen the answer
+and the answers are paired. Popular-7-days, the plays of the week before, answers too. Where nothing
+can be asked, fairly, the report says why.
+
+What is kept are counts of hits: both, only this model, only the other, neither. They are all that a
+paired interval needs.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings.encode_config import EncodeConfig
+from embeddings.encoder import Encoder, load
+from embeddings.foundation.metrics import of_vectors, rank
+from embeddings.foundation.queries import Events, Queries, ask
+from stores.columns import EVENT_TIME, TIME, TITLE_ID
+from stores.release import Release, StageReport
+from stores.storage import Storage
+from stores.workspace import MODELS
+
+TRAINED_UNTIL = "trained_until"
+CATALOGUE = "work/catalogue.parquet"
+QUESTIONS, K, WEEK = 2_000, 10, 7 * 86_400
+FEW_TOKENS = 10
+
+Hits = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+def run(config: EncodeConfig, release: Release) -> StageReport:
+    """Ask both models; metrics `questions`, `since`, `why` (where nothing was asked), `against` and `slices`.
+
+    Raises EncoderError where the night's model cannot be loaded.
+    """
+    live = _live_model(release)
+    if live == release.plan.model_id:
+        return _nothing("the live release is of the same model")
+    moments = [trained_until(release, model) for model in (release.plan.model_id, live) if model]
+    if live is None or None in moments:
+        return _nothing("there is no live model" if live is None else "a model does not say until when it was trained")
+    since = max(moment for moment in moments if moment)
+    ids = release.storage.read_table(CATALOGUE, [TITLE_ID])[TITLE_ID].combine_chunks()
+    histories, places = _asked(release, ids, since)
+    if not len(places):
+        return _nothing(f"no member met a new title after {since.isoformat()}")
+    queries = ask(histories, ids, Events.of(histories, ids).starts[:-1] + places)
+    models = {"model": release.plan.model_id, "current": live}
+    hits, slices = _answers(config, release, models, queries, _week_before(release, ids, since))
+    metrics = {
+        "questions": len(queries),
+        "since": since.isoformat(),
+        "live_model": live,
+        "against": _against(hits, np.ones(len(queries), np.bool_)),
+        "slices": {name: _against(hits, rows) for name, rows in slices.items()},
+    }
+    return StageReport(name="compare", rows=len(queries), metrics=metrics)
+
+
+def _against(hits: dict[str, Hits], rows: Hits) -> dict[str, dict[str, int]]:
+    return {other: _paired(hits["model"][rows], found[rows]) for other, found in hits.items() if other != "model"}
+
+
+def trained_until(release: Release, model_id: str) -> datetime | None:
+    """The newest event that a model learned from, by its metrics.json; None where that does not say."""
+    storage = Storage(release.workspace_uri).below(MODELS, model_id)
+    found = json.loads(storage.read("metrics.json")).get(TRAINED_UNTIL) if storage.exists("metrics.json") else None
+    return datetime.fromisoformat(found) if found else None
+
+
+def _nothing(why: str) -> StageReport:
+    return StageReport(name="compare", metrics={"questions": 0, "why": why})
+
+
+def _live_model(release: Release) -> str | None:
+    before = release.plan.previous_release
+    return release.sibling(before).manifest.model_id if before else None
+
+
+def _paired(model: Hits, other: Hits) -> dict[str, int]:
+    """How many questions both answer, only one of them, and neither."""
+    counts = {"both": model & other, "model": model & ~other, "other": ~model & other, "neither": ~model & ~other}
+    return {name: int(rows.sum()) for name, rows in counts.items()}
+
+
+# --- the questions
+
+
+def _asked(release: Release, ids: pa.Array, since: datetime) -> tuple[pa.Table, Ints]:
+    """Histories with a question, about QUESTIONS in all and as many of every shard, and the places of the answers."""
+    paths = release.storage.files("histories")
+    each = -(-QUESTIONS // max(len(paths), 1))
+    tables, places = [], [np.zeros(0, np.int64)]
+    for path in paths:
+        table = release.storage.read_table(path)
+        late = np.flatnonzero(pc.greater(table[EVENT_TIME], pa.scalar(since, TIME)).to_numpy())
+        # Some of them meet nothing new, so more are looked at than are wanted.
+        late = late[np.unique(np.linspace(0, len(late) - 1, min(len(late), 4 * each)).astype(np.int64))]
+        found = first_new(table.take(pa.array(late)), ids, since)
+        asked = np.flatnonzero(found >= 0)
+        asked = asked[np.unique(np.linspace(0, len(asked) - 1, min(len(asked), each)).astype(np.int64))]
+        tables.append(table.take(pa.array(late[asked])))
+        places.append(found[asked])
+    return pa.concat_tables(tables), np.concatenate(places)
+
+
+def first_new(histories: pa.Table, ids: pa.Array, since: datetime) -> Ints:
+    """(n,) the place of each member's first token after `since` on a title of `ids` not met before; −1: none."""
+    events, out = Events.of(histories, ids), np.full(len(histories), -1, np.int64)
+    tokens = np.flatnonzero(events.new & (events.first > int(since.timestamp())))
+    owners, first = np.unique(events.owner[tokens], return_index=True)
+    out[owners] = events.places()[tokens[first]]
+    return out
+
+
+# --- the answers
+
+
+def _answers(
+    config: EncodeConfig, release: Release, models: dict[str, str], queries: Queries, plays: Ints
+) -> tuple[dict[str, Hits], dict[str, Hits]]:
+    """Hits by who answers, and which questions belong to each slice."""
+    catalogue = release.storage.read_table(CATALOGUE)
+    hits: dict[str, Hits] = {}
+    for name, model in models.items():
+        encoder = _encoder(config, release, model)
+        scorer = of_vectors(encoder.encode_members(queries.histories), encoder.encode_titles(catalogue))
+        hits[name] = rank(scorer, queries, len(plays)).ranks < K
+    everyone = np.broadcast_to(plays.astype(np.float32), (len(queries), len(plays)))
+    hits["popular_7_days"] = rank(lambda begin, end: everyone[begin:end], queries, len(plays)).ranks < K
+    new_members = np.diff(queries.seen_starts) < FEW_TOKENS
+    return hits, {"new_members": new_members, "tail_titles": plays[queries.targets] < _head(plays)}
+
+
+def _head(plays: Ints) -> int:
+    """The fewest plays of a title among the most played ones that have half of all plays."""
+    falling = np.sort(plays)[::-1]
+    total = np.cumsum(falling)
+    return int(falling[np.searchsorted(total, total[-1] / 2)]) if len(plays) else 0
+
+
+def _encoder(config: EncodeConfig, release: Release, model_id: str) -> Encoder:
+    models = Storage(release.workspace_uri).below(MODELS)
+    return load(config.encoder, str(models.fetch(model_id)))
+
+
+def _week_before(release: Release, ids: pa.Array, since: datetime) -> Ints:
+    """(titles,) tokens of all members in the seven days before `since`, counted shard by shard."""
+    counts, end = np.zeros(len(ids), np.int64), round(since.timestamp() * 1e6)
+    for titles, last in _tokens(release):
+        week = (last <= end) & (last > end - WEEK * 1_000_000)
+        found = pc.index_in(titles.filter(pa.array(week)), value_set=ids).drop_null()
+        counts += np.bincount(found.to_numpy(), minlength=len(ids))
+    return counts
+
+
+def _tokens(release: Release) -> Iterator[tuple[pa.Array, Ints]]:
+    for path in release.storage.files("histories"):
+        table = release.storage.read_table(path, [TITLE_ID, "last_time"]).combine_chunks()
+        columns = [pc.list_flatten(table[name].combine_chunks()) for name in (TITLE_ID, "last_time")]
+        yield columns[0], columns[1].cast(pa.int64()).to_numpy()
