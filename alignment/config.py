@@ -73,10 +73,18 @@ class AlignmentConfig(Settings):
     min_plays: int = Field(default=5, ge=0)
     """Titles with fewer plays are transformed but never fitted: their vectors are mostly noise."""
 
+    popularity: float = Field(default=0.5, ge=0, le=1)
+    """Titles count by plays to this power, in their second moment and as anchors: the noise of a vector falls with
+    plays, and scores matter where plays are. 1 would leave the rotation of a skewed catalogue to a few dozen titles."""
+
     min_history: int = Field(default=5, ge=0)
     """Members with a shorter history are transformed but never fitted."""
 
     member_anchors: int = Field(default=20_000, ge=0)
     """Members sampled as anchors and for measuring; the sampling error of a rotation is small long before."""
+
+    moment_members: int = Field(default=1_000_000, ge=1)
+    """Members whose vectors enter the second moment, whole shards of them: a shard is random by id and the same
+    every night. A million leave an error of a tenth of a percent; scores stay exact with any of them."""
 
     judge: JudgeConfig = JudgeConfig()

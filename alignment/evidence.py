@@ -10,16 +10,21 @@ from alignment.anchors import Anchors
 from alignment.gram import Rows
 from alignment.reference import matrix_of, positions
 from alignment.sampling import held_out
+from alignment.shards import popularity_weights
 from stores.columns import MEMBER_ID, RELEASE_ID, TITLE_ID
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Titles that both sides know, row by row: `titles`, `new` (n, e) native, `reference` (n, s); members likewise."""
+    """Titles that both sides know, row by row: `titles`, `new` (n, e) native, `reference` (n, s); members likewise.
+
+    `weights` (n,) say what each title counts in the second moment of its side, and as an anchor.
+    """
 
     titles: pa.Table
     new: Rows
     reference: Rows
+    weights: NDArray[np.float64]
     added_by: pa.ChunkedArray
     member_ids: pa.ChunkedArray
     member_new: Rows
@@ -32,7 +37,7 @@ class Evidence:
 
     def split(self) -> tuple[Anchors, Anchors]:
         """Anchors to fit and anchors to measure."""
-        everyone = Anchors(self.new, self.reference, None, self.member_new, self.member_reference)
+        everyone = Anchors(self.new, self.reference, self.weights, self.member_new, self.member_reference)
         return everyone.split(self.held_out, held_out(self.member_ids))
 
     def share_of(self, release_id: str) -> float:
@@ -40,10 +45,12 @@ class Evidence:
         return float(np.mean([added == release_id for added in self.added_by.to_pylist()])) if len(self.titles) else 0.0
 
 
-def evidence_of(titles: pa.Table, reference: pa.Table, members: pa.Table, old_members: pa.Table) -> Evidence:
+def evidence_of(
+    titles: pa.Table, reference: pa.Table, members: pa.Table, old_members: pa.Table, popularity: float
+) -> Evidence:
     """Join established native `titles` and `members` with the reference's by id.
 
-    All four are tables of an id and `embedding`; `titles` has `name` too, `reference` has `release_id`.
+    All four are tables of an id and `embedding`; `titles` has `name` and `plays` too, `reference` has `release_id`.
     Raises MismatchError where the kinds of ids differ.
     """
     titles, reference = _common(titles, reference, TITLE_ID)
@@ -52,6 +59,7 @@ def evidence_of(titles: pa.Table, reference: pa.Table, members: pa.Table, old_me
         titles=titles.drop_columns(["embedding"]),
         new=matrix_of(titles),
         reference=matrix_of(reference),
+        weights=popularity_weights(titles, "titles", popularity),
         added_by=reference[RELEASE_ID],
         member_ids=members[MEMBER_ID],
         member_new=matrix_of(members),

@@ -30,7 +30,7 @@ def fit(
     Without `anchors` it opens a space: the canonical basis itself, `config.rank` wide (default e), each column's
     largest |entry| of the title map positive. With anchors it maps onto their reference, whose width s is kept:
     a narrower model is zero-padded (exact), a wider one reduced to s dimensions (lossy). Titles among the anchors
-    that moved are taken out of `gram_t` (where each is expected once) and the fit is repeated.
+    that moved are taken out of `gram_t` (where each is expected with its weight) and the fit is repeated.
 
     Raises AlignmentError where a side is empty or zero, has fewer rows than dimensions (with anchors), or where
     there are fewer anchors than dimensions to rotate: the rotation would be a guess.
@@ -51,13 +51,18 @@ def _fit_onto(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentCon
     positions, anchors = np.flatnonzero(anchors.present), anchors.counted()
     moved = np.zeros(len(positions), dtype=bool)
     for _ in range(ROUNDS):
-        basis = _basis(gram_m, gram_t - Gram.of(anchors.new[moved]), config).first(_rank(gram_t.dim, anchors, config))
+        basis = _basis(gram_m, gram_t - _gram(anchors, moved), config).first(_rank(gram_t.dim, anchors, config))
         rotation = _rotate(basis, anchors, config)
         before, moved = moved, moved_anchors(rotation.residuals[: len(positions)], config)
         if config.mode != "canonical" or (moved == before).all():
             break
     transform = _transform(basis, rotation.Q, config)
     return replace(transform, moved=positions[moved], undetermined=rotation.undetermined)
+
+
+def _gram(anchors: Anchors, some: NDArray[np.bool_]) -> Gram:
+    """What some of the titles contribute to the Gram of all."""
+    return Gram.of(anchors.new[some], np.asarray(anchors.weights)[some])
 
 
 def moved_anchors(residuals: Matrix, config: AlignmentConfig) -> NDArray[np.bool_]:
@@ -77,7 +82,8 @@ def _rotate(basis: Basis, anchors: Anchors, config: AlignmentConfig) -> Rotation
     y = np.vstack([anchors.reference, member_reference]).astype(np.float64)
     each = weights.sum() / len(members) if len(members) and weights.sum() else 1.0
     weights = np.concatenate([weights, np.full(len(members), each)])
-    return robust_procrustes(x, y, weights, config.residual_floor)
+    moved = (config.moved_residual, config.moved_factor)
+    return robust_procrustes(x, y, weights, config.residual_floor, moved)
 
 
 def _basis(gram_m: Gram, gram_t: Gram, config: AlignmentConfig) -> Basis:

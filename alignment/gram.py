@@ -42,6 +42,7 @@ class Gram:
         `x` is not two-dimensional or a row that counts is not finite; the message gives their positions.
         """
         x = rows_of(x)
+        positions = None
         if weights is not None:
             x, weights, positions = _present(x, weights)
         total = np.zeros((x.shape[1], x.shape[1]))
@@ -56,7 +57,7 @@ class Gram:
                     block *= np.sqrt(weights[start : start + BLOCK, None])
                 total += block.T @ block
         if not np.isfinite(total).all():
-            _refuse(x, positions if weights is not None else None)
+            _refuse(x, positions)
         return cls(total, float(len(x) if weights is None else weights.sum()))
 
     @property
@@ -136,9 +137,11 @@ def positions_text(positions: NDArray[np.intp]) -> str:
     return shown if len(positions) <= 10 else f"{shown}, … ({len(positions)} in all)"
 
 
-def _present(x: Rows, weights: Rows) -> tuple[Rows, Matrix, NDArray[np.intp]]:
-    """Rows whose weight is above 0, their weights and their positions."""
+def _present(x: Rows, weights: Rows) -> tuple[Rows, Matrix | None, NDArray[np.intp] | None]:
+    """Rows whose weight is above 0, their weights and their positions; None where all weigh 1: no copy is needed."""
     weights = weights_of(weights, len(x))
+    if (weights == 1).all():
+        return x, None, None
     positions = np.flatnonzero(weights)
     return x[positions], weights[positions], positions
 

@@ -16,6 +16,7 @@ from alignment.account import account
 from alignment.config import AlignmentConfig
 from alignment.evidence import Evidence, evidence_of
 from alignment.fitting import fit
+from alignment.gram import Gram
 from alignment.judging import Verdict, judge
 from alignment.placement import Placement, place
 from alignment.reference import PATH, grown, matrix_of, reference_of
@@ -67,7 +68,8 @@ def _evidence(config: AlignmentConfig, release: Release, least: dict[Side, int])
     opened = release.sibling(release.plan.reference_release)
     same = [path.removeprefix(f"{NATIVE}/") for path in sampled]
     theirs = same if opened.plan.shards == release.plan.shards else opened.storage.files("members")
-    return evidence_of(titles, reference, members, _established(opened, "members", theirs, least["members"]))
+    old_members = _established(opened, "members", theirs, least["members"])
+    return evidence_of(titles, reference, members, old_members, config.popularity)
 
 
 def _placement(
@@ -78,14 +80,22 @@ def _placement(
     if kept and evidence:
         figures = judge(kept, evidence.split()[1], config).figures
         return Placement(kept, Verdict("same_space", [], figures), reused=True)
-    gram_m, gram_t = (
-        reduce(add, _run(gram_of_shard, release, _native(release, side), side, least[side])) for side in SIDES
-    )
+    gram_m, gram_t = (_moment(config, release, side, least[side]) for side in SIDES)
     if evidence is None:
         placement = Placement(fit(gram_m, gram_t, None, config), Verdict("new_space"))
     else:
         placement = place(gram_m, gram_t, *evidence.split(), config)
     return replace(placement, transform=replace(placement.transform, model_id=release.plan.model_id))
+
+
+def _moment(config: AlignmentConfig, release: Release, side: Side, least: int) -> Gram:
+    """The second moment of a side; of members from as many shards as it takes, so that its cost is bounded."""
+    paths = _native(release, side)
+    if side == "members":
+        rows = release.storage.dataset(f"{NATIVE}/members").count_rows()
+        paths = shards_for(paths, rows, config.moment_members)
+    grams: list[Gram] = _run(gram_of_shard, release, paths, side, least, config.popularity)
+    return reduce(add, grams)
 
 
 def _write_reference(release: Release, least: int, joins: bool) -> None:

@@ -32,14 +32,15 @@ class Placement:
 def place(gram_m: Gram, gram_t: Gram, fitted: Anchors, held_out: Anchors, config: AlignmentConfig) -> Placement:
     """Fit onto `fitted`, judge by `held_out`; where that fails, the transform of the model's own canonical space.
 
-    Both sets of title anchors are expected in `gram_t`. Movers among the held-out anchors take no part in the
-    rotation but would bend stage 1, so they are taken out of `gram_t` and the fit is repeated.
+    Both sets of title anchors are expected in `gram_t`, with their weights. Movers among the held-out anchors take
+    no part in the rotation but would bend stage 1, so they are taken out of `gram_t` and the fit is repeated.
     """
     try:
         transform = fit(gram_m, gram_t, fitted, config)
-        movers = held_out.new[_moved(transform, held_out, config)]
-        if len(movers) and config.mode == "canonical":
-            transform = fit(gram_m, gram_t - Gram.of(movers), fitted, config)
+        moved = _moved(transform, held_out, config)
+        if moved.any() and config.mode == "canonical":
+            movers = Gram.of(held_out.new[moved], np.asarray(held_out.weights)[moved])
+            transform = fit(gram_m, gram_t - movers, fitted, config)
     except AlignmentError as error:
         return Placement(fit(gram_m, gram_t, None, config), Verdict("new_space", [str(error)]))
     verdict = judge(transform, held_out, config)

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from alignment.gram import Matrix
 
+ITERATIONS = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
@@ -29,25 +31,29 @@ def procrustes(x: Matrix, y: Matrix, weights: Matrix) -> tuple[Matrix, Matrix, M
     return P @ Nt, D, P
 
 
-def robust_procrustes(x: Matrix, y: Matrix, weights: Matrix, floor: float = 0.02, iterations: int = 100) -> Rotation:
+def robust_procrustes(
+    x: Matrix, y: Matrix, weights: Matrix, floor: float = 0.02, moved: tuple[float, float] = (0.3, 3.0)
+) -> Rotation:
     """Procrustes on directions that anchors which moved cannot bend.
 
     Rows are taken at unit length, so a long mover pulls no harder than others; anchor i is reweighted by
-    1/max(residualᵢ, `floor`) until Q settles (IRLS for Σ‖xᵢQ − yᵢ‖); then Q is refitted on the better half.
-    Residuals are distances of unit vectors, 0 to 2; they are NaN for a zero row, which has no direction.
+    1/max(residualᵢ, `floor`) until Q settles (IRLS for Σ‖xᵢQ − yᵢ‖), which movers cannot bend but noise can. So Q
+    is refitted, with the weights given, on all that have not `moved`: farther than an absolute residual and than a
+    multiple of the median one. Residuals are distances of unit vectors, 0 to 2; NaN for a zero row.
     """
     x, x_known = _unit(x)
     y, y_known = _unit(y)
     known = x_known & y_known
     weights = np.where(known, weights, 0.0)
     Q, _, _ = procrustes(x, y, weights)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         residuals = np.linalg.norm(x @ Q - y, axis=1)
         settled, Q = Q, procrustes(x, y, weights / np.maximum(residuals, floor))[0]
         if np.abs(Q - settled).max() < 1e-9:
             break
-    better = better_half(np.linalg.norm(x @ Q - y, axis=1), weights, least=2 * x.shape[1])
-    Q, D, P = procrustes(x, y, np.where(better, weights, 0.0))
+    residuals = np.linalg.norm(x @ Q - y, axis=1)
+    stayed = residuals <= max(moved[0], moved[1] * weighted_median(residuals, weights))
+    Q, D, P = procrustes(x, y, np.where(stayed, weights, 0.0))
     residuals = np.where(known, np.linalg.norm(x @ Q - y, axis=1), np.nan)
     return Rotation(Q, residuals, D, _undetermined(x, weights, D, P))
 
@@ -58,13 +64,11 @@ def unit_residuals(x: Matrix, y: Matrix) -> Matrix:
     return np.where(x_known & y_known, np.linalg.norm(x - y, axis=1), np.nan)
 
 
-def better_half(residuals: Matrix, weights: Matrix, least: int) -> NDArray[np.bool_]:
-    """The anchors of smallest residual that carry half of the weight, but no fewer than `least` of them."""
-    order = np.argsort(np.where(weights > 0, residuals, np.inf), kind="stable")
-    before = np.cumsum(weights[order]) - weights[order]
-    better = np.zeros(len(order), dtype=bool)
-    better[order[(before < weights.sum() / 2) | (np.arange(len(order)) < least)]] = True
-    return better
+def weighted_median(values: Matrix, weights: Matrix) -> float:
+    """The smallest value up to which half of the weight lies; 0 without weight."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)]) if weights.sum() > 0 else 0.0
 
 
 def _undetermined(x: Matrix, weights: Matrix, D: Matrix, P: Matrix) -> float:

@@ -24,11 +24,15 @@ def threshold(release: Release, side: Side, least: int) -> int:
     return least if native.count_rows(filter=pc.field(ACTIVITY[side]) >= least) >= enough else 0
 
 
-def gram_of_shard(release: Release, path: str, side: Side, least: int) -> Gram:
-    """The Gram of the established entities of one shard. Raises AlignmentError that names file and positions."""
+def gram_of_shard(release: Release, path: str, side: Side, least: int, popularity: float = 0.0) -> Gram:
+    """The Gram of the established entities of one shard, titles by their popularity.
+
+    Raises AlignmentError that names file and positions.
+    """
     table = release.storage.read_table(path, columns=[EMBEDDING, ACTIVITY[side]])
     try:
-        return Gram.of(matrix_of(table), established(table, side, least))
+        weights = established(table, side, least) * popularity_weights(table, side, popularity)
+        return Gram.of(matrix_of(table), weights)
     except AlignmentError as error:
         raise AlignmentError(error.what, where=path, expected=error.expected, fix=error.fix) from error
 
@@ -38,10 +42,18 @@ def established(table: pa.Table, side: Side, least: int) -> NDArray[np.bool_]:
     return np.asarray(pc.greater_equal(pc.fill_null(table[ACTIVITY[side]], 0), least).to_numpy(), dtype=bool)
 
 
+def popularity_weights(table: pa.Table, side: Side, popularity: float) -> NDArray[np.float64]:
+    """What each entity counts, (n,): plays to the power `popularity` for titles (at least 1), 1 for members."""
+    if side == "members":
+        return np.ones(table.num_rows)
+    plays = pc.fill_null(table[ACTIVITY[side]], 0).to_numpy()
+    return np.asarray(np.maximum(plays, 1).astype(np.float64) ** popularity)
+
+
 def established_rows(release: Release, path: str, side: Side, least: int) -> pa.Table:
-    """Id, vector (and name) of the established entities of one shard."""
-    kept = [KEY[side], EMBEDDING, *([NAME] if side == "titles" else [])]
-    table = release.storage.read_table(path, columns=[*kept, ACTIVITY[side]])
+    """Id, vector (name and plays) of the established entities of one shard."""
+    kept = [KEY[side], EMBEDDING, *([NAME, ACTIVITY[side]] if side == "titles" else [])]
+    table = release.storage.read_table(path, columns=list(dict.fromkeys([*kept, ACTIVITY[side]])))
     return table.filter(pa.array(established(table, side, least))).select(kept)
 
 

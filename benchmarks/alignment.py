@@ -1,10 +1,10 @@
 """Alignment of all members, 64 wide: fit and apply, streamed from Parquet to Parquet, and the same in memory.
 
-The floor reads each shard, multiplies it by one float32 matrix and writes it, in the same format; ours reads
-twice (moments, then the product), works in float64, hashes what it writes and syncs it to disk. The peers hold the
-whole matrix in memory and never touch the disk; they are compared with our arithmetic on the same matrix in memory:
-`numpy_qr` is the textbook route to the same canonical basis, QR of both sides and the SVD of R_W R_Tᵀ; `scipy` is
-`orthogonal_procrustes` on all members and one product, which undoes a rotation only.
+The floor reads each shard, multiplies it by one float32 matrix and writes it, in the same format; ours first reads
+what the second moments need (all members up to a million), works in float64, hashes what it writes and syncs it.
+The peers hold the whole matrix in memory and never touch the disk; they are compared with our arithmetic on the same
+matrix in memory: `numpy_qr` is the textbook route to the same canonical basis, QR of both sides and the SVD of
+R_W R_Tᵀ; `scipy` is `orthogonal_procrustes` on all members and one product, which undoes a rotation only.
 """
 
 import argparse
@@ -23,16 +23,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.linalg import orthogonal_procrustes
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # or `import alignment` would find this script
 
-from alignment import AlignmentTransform, Anchors, Gram, fit  # noqa: E402
+from alignment import AlignmentConfig, AlignmentTransform, Anchors, Gram, fit  # noqa: E402
 from alignment.reference import matrix_of, vector_array  # noqa: E402
+from alignment.sampling import shards_for  # noqa: E402
 from alignment.shards import apply_to_shard, gram_of_shard  # noqa: E402
 from stores.columns import TIME, member_vector_schema  # noqa: E402
 from stores.release import Release  # noqa: E402
+from stores.storage import parquet_bytes  # noqa: E402
 
 DIM, TITLES, SHARD = 64, 20_000, 50_000
 SIZES = {"small": 200_000, "full": 5_000_000}
@@ -87,13 +88,15 @@ def floor(release: Release, matrix: Rows) -> None:
         product = vector_array(matrix_of(table) @ matrix)
         target = release.storage.local(f"floor/{Path(path).name}")
         target.parent.mkdir(exist_ok=True)
-        pq.write_table(table.set_column(1, "embedding", product), target, compression="zstd")
+        target.write_bytes(parquet_bytes(table.set_column(1, "embedding", product)))
 
 
 def ours(release: Release, titles: Rows, anchors: Anchors) -> AlignmentTransform:
     """Moments of every shard, the fit, and the pass that applies it."""
     release.storage.delete_tree("members")  # of the round before, or it would not be redone
-    gram = reduce(add, (gram_of_shard(release, path, "members", 5) for path in paths(release)))
+    rows = SHARD * len(paths(release))
+    sampled = shards_for(paths(release), rows, AlignmentConfig().moment_members)
+    gram = reduce(add, (gram_of_shard(release, path, "members", 5) for path in sampled))
     transform = fit(gram, Gram.of(titles), anchors)
     for path in paths(release):
         apply_to_shard(release, path, "members", transform)

@@ -28,7 +28,7 @@ from stores.lake.contract import Lake
 from stores.lake.movielens import import_movielens
 
 Matrix = NDArray[np.float32]
-MIN_PLAYS = 5
+MIN_PLAYS = AlignmentConfig().min_plays
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,18 @@ class Questions:
         seen = [np.array(titles[:-1], np.int64) for titles in lists]
         return cls(shorter, counted, seen, np.array([titles[-1] for titles in lists]))
 
-    def hit_rate(self, members: Matrix, titles: Matrix, k: int = 10) -> float:
-        """HR@k of the held-out titles among all that the member has not seen."""
+    def hits(self, members: Matrix, titles: Matrix, k: int = 10) -> NDArray[np.bool_]:
+        """For each member, whether the held-out title is among the best k of all that the member has not seen."""
         scores = members @ titles.T
-        hits = 0
+        found = np.zeros(len(self.target), bool)
         for row, (seen, target) in enumerate(zip(self.seen, self.target, strict=True)):
             scores[row, seen] = -np.inf
-            hits += int((scores[row] > scores[row, target]).sum() < k and np.isfinite(scores[row, target]))
-        return hits / len(self.target)
+            found[row] = (scores[row] > scores[row, target]).sum() < k and np.isfinite(scores[row, target])
+        return found
+
+    def hit_rate(self, members: Matrix, titles: Matrix, k: int = 10) -> float:
+        """HR@k: the share of hits."""
+        return float(self.hits(members, titles, k).mean())
 
 
 def encode(questions: Questions, seed: int, models: str) -> tuple[Matrix, Matrix]:
@@ -75,16 +79,21 @@ def encode(questions: Questions, seed: int, models: str) -> tuple[Matrix, Matrix
     return encoder.encode_members(questions.histories), encoder.encode_titles(questions.catalogue)
 
 
+def title_weights(plays: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What each title counts, as in the nightly job: by its plays, and not at all below `MIN_PLAYS`."""
+    return np.asarray(np.where(plays >= MIN_PLAYS, np.maximum(plays, 1) ** AlignmentConfig().popularity, 0.0))
+
+
 def measure(questions: Questions, native: list[tuple[Matrix, Matrix]]) -> list[dict[str, Any]]:
     """HR@10 of today's members against today's and yesterday's titles, for each mode of alignment."""
-    established = questions.catalogue["plays"].to_numpy() >= MIN_PLAYS
     rows = []
     for mode in ("off", "orthogonal", "canonical"):
         config = AlignmentConfig(mode=mode)
-        grams = [(Gram.of(members), Gram.of(titles)) for members, titles in native]
+        weights = title_weights(questions.catalogue["plays"].to_numpy())
+        grams = [(Gram.of(members), Gram.of(titles, weights)) for members, titles in native]
         opened = fit(*grams[0], None, config)
-        yesterday = opened.titles(native[0][1])
-        anchors = Anchors(native[1][1][established], yesterday[established])
+        before, yesterday = opened.members(native[0][0]), opened.titles(native[0][1])
+        anchors = Anchors(native[1][1], yesterday, weights, native[1][0], before)
         today = fit(*grams[1], anchors, config)
         members, titles = today.members(native[1][0]), today.titles(native[1][1])
         own, mixed = questions.hit_rate(members, titles), questions.hit_rate(members, yesterday)

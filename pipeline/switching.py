@@ -1,24 +1,43 @@
 """Moving the live release by hand: forward with `promote`, back with `rollback`, always under the lease."""
 
+from dataclasses import dataclass
+
 from pipeline.config import Config
-from stores.errors import UsageError
+from pipeline.telling import Teller
+from stores.errors import GateError, UsageError
 from stores.lease import lease
 from stores.publish import promote, rollback
 from stores.release import Release
 from stores.workspace import Workspace
 
 
-def switch_to(config: Config, release_id: str, force: bool, why: str) -> Release:
+@dataclass(frozen=True)
+class Decision:
+    """What a person decides beyond moving the pointer: over a gate (`force`), or into a `new_space`; and `why`."""
+
+    force: bool = False
+    new_space: bool = False
+    why: str = ""
+
+
+def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller) -> Release:
     """Make a release live ("current": write its features again); the release that is live now.
 
-    Raises NotFoundError for an unknown release, GateError for a held one unless forced with a reason,
-    BusyError while a night runs.
+    Raises NotFoundError for an unknown release, GateError for a held one unless forced with a reason and for one
+    that would open a space unless that is decided, BusyError while a night runs.
     """
     workspace = Workspace.open(config.workspace)
-    if force and not why:
+    if decision.force and not decision.why:
         raise UsageError("a held release goes live only with a reason", fix="--force --why TEXT")
     with lease(workspace.storage, "promote") as token:
-        promote(workspace, release_id, config.publish, why=why, token=token, force=force)
+        if release_id != "current":
+            release = Release(workspace.uri, workspace.release(release_id).release_id, token)
+            _require_decision(workspace, release, decision.new_space)
+            if decision.new_space:
+                from pipeline.new_space import complete  # it brings every stage, which moving a pointer does not need
+
+                complete(config, release, decision.why, tell)
+        promote(workspace, release_id, config.publish, why=decision.why, token=token, force=decision.force)
     return workspace.current()
 
 
@@ -29,3 +48,28 @@ def roll_back(config: Config, why: str) -> Release:
     with lease(workspace.storage, "rollback") as token:
         rollback(workspace, config.publish, why=why, token=token)
     return workspace.current()
+
+
+def _opens_space(workspace: Workspace, release: Release) -> bool:
+    """Whether a release lies in a space other than the live one that was never live; the first release does not."""
+    pointer = workspace.pointer()
+    if pointer is None or pointer["space_id"] == release.space_id:
+        return False
+    return not any(event.get("space_id") == release.space_id for one in workspace.releases() for event in one.events())
+
+
+def _require_decision(workspace: Workspace, release: Release, decided: bool) -> None:
+    """Raise GateError where a release would open a space and nobody decided it, UsageError for the reverse."""
+    opens = _opens_space(workspace, release)
+    if opens and not decided:
+        live = workspace.current().space_id
+        raise GateError(
+            f"release {release.release_id} is not in the live space {live}; it would open space {release.space_id}",
+            expected=f"vectors that the consumers of space {live} can read",
+            fix="promote it with --new-space: it gets feature views of its own, those of the live space stay frozen",
+        )
+    if decided and not opens:
+        raise UsageError(
+            f"release {release.release_id} opens no space: {release.space_id} is or was live, or nothing was yet",
+            fix="promote it without --new-space",
+        )

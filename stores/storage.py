@@ -159,10 +159,32 @@ class Storage:
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    """A table as the bytes of one Parquet file; the same table always gives the same bytes."""
+    """A table as the bytes of one Parquet file; the same table always gives the same bytes.
+
+    Vectors are stored plainly: a dictionary of floats is longer than they are, and compressing them takes half of
+    the time of writing and of reading for a few percent of the bytes.
+    """
+    leaves = dict(pair for field in table.schema for pair in _leaves(field.name, field.type))
+    plain = {path for path, kind in leaves.items() if "." in path and pa.types.is_floating(kind)}
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(
+        table,
+        sink,
+        compression={path: "NONE" if path in plain else "ZSTD" for path in leaves},
+        use_dictionary=[path for path in leaves if path not in plain],
+    )
     return sink.getvalue()
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """Parquet's own names of the plain columns in a column, and their types."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    else:
+        yield path, kind
 
 
 def sha256(data: bytes | pa.Buffer) -> str:

@@ -3,18 +3,24 @@
 from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, config_of
+from pipeline.telling import Teller
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("release_id", help='the release, or "current" to write all its features again')
     parser.add_argument("--force", action="store_true", help="also a release that a gate held; needs --why")
+    parser.add_argument(
+        "--new-space", action="store_true", help="also a release that is not in the live space: it opens its own"
+    )
     parser.add_argument("--why", default="", metavar="TEXT", help="kept with the release")
 
 
 def run(args: Namespace) -> Answer:
     """Move the pointer, and the features that differ, to a release."""
-    from pipeline.switching import switch_to
+    from pipeline.switching import Decision, switch_to
 
-    release = switch_to(config_of(args), args.release_id, args.force, args.why)
-    return Answer({"current": release.release_id}, f"live: {release.release_id}")
+    decision = Decision(args.force, args.new_space, args.why)
+    release = switch_to(config_of(args), args.release_id, decision, Teller(args.json))
+    text = f"live: {release.release_id}  space {release.space_id}"
+    return Answer({"current": release.release_id, "space_id": release.space_id}, text)
