@@ -15,6 +15,10 @@ from typing import Any
 
 from stores.errors import SamespaceError
 
+# Before torch loads: threads that wait by spinning take the processors from one another as soon as there
+# are more of them than processors, and a training step then takes fifty times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 VERBS = {
     "init": "write a commented samespace.toml",
     "simulate": "write a simulated streaming service as a lake",
@@ -27,6 +31,8 @@ VERBS = {
     "rollback": "make the release before the live one live again",
     "candidates": "the best titles for a member",
     "similar": "the titles most like a title",
+    "diff": "what changed between two releases: dimensions, neighbours, titles",
+    "dead-letter": "the refused rows of a release by reason, source and column",
     "report": "write the HTML report of a release again",
     "gc": "drop old releases",
     "doctor": "check the environment and, with --verify, every published file",
@@ -34,26 +40,26 @@ VERBS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code, as `docs/commands.md` lists them."""
+    """Run one command; the exit code, as the table in the README says."""
     args = _parse(sys.argv[1:] if argv is None else argv)
     if not os.environ.get("SAMESPACE_DEBUG"):
         warnings.simplefilter("ignore")
     try:
         answer = importlib.import_module(_module(args.verb)).run(args)
+        print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
     except SamespaceError as error:
         return _fail(error, args.json)
     except KeyboardInterrupt:
         sys.stderr.write("\nsamespace: stopped; the same command goes on where it was\n")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader went away; what is still buffered must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         traceback.print_exc()
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
         )
-    print(json.dumps(answer.facts, default=str) if args.json else answer.text)
     return int(answer.exit_code)
 
 
@@ -74,7 +80,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _module(verb: str) -> str:
-    return f"pipeline.commands.{'import_lake' if verb == 'import' else verb}"
+    return f"pipeline.commands.{'import_lake' if verb == 'import' else verb.replace('-', '_')}"
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import alignment.job
+import embeddings.comparison
 import embeddings.histories
 import embeddings.job
 import retrieval.job
 import stores.publish
 import validation.job
 import validation.report
+from pipeline.canary import probe
 from pipeline.cluster import cluster
 from pipeline.config import Config
 from pipeline.planning import Request, Wish, begin
@@ -39,6 +41,7 @@ def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
     yield "histories", lambda: embeddings.histories.run(config.histories, release)
     yield "gate_input", lambda: validation.job.run_input(config.gate, release)
     yield "encode", lambda: embeddings.job.run(config.encode, release)
+    yield "compare", lambda: embeddings.comparison.run(config.encode, release)
     yield "align", lambda: alignment.job.run(config.align, release)
     yield "gate_vectors", lambda: validation.job.run_vectors(config.gate, release)
     yield "index", lambda: retrieval.job.run(config.index, release)
@@ -63,8 +66,10 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
                 reports, reasons = _run_stages(config, release, tell)
             release.seal(reasons, reports, _versions())
         manifest = release.manifest
-        if manifest.status == "ready" and request.promote and not _is_live(workspace, release):
-            tell.stage(stores.publish.publish(workspace, release, config.publish))
+        if manifest.status == "ready" and request.promote:
+            if not _is_live(workspace, release):
+                tell.stage(stores.publish.publish(workspace, release, config.publish))
+            tell.stage(probe(workspace, release, config))
         _report(release, tell)
         return Night(release, manifest, _is_live(workspace, release))
 

@@ -55,6 +55,14 @@ def _gate(metrics: dict[str, Any]) -> str:
     return f"{text}; warnings: {', '.join(warned)}" if warned else text
 
 
+def _compare(metrics: dict[str, Any]) -> str:
+    if not metrics["questions"]:
+        return f"not compared: {metrics['why']}"
+    pairs = metrics["against"]["current"]
+    hits = {name: (pairs["both"] + pairs[name]) / metrics["questions"] for name in ("model", "other")}
+    return f"HR@10 {hits['model']:.4f}, live model {hits['other']:.4f}, on {metrics['questions']:,} later events"
+
+
 def _index(metrics: dict[str, Any]) -> str:
     return f"recall@10 candidates {metrics['candidates']['recall']:.4f}, similar {metrics['similar']['recall']:.4f}"
 
@@ -67,9 +75,11 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "histories": _histories,
     "gate_input": _gate,
     "encode": _encode,
+    "compare": _compare,
     "align": _align,
     "gate_vectors": _gate,
     "index": _index,
     "gate_index": _gate,
     "publish": _publish,
+    "canary": _gate,
 }

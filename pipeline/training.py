@@ -8,6 +8,7 @@ from embeddings.histories import read_histories
 from embeddings.job import load_model
 from pipeline.config import Config
 from pipeline.telling import Teller
+from stores.errors import NotFoundError
 from stores.lake.contract import Lake
 from stores.progress import Progress
 from stores.workspace import Workspace
@@ -16,18 +17,34 @@ OURS = "embeddings.foundation:FoundationEncoder"
 
 
 def train_model(
-    config: Config, workspace: Workspace, as_of: datetime | None, seed: int, tell: Teller
+    config: Config, workspace: Workspace, as_of: datetime | None, seed: int, tell: Teller, parent: str | None = None
 ) -> training.TrainedModel:
-    """Train on the lake as of a moment (default: now) and make the model the one that the next night runs."""
+    """Train on the lake as of a moment (default: now) and make the model the one that the next night runs.
+
+    With the id of a model of the workspace as `parent` the training goes on from it, in fewer steps.
+    Raises NotFoundError where there is no such model.
+    """
+    before = _folder_of(workspace, parent) if parent else None
     lake = Lake.open(config.lake)
     histories, catalogue = read_histories(lake, as_of or datetime.now(UTC), config.histories)
     tell.line(f"training on {histories.num_rows:,} members and {catalogue.num_rows:,} titles")
     with Progress("train", 1, "steps") as progress:
         model = training.train(
-            histories, catalogue, config.train, seed, workspace.models.uri, progress=shown_as(progress)
+            histories, catalogue, config.train, seed, workspace.models.uri, shown_as(progress), before
         )
     workspace.set_next_model(model.model_id)
     return model
+
+
+def _folder_of(workspace: Workspace, model_id: str) -> str:
+    if model_id not in workspace.models.folders():
+        raise NotFoundError(
+            f"there is no model {model_id}",
+            where=workspace.models.uri,
+            expected=f"one of {', '.join(workspace.models.folders()) or 'none: the workspace has no model'}",
+            fix="samespace train without --from begins anew",
+        )
+    return workspace.models.below(model_id).uri
 
 
 def model_for_tonight(config: Config, workspace: Workspace, as_of: datetime | None, tell: Teller) -> str:

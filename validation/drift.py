@@ -3,6 +3,8 @@
 - Population stability index: `Σ (qᵢ − pᵢ) ln(qᵢ / pᵢ)` over the reference's deciles (Siddiqi,
   "Credit Risk Scorecards", 2006): below 0.1 no shift, above 0.25 a shift.
 - Neighbour churn: the Jaccard overlap of each sampled title's nearest titles (cosine, exact).
+- Member identity: how often a sampled member is closer (cosine) to the own place before than another
+  sampled member's place now is; 1 where everyone stayed, 0.5 where ids were mixed up.
 - Popularity: Spearman's rank correlation of plays and the mean score over sampled members.
 """
 
@@ -14,6 +16,9 @@ from validation.geometry import TINY, cosines, nearest, spread, unit
 from validation.pairs import Pair
 from validation.statistics import Floats, whole_histogram
 from validation.thresholds import DriftThresholds
+
+FEW, OTHERS = 20, 16
+"""Below FEW members their identity says nothing; each is compared with OTHERS others."""
 
 
 def figures(both: Pair, thresholds: DriftThresholds) -> dict[str, Any]:
@@ -34,12 +39,22 @@ def figures(both: Pair, thresholds: DriftThresholds) -> dict[str, Any]:
         found["score_psi"] = psi(now, before)
         found["scores"] = histograms(now, before)
         found |= _popularity(both)
+    if len(both.members_now) >= FEW:
+        found["member_identity"] = identity(both.members_now, both.members_before)
     return found
 
 
 def _scores(members: Floats, vectors: Floats, sample: int) -> Floats:
     """Scores of sampled members with sampled titles, flat."""
     return (members @ vectors[spread(len(vectors), sample)].T).ravel()
+
+
+def identity(now: Floats, before: Floats) -> float:
+    """The share of pairs of members of which the own place before is nearer than the other's place now; ties half."""
+    x, y = unit(now), unit(before)
+    own = np.einsum("ij,ij->i", x, y)
+    others = [np.einsum("ij,ij->i", np.roll(x, step, axis=0), y) for step in range(1, min(OTHERS, len(x) - 1) + 1)]
+    return float(np.mean([(own > other) + 0.5 * (own == other) for other in others]))
 
 
 def _popularity(both: Pair) -> dict[str, float]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from stores.columns import EMBEDDING, MEMBER_ID, TITLE_ID
 from stores.release import Release, StageReport
-from validation import drift, past
+from validation import canary, comparison, drift, past
+from validation.canary import Readers
 from validation.checks import GateVerdict
 from validation.coverage import Coverage, of_members, of_titles
 from validation.gate import judge
@@ -18,6 +19,7 @@ from validation.statistics import VectorStatistics, batches, matrix
 from validation.suites import Suite
 from validation.suites import alignment as space_suite
 from validation.suites import drift as drift_suite
+from validation.suites import feed as feed_suite
 from validation.suites import index as index_suite
 from validation.suites import input as input_suite
 from validation.suites import quality as quality_suite
@@ -32,10 +34,14 @@ def run_input(config: GateConfig, release: Release) -> StageReport:
     tonight, *earlier = [
         input_suite.Night(as_of=night.plan.as_of, metrics=past.metrics(night, "histories"))
         for night in (release, *past.line(release))
+        if night.plan.as_of <= release.plan.as_of  # a look back in time has less than what is live
     ]
-    suite = input_suite.suite(tonight, earlier, config.input)
-    verdict = judge("input", {"input": suite})
-    return _report("gate_input", verdict, dict(suite[0]), int(tonight.number("events_accepted") or 0))
+    suites = {
+        "input": input_suite.suite(tonight, earlier, config.input),
+        "feed": feed_suite.suite(tonight.profile, [night.profile for night in earlier], config.input),
+    }
+    figures = {name: value for found, _ in suites.values() for name, value in found.items()}
+    return _report("gate_input", judge("input", suites), figures, int(tonight.number("events_accepted") or 0))
 
 
 def run_vectors(config: GateConfig, release: Release) -> StageReport:
@@ -50,6 +56,8 @@ def run_vectors(config: GateConfig, release: Release) -> StageReport:
             expected = _expected(side, found, release, before)
             suites[side] = vectors_suite.suite(side, figures[side], expected, config.vectors)
         model = quality(release)
+        if asked := past.metrics(release, "compare"):
+            model["compared"] = comparison.figures(asked, config.quality)
         suites["quality"] = quality_suite.suite(model, config.quality)
         figures["quality"] = model
         if before and (differences := _drift_figures(config, release, before, figures)):
@@ -64,6 +72,14 @@ def run_index(config: GateConfig, release: Release) -> StageReport:
     titles = sum(entry.rows for entry in release.entries() if entry.path.startswith("titles/"))
     suite = index_suite.suite(past.metrics(release, "index"), titles, config.index)
     return _report("gate_index", judge("index", {"index": suite}), dict(suite[0]), titles)
+
+
+def run_canary(config: GateConfig, release: Release, readers: Readers) -> StageReport:
+    """Read a few published rows back as consumers do, and note the answer as the event `canary` of the release."""
+    suite = canary.suite(release, readers, config.canary)
+    report = _report("canary", judge("canary", {"canary": suite}), dict(suite[0]), 2 * config.canary.probes)
+    release.add_event("canary", passed=report.metrics["passed"], failed=report.metrics["failed"])
+    return report
 
 
 def _report(name: str, verdict: GateVerdict, figures: dict[str, Any], rows: int) -> StageReport:

@@ -34,14 +34,14 @@ class InputThresholds(Thresholds):
 
     warn_bad_fraction: Share = 0.01
     """An ordinary feed refuses fewer; somebody should look. (`histories.max_bad_fraction` stops the night.)"""
-    min_members_ratio: Ratio = 0.9
-    """Members do not leave by the tenth in a night; a part is missing."""
-    min_titles_ratio: Ratio = 0.9
-    """A catalogue does not lose a tenth in a night; a part is missing."""
-    min_events_ratio: Ratio = 0.9
-    """Events accumulate; fewer than before means a partition is missing."""
-    max_events_ratio: Positive = 2.0
-    """History doubling overnight means a feed delivered twice."""
+    min_members_ratio: Ratio = 0.8
+    """Members do not leave by the fifth in a night; a part is missing."""
+    min_titles_ratio: Ratio = 0.8
+    """A catalogue does not lose a fifth in a night; a part is missing."""
+    min_events_ratio: Ratio = 0.8
+    """Events accumulate; far fewer than before means a partition is missing."""
+    least_lost: Count = 20
+    """Fewer members, titles or events than this may well have gone by themselves: that only warns."""
     max_growth_ratio: Positive = 5.0
     """A premiere triples a day's events; five times is a repeated feed."""
     min_growth_ratio: Ratio = 0.2
@@ -50,6 +50,20 @@ class InputThresholds(Thresholds):
     """Fewer nights than this give no median worth comparing with."""
     max_event_age_days: Positive = 7.0
     """A live feed is days behind at most; archives are older and only warn."""
+    least_events: Count = 100
+    """A country, day or action with fewer events moves by chance."""
+    min_duration_ratio: Ratio = 0.2
+    """A median moves by tenths in a night; five times shorter is another unit, minutes or hours for seconds."""
+    max_duration_ratio: Positive = 5.0
+    """A median moves by tenths in a night; five times longer is another unit, milliseconds for seconds."""
+    min_country_share_ratio: Ratio = 0.1
+    """A country's share of a day halves on a holiday; below a tenth its files are missing."""
+    min_country_events_ratio: Ratio = 0.5
+    """Events accumulate; a country that has half of what it had lost a partition."""
+    min_least_day_ratio: Ratio = 0.5
+    """What happened does not unhappen; half of a past day gone is a lost partition."""
+    max_most_day_ratio: Positive = 1.5
+    """A past day that grew by half was incomplete the night before, or was delivered again under other values."""
 
 
 class VectorThresholds(Thresholds):
@@ -87,6 +101,13 @@ class AlignmentThresholds(Thresholds):
 class QualityThresholds(Thresholds):
     """How good the model must be at the next title."""
 
+    min_share_of_current: Share = 0.97
+    """A retrain may lose three hundredths of the live model's hits for fresher knowledge, not more."""
+    min_ratio_to_week: Ratio = 1.0
+    """The same list for everyone, the last week's favourites, is the least that a model must beat."""
+    least_questions: Count = 100
+    """Fewer questions than this put no useful bound on a hit rate."""
+
     min_ratio_to_popularity: Ratio = 0.9
     """A model below popularity is not worth its vectors; a tenth is the sampling error of a thousand questions."""
     warn_ratio_to_popularity: Ratio = 1.0
@@ -97,15 +118,17 @@ class DriftThresholds(Thresholds):
     """How much a release may differ from the current one in the same space."""
 
     max_score_psi: Positive = 0.25
-    """Population stability index; 0.25 is the customary mark of a shift."""
+    """Population stability index of the scores; 0.25 is the customary mark of a shift."""
     max_norm_psi: Positive = 0.25
-    """The same mark for the distribution of norms."""
+    """Population stability index of the norms; one model's norms hardly move in a night."""
     warn_neighbour_jaccard: Share = 0.2
     """Two trainings from scratch agree on 0.3 to 0.5."""
     min_neighbours_beyond_chance: Share = 0.05
     """Shuffled titles keep 0 beyond chance, trainings from scratch 0.3 and more."""
     max_popularity_drop: Positive = 0.5
     """Drop of the rank correlation of scores and plays: inverted."""
+    min_member_identity: Share = 0.6
+    """How often a member is closer to the own old place than others are; mixed-up ids score 0.5, retrains 0.99."""
     max_moved_share: Share = 0.2
     """A night moves few titles; many mean a bent space."""
     moved_cosine: Cosine = 0.5
@@ -127,6 +150,19 @@ class IndexThresholds(Thresholds):
     """On one core even an exact search of 100,000 titles answers more; fewer are a fault of the build."""
 
 
+class CanaryThresholds(Thresholds):
+    """What consumers must read back after a release went live."""
+
+    probes: Count = 50
+    """Members and titles read back; a fault in a tenth of the rows is missed once in two hundred nights."""
+    min_equal_share: Share = 1.0
+    """What is served is what was published, bit for bit."""
+    found: Count = 10
+    """Titles looked at of each search; what a row on a page shows."""
+    max_score_error: Positive = 0.001
+    """A share of the lengths: sums in float32 differ in the sixth digit, rows under wrong ids give any score."""
+
+
 class GateConfig(Settings):
     """All thresholds of the gate."""
 
@@ -136,3 +172,4 @@ class GateConfig(Settings):
     quality: QualityThresholds = QualityThresholds()
     drift: DriftThresholds = DriftThresholds()
     index: IndexThresholds = IndexThresholds()
+    canary: CanaryThresholds = CanaryThresholds()

@@ -1,10 +1,14 @@
 """Training windows drawn anew each epoch, and batches of like length with one budget of padded tokens."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from embeddings.foundation.config import TrainingConfig
+from embeddings.foundation.future import Future
 from embeddings.foundation.tokens import Batch, Tokens
 
 Ints = npt.NDArray[np.int64]
@@ -26,8 +30,11 @@ def windows(tokens: Tokens, length: int, random: np.random.Generator) -> tuple[I
     return tokens.starts[owner] + begin, end - begin
 
 
-def epoch(tokens: Tokens, length: int, batch_tokens: int, random: np.random.Generator) -> Iterator[Batch]:
-    """Batches of one pass in random order. Windows are grouped by about the same length, so little is padding."""
+def epoch(tokens: Tokens, length: int, batch_tokens: int, random: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
+    """First positions and lengths of the windows of each batch of one pass, in random order.
+
+    Windows are grouped by about the same length, so little is padding.
+    """
     first, lengths = windows(tokens, length, random)
     order = np.argsort(-lengths * random.uniform(0.8, 1.0, len(lengths)), kind="stable")
     groups = []
@@ -36,11 +43,17 @@ def epoch(tokens: Tokens, length: int, batch_tokens: int, random: np.random.Gene
         groups.append(order[:rows])
         order = order[rows:]
     for group in random.permutation(len(groups)):
-        yield tokens.windows(first[groups[group]], lengths[groups[group]])
+        yield first[groups[group]], lengths[groups[group]]
 
 
-def endless(tokens: Tokens, length: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
-    """Epoch after epoch, the same for the same seed."""
+def endless(tokens: Tokens, length: int, config: TrainingConfig, seed: int) -> Iterator[Batch]:
+    """Epoch after epoch, the same for the same seed; some targets are drawn from the future window."""
     random = np.random.default_rng(seed)
+    future = Future.of(tokens, config.future_hours) if config.future_share else None
     while True:
-        yield from epoch(tokens, length, batch_tokens, random)
+        for first, lengths in epoch(tokens, length, config.batch_tokens, random):
+            batch = tokens.windows(first, lengths)
+            if future is not None:
+                targets = future.draw(batch.targets.numpy(), first, config.future_share, random)
+                batch = replace(batch, targets=torch.from_numpy(targets))
+            yield batch

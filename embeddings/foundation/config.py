@@ -1,5 +1,6 @@
 """The settings of the foundation model and the rules by which they follow the data."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ class TrainingConfig(Settings):
     min_steps: int = Field(default=1000, ge=1)
     max_steps: int = Field(default=30_000, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
+    warm_share: float = Field(default=0.3, gt=0, le=1, description="of the steps, in a warm start")
     warm_up: float = Field(default=0.05, ge=0, le=1, description="share of the steps")
     weight_decay: float = Field(default=0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
@@ -42,13 +44,17 @@ class TrainingConfig(Settings):
     average: float = Field(default=0.999, ge=0, lt=1, description="decay of the mean of the weights; 0 keeps the last")
     negatives: int = Field(default=512, ge=1, description="titles drawn per step, shared by the batch")
     full_softmax_titles: int = Field(default=1000, ge=0, description="up to so many titles, all of them are scored")
+    future_share: float = Field(default=0.0, ge=0, le=1, description="targets drawn from the future window")
+    future_hours: tuple[float, float] = Field(default=(12.0, 72.0), description="that window, after the last event")
     temperature: float = Field(default=0.05, gt=0, description="at the start; learned")
     spectral_start: bool = Field(default=True, description="title ids start from co-occurrence, not from noise")
     context_dropout: float = Field(default=0.5, ge=0, le=1, description="share of positions whose request is UNKNOWN")
     masked_ids: tuple[float, float] = Field(default=(0.02, 0.2), description="bounds of the share of masked title ids")
     evaluations: int = Field(default=20, ge=1, description="validations over the whole budget")
     patience: int = Field(default=6, ge=1, description="validations without a new best before stopping")
-    validation_members: int = Field(default=2000, ge=1)
+    validation_members: int = Field(default=2000, ge=1, description="members whose last new title is held out")
+    validation_share: float = Field(default=0.5, gt=0, le=1, description="of the members, at most so many …")
+    validation_least: int = Field(default=1000, ge=1, description="… or this number: fewer answers choose by luck")
 
 
 class FoundationConfig(Settings):
@@ -77,7 +83,8 @@ def length_for(config: NetworkConfig, tokens_per_member: npt.NDArray[np.int64]) 
     return int(min(config.max_length, max(16, -(-wanted // 8) * 8)))
 
 
-def steps_for(config: TrainingConfig, tokens: int) -> int:
-    """Steps of a training: `epochs` passes over `tokens`, within `min_steps` and `max_steps`."""
+def steps_for(config: TrainingConfig, tokens: int, warm: bool = False) -> int:
+    """Steps of a training: `epochs` passes over `tokens`, within `min_steps` and `max_steps`; a share if `warm`."""
     wanted = config.epochs * tokens // config.batch_tokens
-    return int(min(config.max_steps, max(min(config.min_steps, config.max_steps), wanted)))
+    steps = min(config.max_steps, max(min(config.min_steps, config.max_steps), wanted))
+    return math.ceil(config.warm_share * steps) if warm else steps

@@ -1,5 +1,9 @@
-"""What a training learns from and what it is judged on: each member's last new title is held out."""
+"""What a training learns from and what it is judged on: the last new title of some members is held out.
 
+Only of those who are asked: the newest events teach most, and on short histories one event in nine is much.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.foundation import baselines
-from embeddings.foundation.config import FoundationConfig, length_for
+from embeddings.foundation.checkpoint import Checkpoint
+from embeddings.foundation.config import FoundationConfig, TrainingConfig, length_for
 from embeddings.foundation.encoding import features_of, member_vectors, title_vectors
 from embeddings.foundation.metrics import Ranking, of_vectors, rank
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.queries import Queries, ask, before, last_new
+from embeddings.foundation.protocols import with_plays_of
+from embeddings.foundation.queries import Ints, Queries, ask, before, last_new
 from embeddings.foundation.spectrum import title_spectrum
 from embeddings.foundation.tokens import Tokens
 from embeddings.foundation.vocabulary import Vocabulary
+from embeddings.foundation.warm_start import inherit
 from stores import columns
 from stores.errors import ContractError
 
@@ -37,7 +44,7 @@ class Lesson:
     def of(cls, histories: pa.Table, catalogue: pa.Table, config: FoundationConfig, seed: int) -> "Lesson":
         """Hold out and tokenise. Raises ContractError where nothing is left to learn from."""
         title_ids = catalogue[columns.TITLE_ID].combine_chunks()
-        held = last_new(histories, title_ids)
+        held = _held_out(last_new(histories, title_ids), config.training, seed)
         part = before(histories, title_ids, held)
         vocabulary = Vocabulary.build(part, catalogue, config)
         tokens = Tokens.of(part, vocabulary)
@@ -45,18 +52,20 @@ class Lesson:
             raise ContractError(
                 "there is nothing to learn from", where="interactions", expected="members with events on several titles"
             )
-        chosen = np.random.default_rng(seed).permutation(held)[: config.training.validation_members]
-        queries = ask(histories, vocabulary.title_ids, np.sort(chosen))
-        known = catalogue.filter(pc.is_in(catalogue[columns.TITLE_ID], value_set=vocabulary.title_ids))
+        queries = ask(histories, vocabulary.title_ids, held)
+        known = with_plays_of(part, histories, catalogue)
+        known = known.filter(pc.is_in(known[columns.TITLE_ID], value_set=vocabulary.title_ids))
         known = known.sort_by(columns.TITLE_ID)
         return cls(part, known, vocabulary, tokens, queries, Tokens.of(queries.histories, vocabulary))
 
-    def model(self, config: FoundationConfig) -> FoundationModel:
-        """A model that knows the titles and has learned nothing yet."""
+    def model(self, config: FoundationConfig, parent: Checkpoint | None = None) -> FoundationModel:
+        """A model that knows the titles and has learned nothing yet, or what `parent` had learned."""
         length = length_for(config.network, self.tokens.lengths)
         model = FoundationModel(config.network, self.vocabulary, length, config.training.temperature)
         model.know(features_of(self.known, self.vocabulary))
-        if config.training.spectral_start:
+        if parent is not None:
+            inherit(model, self.vocabulary, parent)
+        elif config.training.spectral_start:
             model.start_from(title_spectrum(self.tokens, len(self.known), config.network.dim))
         return model
 
@@ -79,3 +88,10 @@ class Lesson:
             "item_knn": baselines.item_knn(self.histories, ids, self.queries),
         }
         return {name: rank(scorer, self.queries, len(ids)).metrics() for name, scorer in scorers.items()}
+
+
+def _held_out(tokens: Ints, config: TrainingConfig, seed: int) -> Ints:
+    """Some of the tokens, of which there is one per member."""
+    share = max(config.validation_least, math.ceil(config.validation_share * len(tokens)))
+    count = min(config.validation_members, share)
+    return np.sort(np.random.default_rng(seed).permutation(tokens)[:count])

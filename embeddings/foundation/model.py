@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from embeddings.foundation.config import NetworkConfig
+from embeddings.foundation.dropout import dropped
 from embeddings.foundation.metadata import SIGNALS, Metadata
 from embeddings.foundation.network import Transformer
 from embeddings.foundation.tokens import POST, Batch, code_sizes
@@ -60,7 +61,7 @@ class TokenEmbedding(nn.Module):
         summed = self.codes((codes + self.offsets).view(b * length, -1)).view(b, length, -1)
         bits = (batch.actions[:, :, None] >> torch.arange(_ACTION_BITS)) & 1
         x = self.title(titles) + summed + self.actions(bits.float()) + self.places.weight[:length]
-        return functional.dropout(x, self.dropout, self.training)
+        return dropped(x, self.dropout, self.training)
 
 
 class FoundationModel(nn.Module):

@@ -53,7 +53,7 @@ def leave_one_out(histories: pa.Table, catalogue: pa.Table) -> Exam:
     title_ids = catalogue[columns.TITLE_ID].combine_chunks()
     asked = last_new(histories, title_ids)
     part = before(histories, title_ids, asked)
-    known = _as_of(catalogue, histories, part)
+    known = with_plays_of(part, histories, catalogue)
     met = counts(part, title_ids) > 0
     return Exam("leave-one-out", histories, part, known, known.filter(pa.array(met)), asked, {})
 
@@ -65,7 +65,7 @@ def time_split(histories: pa.Table, catalogue: pa.Table, seed: int = 0) -> Exam:
     moment = int(np.quantile(events.last, 1 - _TEST_SHARE, method="higher")) if len(events.last) else 0
     ends = np.bincount(events.owner[events.last < moment], minlength=len(histories))
     part = cut(histories, np.arange(len(histories)), ends)
-    known = _aged(_as_of(catalogue, histories, part), catalogue, events, moment)
+    known = _aged(with_plays_of(part, histories, catalogue), catalogue, events, moment)
     asked = _sampled(np.flatnonzero(events.new & (events.first >= moment)), events.owner, seed)
     plays = counts(part, title_ids)
     slices = _slices(plays, events.titles[asked], ends[events.owner[asked]])
@@ -90,7 +90,7 @@ def _slices(plays: Ints, targets: Ints, known_tokens: Ints) -> dict[str, npt.NDA
     return {"cold_titles": plays[targets] == 0, "tail_titles": tail[targets], "new_members": known_tokens == 0}
 
 
-def _as_of(catalogue: pa.Table, histories: pa.Table, part: pa.Table) -> pa.Table:
+def with_plays_of(part: pa.Table, histories: pa.Table, catalogue: pa.Table) -> pa.Table:
     """The catalogue with the plays of a part of the histories, in proportion, whatever it counts as a play."""
     title_ids = catalogue[columns.TITLE_ID].combine_chunks()
     share = counts(part, title_ids) / np.maximum(counts(histories, title_ids), 1)

@@ -23,7 +23,7 @@ class MetadataEncoder(nn.Module):
         self.content = nn.Linear(content_dim, config.dim, bias=False) if content_dim else None
         width = config.field_dim * len(layout) + (config.dim if content_dim else 0)
         self.project = nn.Linear(width, config.dim) if width else None
-        self.dim = config.dim
+        self.dim, self.field_dim = config.dim, config.field_dim
         for field in self.fields.parameters():
             nn.init.normal_(field, std=0.3)
         if self.project is not None:

@@ -1,36 +1,24 @@
 """Training: learn within a budget of steps, keep the averaged weights that predict the held-out titles best."""
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from embeddings.foundation import checkpoint
-from embeddings.foundation.batches import endless
 from embeddings.foundation.checkpoint import Checkpoint
-from embeddings.foundation.config import FoundationConfig, steps_for
+from embeddings.foundation.config import FoundationConfig
+from embeddings.foundation.course import Course, Progress
 from embeddings.foundation.lesson import Lesson
-from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.step import Learner
+from embeddings.foundation.resume import Unfinished
+from stores.columns import EVENT_TIME
 from stores.storage import Storage
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands: `ndcg` is the NDCG@10 of the last validation, NaN before the first."""
-
-    step: int
-    steps: int
-    loss: float
-    tokens_per_second: float
-    seconds_left: float
-    ndcg: float
+__all__ = ["Progress", "TrainedModel", "train"]
 
 
 @dataclass(frozen=True)
@@ -49,89 +37,26 @@ def train(
     seed: int,
     out: str | Path,
     progress: Callable[[Progress], None] | None = None,
+    parent: str | Path | None = None,
 ) -> TrainedModel:
     """Train on histories (`columns.history_schema`) and a catalogue; save below the models folder `out`.
 
-    The same input and seed give the same weights on one machine. Threads are torch's own
-    (`OMP_NUM_THREADS`). Raises ContractError where there is nothing to learn from.
+    With the folder of an earlier model as `parent` it is a warm start: `config.training.warm_share` of the steps.
+    The same input and seed give the same weights on one machine, also where a training was killed and is
+    called again. Threads are torch's own (`OMP_NUM_THREADS`). Raises ContractError where there is nothing to learn
+    from, and as `checkpoint.read`.
     """
+    models = Storage(str(out))
+    before, parent_id = checkpoint.read(str(parent)) if parent is not None else (None, None)
     lesson = Lesson.of(histories, catalogue, config, seed)
+    unfinished = Unfinished.of(models, lesson, config, seed, before)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        course = _Course(lesson, config)
-        course.run(seed, progress or (lambda _: None))
+        course = Course(lesson, config, before)
+        course.run(seed, progress or (lambda _: None), unfinished)
     trained = Checkpoint(course.best(), lesson.vocabulary, config)
-    metrics = {**course.report(), "baselines": lesson.baselines()}
-    models = Storage(str(out))
+    until = pc.max(histories[EVENT_TIME]).as_py().isoformat()
+    metrics = {**course.report(), "trained_until": until, "parent": parent_id, "baselines": lesson.baselines()}
     model_id = checkpoint.write(trained, models, metrics)
+    unfinished.remove()
     return TrainedModel(model_id, models.below(model_id).uri, metrics)
-
-
-class _Course:
-    """The loop of a training, and the best weights it has met."""
-
-    def __init__(self, lesson: Lesson, config: FoundationConfig) -> None:
-        self.lesson, self.config = lesson, config.training
-        self.steps = steps_for(config.training, int(lesson.tokens.lengths.sum()))
-        model = lesson.model(config)
-        self.learner = Learner(model, self.config, self.steps, lesson.masked_share(self.config.masked_ids))
-        self.average = AveragedModel(model, avg_fn=_average(self.config.average))
-        self.averaged = cast(FoundationModel, self.average.module)
-        self.kept: dict[str, torch.Tensor] = {}
-        self.metrics: dict[str, float] = {}
-        self.last, self.worse, self.seen, self.begun = math.nan, 0, 0, time.monotonic()
-
-    def run(self, seed: int, progress: Callable[[Progress], None]) -> None:
-        """Train until the steps are spent or validation has long stopped improving."""
-        every = max(1, self.steps // self.config.evaluations)
-        for batch in endless(self.lesson.tokens, self.learner.model.length, self.config.batch_tokens, seed):
-            loss = self.learner.step(batch)
-            self.average.update_parameters(self.learner.model)
-            self.seen += int(batch.valid.sum())
-            if self.learner.done % every == 0 or self.learner.done == self.steps:
-                self._validate()
-            progress(self._progress(loss))
-            if self.learner.done == self.steps or self.worse >= self.config.patience:
-                return
-
-    def _validate(self) -> None:
-        """Keep the averaged weights if they are the best so far."""
-        ranking = self.lesson.judge(self.averaged)
-        found, gain = ranking.metrics(), ranking.gain()
-        self.last, self.worse = found["ndcg@10"], self.worse + 1
-        if not self.kept or gain > self.metrics["ndcg"]:
-            self.kept = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
-            self.metrics, self.worse = {**found, "ndcg": gain, "best_step": self.learner.done}, 0
-
-    def best(self) -> FoundationModel:
-        """The model with the best weights."""
-        self.learner.model.load_state_dict(self.kept)
-        self.learner.model.eval()
-        return self.learner.model
-
-    def report(self) -> dict[str, Any]:
-        """Metrics of the best weights and what the training took."""
-        spent = time.monotonic() - self.begun
-        return {
-            **self.metrics,
-            "steps": self.learner.done,
-            "seconds": spent,
-            "tokens_per_second": self.seen / spent,
-            "temperature": 1 / self.best().scale.item(),
-            "length": self.learner.model.length,
-            "parameters": sum(p.numel() for p in self.learner.model.parameters()),
-        }
-
-    def _progress(self, loss: float) -> Progress:
-        spent, done = time.monotonic() - self.begun, self.learner.done
-        return Progress(done, self.steps, loss, self.seen / spent, spent * (self.steps / done - 1), self.last)
-
-
-def _average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
-    """A running mean of weights that forgets faster at the start, so that it is not held back by random weights."""
-
-    def mean(averaged: torch.Tensor, current: torch.Tensor, updates: torch.Tensor | int) -> torch.Tensor:
-        done = int(updates)
-        return torch.lerp(current, averaged, min(decay, (1 + done) / (10 + done)))
-
-    return mean

@@ -12,13 +12,14 @@ def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("--as-of", metavar="ISO", help="train on the lake as of this moment (default: now)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
+    parser.add_argument("--from", dest="parent", metavar="MODEL_ID", help="go on from this model of the workspace")
 
 
 def run(args: Namespace) -> Answer:
     """Train on the lake, save the model in the workspace, and make it the next night's."""
     config = config_of(args)
     workspace = Workspace.open(config.workspace)
-    model = train_model(config, workspace, moment(args.as_of), args.seed, Teller(args.json))
+    model = train_model(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
     facts = {"model_id": model.model_id, "path": str(model.path), **model.metrics}
     figures = ", ".join(f"{name} {model.metrics[name]:.4f}" for name in ("hr@10", "ndcg@10", "coverage@10"))
     return Answer(facts, f"model {model.model_id} in {model.path}\nheld-out last title: {figures}")

@@ -191,7 +191,9 @@ def test_a_mostly_broken_lake_exits_3_and_publishes_nothing(tmp_path: Path) -> N
 
 def test_a_held_night_exits_4_and_leaves_the_live_release(lake: Path, two_nights: tuple[Path, Any, Any]) -> None:
     place, _, second = two_nights
-    held = samespace("nightly", "--lake", str(lake), "--set", "gate.input.min_members_ratio=5", cwd=place, expect=4)
+    held = samespace(
+        "nightly", "--lake", str(lake), "--set", "gate.vectors.min_effective_rank=1000", cwd=place, expect=4
+    )
     assert held["status"] == "held"
     assert held["reasons"]
     assert Workspace.open(str(place / "ws")).current().release_id == second["release_id"]

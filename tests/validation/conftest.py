@@ -103,6 +103,7 @@ class Nights:
                     "titles": TITLES,
                     "tokens": events // 2,
                     "newest_event": (created - timedelta(hours=3)).isoformat(),
+                    "profile": _profile(rng, created),
                 },
                 "encode": {"members": MEMBERS, "titles": TITLES, "dim": WIDTH, "refused": 0},
                 "align": {
@@ -128,6 +129,23 @@ class Nights:
             },
             **drifted,
         }
+
+
+def _profile(rng: np.random.Generator, created: datetime) -> dict[str, Any]:
+    """What the last day looked like; `days` are the same whenever they are counted, but for the newest."""
+    days = [(created - timedelta(days=ago)).date() for ago in range(14)]
+    counts = [int(np.random.default_rng(day.toordinal()).integers(900, 1100)) for day in days]
+    week = 1 + 0.3 * (created.weekday() in (4, 5))
+    countries = {name: int(rng.poisson(share * week)) for name, share in (("US", 600), ("BR", 250), ("NZ", 120))}
+    return {
+        "days": {day.isoformat(): count for day, count in zip(days, [90, *counts[1:]], strict=True)},
+        "countries": {name: 5_000 + 40 * created.toordinal() for name in countries},
+        "last_day": {
+            "events": sum(countries.values()),
+            "countries": countries,
+            "durations": {"play": {"median_s": round(2_400 * rng.uniform(0.9, 1.1), 1), "count": 700}},
+        },
+    }
 
 
 def _write_tables(release: Release, content: dict[str, Any], created: datetime) -> None:

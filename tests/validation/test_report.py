@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from validation.job import run_vectors
 from validation.report import write_report
 from validation.report.markup import el, embedded, table
+from validation.thresholds import GateConfig
 
 EVIL = "<script>alert(1)</script>"
 LIMIT = 5_000_000
@@ -26,7 +28,11 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         self.ids += [found["id"]] if "id" in found else []
-        self.asked += [name for name in ("src", "href", "srcset", "action", "poster") if name in found]
+        self.asked += [
+            name
+            for name in ("src", "href", "srcset", "action", "poster")
+            if name in found and not found[name].startswith("#")
+        ]
         self.scripts += tag == "script"
         if tag not in self.VOID:
             self.open.append(tag)
@@ -93,7 +99,7 @@ def test_the_verdict_comes_first_with_its_reasons(nights):
     held = nights.seal(nights.stage(broken))
     text = read(held)
     assert held.manifest.status == "held"
-    assert text.index("Held back") < text.index("Titles span the space") < text.index("What changed")
+    assert text.index("Held back") < text.index("Not met: titles span the space") < text.index("What changed")
 
 
 def test_a_first_and_an_unfinished_night_have_a_report(nights):
@@ -141,3 +147,36 @@ def test_text_is_escaped_wherever_it_enters():
     assert nasty not in made
     assert "<b>" not in made
     assert "<" not in embedded("x", {"a": nasty})[len('<script type="application/json" id="x">') : -len("</script>")]
+
+
+def test_the_model_is_shown_beside_the_live_one(live):
+    against = {
+        "current": {"both": 250, "model": 60, "other": 70, "neither": 1620},
+        "popular_7_days": {"both": 5, "model": 300, "other": 10, "neither": 1685},
+    }
+    metrics = {"questions": 2000, "against": against, "slices": {"new_members": against}}
+
+    def compared(content):
+        content["reports"]["compare"] = metrics
+
+    release = live.stage(compared)
+    release.once("gate_vectors", lambda: run_vectors(GateConfig(), release))
+    text = read(release)
+    model = text[text.index("<h2>The model") :]
+    assert "0.1550" in model
+    assert "0.1600" in model
+    assert "new members" in model
+
+
+def test_a_release_that_was_taken_back_says_so_first(nights):
+    release = nights.seal(nights.stage())
+    release.add_event("canary", passed=False, failed=["members read from Feast are the published ones: …"])
+    text = read(release)
+    assert text.index("Taken back") < text.index("members read from Feast") < text.index("What changed")
+
+
+def test_the_page_links_to_its_sections(text):
+    page = Page(text)
+    linked = re.findall(r'<a href="#([^"]+)">', text)
+    assert len(linked) >= 3
+    assert set(linked) <= set(page.ids)

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 
 from stores.release import Release
+from validation.difference import farthest, neighbours, well_known
 from validation.drift import beyond_chance, neighbour_overlap
-from validation.geometry import Places, cosines, nearest
+from validation.geometry import Places, cosines
 from validation.pairs import Pair
 from validation.report.facts import Facts
 from validation.report.markup import Html, card, el, join, table
 from validation.thresholds import DriftThresholds
 
-MOVED, IN_SIGHT, NEIGHBOURS, NAMED = 30, 8, 5, 12
+MOVED, IN_SIGHT, NAMED = 30, 8, 12
 _COUNTS = (
     ("members", "histories", "members"),
     ("titles", "histories", "titles"),
@@ -72,8 +73,8 @@ def _named(what: str, names: Sequence[str]) -> Html:
 def _moved(both: Pair) -> Html:
     thresholds = DriftThresholds()
     moved = cosines(both.now.vectors, both.before.vectors)
-    rows = farthest(both, moved)
-    now, before = (nearest(side.vectors, rows, NEIGHBOURS) for side in (both.now, both.before))
+    rows = farthest(both, moved)[:MOVED]
+    now, before = (neighbours(side, rows, well_known(both.now)) for side in (both.now, both.before))
     body = [
         (
             both.now.names[row],
@@ -100,12 +101,6 @@ def _listed(rows: Sequence[Sequence[Any]]) -> Html:
     return table(head, rows, numbers=(1,), label="titles that moved most", stack=True)
 
 
-def farthest(both: Pair, moved: Any) -> Places:
-    """The best-known quarter's titles that moved most, farthest first; titles hardly anybody played move by noise."""
-    played = np.flatnonzero(both.now.plays >= np.quantile(both.now.plays, 0.75))
-    return np.asarray(played[np.argsort(moved[played], kind="stable")[:MOVED]], np.int64)
-
-
 def _neighbours(both: Pair, shown: Places, other: Places) -> Html:
     """Names of neighbours; those that are on this side only are marked."""
     there = set(other.tolist())
@@ -121,7 +116,8 @@ def _examples(facts: Facts) -> Html | None:
     if titles is None or len(titles.ids) < 2:
         return None
     rows = np.argsort(-titles.plays, kind="stable")[:8].astype(np.int64)
-    found = nearest(titles.vectors, rows, NEIGHBOURS)
+    rows = rows[np.isin(rows, well_known(titles))]
+    found = neighbours(titles, rows, well_known(titles))
     body = [
         (titles.names[row], _names([el("span", titles.names[i]) for i in found[at]]))
         for at, row in enumerate(rows.tolist())

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from validation.report.markup import Html, el
+from validation.report.markup import Html, el, join
 
-WIDE, HIGH, FOOT = 640, 170, 22
+WIDE, HIGH = 640, 170
 
 
 def overlay(now: Sequence[float], before: Sequence[float] | None, ends: tuple[str, str], title: str) -> Html:
@@ -50,13 +50,10 @@ def meter(share: float, title: str) -> Html:
 
 
 def _figure(marks: list[Html], ends: tuple[str, str], title: str) -> Html:
-    axis = [
-        el("line", x1="0", x2=str(WIDE), y1=str(HIGH), y2=str(HIGH), class_="axis"),
-        el("text", ends[0], x="0", y=str(HIGH + 17)),
-        el("text", ends[1], x=str(WIDE), y=str(HIGH + 17), text_anchor="end"),
-    ]
-    box = f"0 -4 {WIDE} {HIGH + FOOT + 4}"
-    return el("svg", *marks, *axis, viewBox=box, class_="chart", role="img", aria_label=title)
+    axis = el("line", x1="0", x2=str(WIDE), y1=str(HIGH), y2=str(HIGH), class_="axis")
+    drawn = el("svg", *marks, axis, viewBox=f"0 -4 {WIDE} {HIGH + 6}", class_="chart", role="img", aria_label=title)
+    # The ends are text beside the drawing, which would shrink them with itself on a phone.
+    return join(drawn, el("div", [el("span", end) for end in ends], class_="ends"))
 
 
 def _shares(values: Sequence[float]) -> list[float]:

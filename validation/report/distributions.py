@@ -7,9 +7,9 @@ import numpy as np
 from validation.report.charts import bars, overlay
 from validation.report.facts import Facts
 from validation.report.markup import Html, card, el
-from validation.statistics import BINS_PER_OCTAVE, bin_centre, whole_histogram
+from validation.statistics import bin_centre, whole_histogram
 
-COARSE = BINS_PER_OCTAVE // 8
+POINTS = 40
 
 
 def section(facts: Facts) -> Html | None:
@@ -21,6 +21,8 @@ def section(facts: Facts) -> Html | None:
     if scores := (facts.figures.get("drift") or {}).get("scores"):
         charts.append(_scores(scores))
     charts += [chart for side, figures in sides if (chart := _energy(side, figures, facts))]
+    if stability := _dimensions(facts):
+        charts.append(stability)
     key = el("p", el("span", class_="key now"), "this release ", el("span", class_="key before"), "the one before")
     return card("Vectors", key if facts.figures_before else None, el("div", charts, class_="grid"), anchor="vectors")
 
@@ -32,9 +34,10 @@ def _norms(side: str, figures: dict[str, Any], before: dict[str, Any] | None) ->
     used = np.flatnonzero(sum(found))
     if not len(used):
         return None
-    first, last = int(used[0]) // COARSE - 1, int(used[-1]) // COARSE + 2
-    view = [h.reshape(-1, COARSE).sum(axis=1)[max(0, first) : last].tolist() for h in found]
-    ends = (f"{bin_centre(max(0, first) * COARSE):.3g}", f"{bin_centre(last * COARSE):.3g}")
+    step = max(1, -(-(int(used[-1]) - int(used[0]) + 1) // POINTS))
+    first, last = max(0, int(used[0]) - step), min(len(found[0]), int(used[-1]) + 1 + step)
+    view = [np.add.reduceat(h[first:last], np.arange(0, last - first, step)).tolist() for h in found]
+    ends = (f"{bin_centre(first):.3g}", f"{bin_centre(last):.3g}")
     chart = overlay(view[0], view[1] if len(view) > 1 else None, ends, f"Distribution of the norms of {side}")
     median, rank = figures["norm_median"], figures["effective_rank"]
     text = f"Norms of {side}: median {median:.3g}; effective rank {rank:.1f} of {figures['width']}"
@@ -61,6 +64,18 @@ def _energy(side: str, figures: dict[str, Any], facts: Facts) -> Html | None:
     half = int(np.searchsorted(np.cumsum(sorted(energy, reverse=True)), 0.9)) + 1
     text = f"Energy of {side} by dimension: 90 % lie in {half} of {len(energy)}"
     return el("figure", chart, el("figcaption", text + _weighted(energy, stable)))
+
+
+def _dimensions(facts: Facts) -> Html | None:
+    """How far each dimension still means what it means in the reference; None on the night that opens the space."""
+    known = [entry for entry in facts.metrics("align").get("dimensions") or [] if entry.get("correlation") is not None]
+    if not known or not facts.comparable:
+        return None
+    values = [max(0.0, entry["correlation"]) for entry in known]
+    labels = [f"dimension {entry['index']}: correlation {entry['correlation']:.3f}" for entry in known]
+    title = "Correlation of each dimension with the reference"
+    text = f"Stability of each dimension: correlation with the reference, {min(values):.2f} to {max(values):.2f}"
+    return el("figure", bars(values, labels, ("first dimension", "last"), title), el("figcaption", text))
 
 
 def _stability(correlation: float | None) -> str:

@@ -16,7 +16,7 @@ from validation.pairs import Titles as TitleVectors
 from validation.thresholds import DriftThresholds
 
 TREND = 20
-STAGES = ("histories", "gate_input", "encode", "align", "gate_vectors", "index", "gate_index")
+STAGES = ("histories", "gate_input", "encode", "compare", "align", "gate_vectors", "index", "gate_index")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ class Facts:
             for stage in self.stages
             if "checks" in stage.metrics
         ]
+
+    @cached_property
+    def taken_back(self) -> list[str]:
+        """What the canary found wrong after the release went live; empty where it found nothing or did not look."""
+        canaries = [event for event in self.release.events() if event["event"] == "canary"]
+        return list(canaries[-1]["failed"]) if canaries else []
 
     @cached_property
     def comparable(self) -> bool:

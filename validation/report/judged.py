@@ -22,7 +22,8 @@ def section(facts: Facts) -> Html | None:
             parts.append(el("details", summary, _table(passed, f"passed checks of {verdict.name}")))
     if not parts:
         return None
-    return card("Checks", *parts, note="What was expected, what was found. Only those marked hold can stop a release.")
+    note = "What was expected, what was found. Only those marked hold can stop a release."
+    return card("Checks", *parts, note=note, anchor="checks")
 
 
 def _table(checks: list[Check], label: str) -> Html:
@@ -38,4 +39,5 @@ def _table(checks: list[Check], label: str) -> Html:
         )
         for check in checks
     ]
-    return table(("", "expectation", "found", "allowed", "for example"), rows, numbers=(2, 3), label=label, stack=True)
+    head = (".answer", "expectation", "found", "allowed", "for example")
+    return table(head, rows, numbers=(2, 3), label=label, stack=True)

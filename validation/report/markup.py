@@ -46,13 +46,19 @@ def table(
 ) -> Html:
     """A table; `numbers` are the columns aligned to the right. On a narrow screen it scrolls, or stacks its cells."""
     kinds = ["number" if at in set(numbers) else None for at in range(len(head))]
-    titles = [el("th", title, scope="col", class_=kind) for title, kind in zip(head, kinds, strict=True)]
+    titles = [_head(title, kind) for title, kind in zip(head, kinds, strict=True)]
     cells = [
         el("tr", [el("td", c, class_=kind, data_label=title) for c, kind, title in zip(row, kinds, head, strict=True)])
         for row in rows
     ]
     body = el("table", el("thead", el("tr", titles)), el("tbody", cells), class_="stack" if stack else None)
     return el("div", body, class_="scroll", tabindex="0", role="region", aria_label=label or "table")
+
+
+def _head(title: str, kind: str | None) -> Html:
+    """A column's head; one that begins with a dot is for screen readers only."""
+    text: Child = el("span", title[1:], class_="hidden") if title.startswith(".") else title
+    return el("th", text, scope="col", class_=kind)
 
 
 def card(title: str, *children: Child | Iterable[Child], note: str = "", anchor: str = "") -> Html:

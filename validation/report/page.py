@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 from stores.release import Release
-from validation.report import changes, distributions, judged, running, title_map, trend, verdict
+from validation.report import changes, distributions, judged, quality, running, title_map, trend, verdict
 from validation.report.facts import Facts
 from validation.report.markup import Html, el, join
 
@@ -29,23 +29,25 @@ def page(facts: Facts) -> str:
         el("title", f"Release {facts.plan.release_id}"),
         el("style", _own("style.css")),
     )
-    sections = [
-        verdict.section(facts),
-        el(
-            "main",
-            changes.section(facts),
-            title_map.section(facts),
-            distributions.section(facts),
-            running.indexes(facts),
-            judged.section(facts),
-            running.stages(facts),
-            running.refused(facts),
-            trend.section(facts),
-        ),
+    parts = [
+        changes.section(facts),
+        title_map.section(facts),
+        quality.section(facts),
+        distributions.section(facts),
+        running.indexes(facts),
+        judged.section(facts),
+        running.stages(facts),
+        running.refused(facts),
+        trend.section(facts),
+    ]
+    there = [part for part in parts if part]
+    body = [
+        verdict.section(facts, there),
+        el("main", there),
         el("footer", _versions(facts)),
         el("script", _own("script.js")),
     ]
-    return join(Html("<!doctype html>\n"), el("html", head, el("body", sections), lang="en"))
+    return join(Html("<!doctype html>\n"), el("html", head, el("body", body), lang="en"))
 
 
 def _own(name: str) -> Html:

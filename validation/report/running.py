@@ -57,7 +57,7 @@ def stages(facts: Facts) -> Html | None:
         )
         for report in reports
     ]
-    head = ("stage", "", "time", "rows", "rate")
+    head = ("stage", ".share of the time", "time", "rows", "rate")
     note = f"{total:,.1f} seconds in all."
     return card("Stages", table(head, rows, numbers=(2, 3, 4), label="stages"), note=note, anchor="stages")
 
@@ -70,7 +70,7 @@ def refused(facts: Facts) -> Html | None:
     total = sum(counts.values())
     rows = [(reason, meter(count / total, f"{count:,}"), f"{count:,}") for reason, count in counts.items()]
     note = f"{total:,} rows were refused and kept in dead_letter/, each with its source, place and reason."
-    body = table(("reason", "", "rows"), rows, numbers=(2,), label="refused rows by reason")
+    body = table(("reason", ".share", "rows"), rows, numbers=(2,), label="refused rows by reason")
     return card("Dead letter", body, note=note, anchor="dead-letter")
 
 

@@ -42,6 +42,7 @@
     }
     pen.globalAlpha = 1;
     for (let i = 0; i < count; i++) if (matches(i)) dot(pen, i, radius + 2);
+    write(pen, width);
     if (near >= 0) {
       dot(pen, near, radius + 2.5);
       pen.strokeStyle = getComputedStyle(document.body).color;
@@ -55,6 +56,45 @@
     pen.beginPath();
     pen.arc(places[i][0], places[i][1], radius, 0, 2 * Math.PI);
     pen.fill();
+  }
+
+  // Names of genres at their middles, then of the best-known titles as far as there is room for them.
+  function write(pen, width) {
+    if (wanted !== "") return;
+    const taken = [];
+    for (let genre = 0; genre < other; genre++) {
+      if (hidden.has(genre)) continue;
+      const mine = places.filter((_, i) => data.genre[i] === genre);
+      if (mine.length < 3) continue;
+      const [x, y] = [0, 1].map((axis) => mine.map((place) => place[axis]).sort((a, b) => a - b)[mine.length >> 1]);
+      label(pen, data.legend[genre], x, y, "650 15px ", colour(genre), taken, width);
+    }
+    const most = Math.round(width / 45);
+    const ink = getComputedStyle(document.body).color;
+    let written = 0;
+    for (let i = 0; i < Math.min(count, 400) && written < most; i++) {
+      if (hidden.has(data.genre[i])) continue;
+      const name = data.name[i].replace(/ \(\d{4}\)$/, "");
+      if (name.length < 28 && label(pen, name, places[i][0], places[i][1] - 9, "12px ", ink, taken, width)) written++;
+    }
+  }
+
+  function label(pen, text, x, y, weight, ink, taken, width) {
+    pen.font = weight + getComputedStyle(document.body).fontFamily;
+    const half = pen.measureText(text).width / 2;
+    const place = Math.max(half + 6, Math.min(width - half - 6, x));
+    const box = [place - half - 6, y - 10, place + half + 6, y + 10];
+    if (box[1] < 2 || taken.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) return false;
+    taken.push(box);
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.lineJoin = "round";
+    pen.lineWidth = 4;
+    pen.strokeStyle = getComputedStyle(canvas.parentElement).backgroundColor;
+    pen.strokeText(text, place, y);
+    pen.fillStyle = ink;
+    pen.fillText(text, place, y);
+    return true;
   }
 
   function point(event) {

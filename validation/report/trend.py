@@ -27,7 +27,7 @@ def section(facts: Facts) -> Html | None:
         )
         for release in reversed(facts.trend)
     ]
-    listed = table(("release", "", "space", "model", "first reason"), rows, label="the last releases")
+    listed = table(("release", ".status", "space", "model", "first reason"), rows, label="the last releases")
     folded = el("details", el("summary", f"the last {len(rows)} releases"), listed)
     return card(
         "Trend", el("div", tiles, class_="tiles"), folded, note=f"The last {len(rows)} releases.", anchor="trend"

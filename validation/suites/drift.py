@@ -28,6 +28,8 @@ def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
             _bound("scores are distributed as before", "score_psi", thresholds, high="max_score_psi", level="warn"),
             _bound("popular titles still score high", "popularity_drop", thresholds, high="max_popularity_drop"),
         ]
+    if "member_identity" in figures:
+        expected.append(_bound("members are who they were", "member_identity", thresholds, low="min_member_identity"))
     for side in ("members", "titles"):
         if f"{side}_norm_psi" in figures:
             name = f"norms of {side} are distributed as before"

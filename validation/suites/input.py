@@ -28,6 +28,12 @@ class Night(Settings):
         return float(value) if isinstance(value, int | float) else None
 
     @property
+    def profile(self) -> dict[str, Any]:
+        """What its events look like as a whole; empty where it was not reported."""
+        found: dict[str, Any] = self.metrics.get("profile") or {}
+        return found
+
+    @property
     def newest(self) -> datetime | None:
         """The time of the newest accepted event."""
         value = self.metrics.get("newest_event")
@@ -78,21 +84,19 @@ def _worst(tonight: Night, by: str) -> tuple[str, ...]:
 
 
 def _beside_previous(tonight: Night, before: Night, thresholds: InputThresholds) -> list[Expectation]:
-    def ratio(what: str, minimum: str, maximum: str | None = None) -> Expectation:
+    def ratio(what: str) -> Expectation:
+        then, now = before.number(_COUNT[what]), tonight.number(_COUNT[what])
+        few_lost = then is not None and now is not None and then - now < thresholds.least_lost
         return Expectation(
             name=f"{what} are as many as before",
             column=f"{what}_ratio",
-            minimum=getattr(thresholds, minimum),
-            maximum=getattr(thresholds, maximum) if maximum else None,
-            reason=thresholds.why(minimum),
+            minimum=getattr(thresholds, f"min_{what}_ratio"),
+            level="warn" if few_lost else "hold",
+            reason=thresholds.why(f"min_{what}_ratio"),
             examples=(f"{what} before: {before.metrics.get(_COUNT[what])}, now: {tonight.metrics.get(_COUNT[what])}",),
         )
 
-    expected = [
-        ratio("members", "min_members_ratio"),
-        ratio("titles", "min_titles_ratio"),
-        ratio("events", "min_events_ratio", "max_events_ratio"),
-    ]
+    expected = [ratio(what) for what in _COUNT]
     if tonight.as_of - before.as_of >= timedelta(days=1):
         expected.append(_moves_on(before, thresholds))
     return expected

@@ -1,4 +1,8 @@
-"""The model: it must be worth its vectors."""
+"""The model: it must be worth its vectors, and no worse than the live one.
+
+Two measurements: the model's own on held-out titles (kept beside its weights), and the compare stage's,
+which asks both models about events later than both trainings. Only the second can compare two models.
+"""
 
 from typing import Any
 
@@ -6,30 +10,87 @@ from validation.checks import Expectation, Level
 from validation.suites import Suite
 from validation.thresholds import QualityThresholds
 
+NO_OTHER = ("the live release is of the same model", "there is no live model")
+"""What the compare stage says where there are no two models, which is nothing to warn of."""
+_OTHERS = {
+    "current": ("the model finds what the live one finds", "min_share_of_current"),
+    "popular_7_days": ("the model finds more than the last week's favourites", "min_ratio_to_week"),
+}
+
 
 def suite(figures: dict[str, Any], thresholds: QualityThresholds) -> Suite:
-    """What is expected of the figures of `validation.model.quality`."""
-    measured = Expectation(
+    """What is expected of the figures of `validation.model.quality` and, under `compared`, of `comparison.figures`."""
+    compared = figures.get("compared") or {}
+    flat = {name: value for name, value in figures.items() if name != "compared"}
+    expected = [_measured(), *_own(flat, thresholds)]
+    if compared and compared.get("why") not in NO_OTHER:
+        flat["questions"] = compared.get("questions")
+        expected.append(_asked(compared, thresholds))
+        if (compared.get("questions") or 0) >= thresholds.least_questions:
+            expected += _beside(flat, compared["against"], thresholds, "hold")
+            for name, slices in compared["slices"].items():
+                asked = {k: v for k, v in slices.items() if v["questions"] >= thresholds.least_questions}
+                expected += _beside(flat, asked, thresholds, "warn", name)
+    return flat, expected
+
+
+def _measured() -> Expectation:
+    return Expectation(
         name="the model's quality was measured",
         column="ratio_to_popularity",
         level="warn",
         reason="a model brought along has no measurement of ours; evaluate it before trusting its vectors",
     )
+
+
+def _own(figures: dict[str, Any], thresholds: QualityThresholds) -> list[Expectation]:
     if "ratio_to_popularity" not in figures:
-        return figures, [measured]
+        return []
     example = f"HR@10 {figures['hit_rate']:.4f}, {figures['popularity']} {figures['popularity_hit_rate']:.4f}"
     levels: tuple[tuple[str, Level], ...] = (("min_ratio_to_popularity", "hold"), ("warn_ratio_to_popularity", "warn"))
-    return figures, [
-        measured,
-        *(
-            Expectation(
-                name="the model finds more than popularity does",
-                column="ratio_to_popularity",
-                minimum=getattr(thresholds, name),
-                level=level,
-                reason=thresholds.why(name),
-                examples=(example,),
-            )
-            for name, level in levels
-        ),
+    return [
+        Expectation(
+            name="the model finds more than popularity does",
+            column="ratio_to_popularity",
+            minimum=getattr(thresholds, name),
+            level=level,
+            reason=thresholds.why(name),
+            examples=(example,),
+        )
+        for name, level in levels
     ]
+
+
+def _asked(compared: dict[str, Any], thresholds: QualityThresholds) -> Expectation:
+    return Expectation(
+        name="the model was compared with the live one",
+        column="questions",
+        minimum=thresholds.least_questions,
+        level="warn",
+        reason=thresholds.why("least_questions"),
+        examples=(compared["why"],) if compared.get("why") else (),
+    )
+
+
+def _beside(
+    flat: dict[str, Any], against: dict[str, Any], thresholds: QualityThresholds, level: Level, slice_name: str = ""
+) -> list[Expectation]:
+    """The upper end of a paired interval must reach zero: only a model that is surely worse is held."""
+    expected = []
+    for other, found in against.items():
+        name, field = _OTHERS[other]
+        column = "_".join(part for part in (slice_name, other, "difference_high") if part)
+        flat[column] = found["high"]
+        rates = f"HR@10 {found['hit_rate']:.4f} beside {found['other_hit_rate']:.4f}"
+        interval = f"{found['questions']:,} questions, difference {found['low']:+.4f} to {found['high']:+.4f}"
+        expected.append(
+            Expectation(
+                name=f"{name} ({slice_name.replace('_', ' ')})" if slice_name else name,
+                column=column,
+                minimum=0,
+                level=level,
+                reason=thresholds.why(field),
+                examples=(f"{rates}, {interval}",),
+            )
+        )
+    return expected

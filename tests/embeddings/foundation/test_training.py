@@ -60,7 +60,7 @@ def test_small_catalogues_are_scored_in_full(histories, catalogue, make, tmp_pat
 
 def test_a_share_of_the_members_is_held_out_and_no_part_of_the_lesson(histories, catalogue, make):
     before = histories["title_id"].combine_chunks().value_lengths().to_numpy()
-    for settings, held in (({}, 30), ({"validation_share": 1.0}, 60), ({"validation_members": 7}, 7)):
+    for settings, held in (({}, 60), ({"validation_least": 1}, 30), ({"validation_members": 7}, 7)):
         lesson = Lesson.of(histories, catalogue, make.config(**settings), 0)
         assert (before - lesson.tokens.lengths).tolist().count(1) == len(lesson.queries) == held
         assert (before - lesson.tokens.lengths).tolist().count(0) == 60 - held
@@ -68,9 +68,10 @@ def test_a_share_of_the_members_is_held_out_and_no_part_of_the_lesson(histories,
 
 def test_held_out_plays_do_not_leak_into_the_catalogue(histories, catalogue, make):
     counts = Counter(histories["title_id"].combine_chunks().flatten().to_pylist())
+    config = make.config(validation_least=1)
     place = catalogue.schema.get_field_index("plays")
     plays = pa.array([counts[title] for title in catalogue["title_id"].to_pylist()])
-    lesson = Lesson.of(histories, catalogue.set_column(place, "plays", plays), make.config(), 0)
+    lesson = Lesson.of(histories, catalogue.set_column(place, "plays", plays), config, 0)
     learned = Counter(lesson.histories["title_id"].combine_chunks().flatten().to_pylist())
     known = lesson.known.select(["title_id", "plays"]).to_pylist()
     assert all(row["plays"] == learned[row["title_id"]] for row in known)

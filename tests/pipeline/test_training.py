@@ -1,0 +1,42 @@
+"""`samespace train --from`: a warm start from a model of the workspace."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import main
+
+SHORT = ["--set", "train.training.min_steps=20", "--set", "train.training.max_steps=20", "--json"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", "lake", "--members", "60", "--titles", "40", "--days", "20"]) == 0
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+
+def test_training_goes_on_from_a_model_of_the_workspace(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--lake", "lake", *SHORT]) == 0
+    first = said(capsys)
+    assert main(["train", "--lake", "lake", "--from", first["model_id"], *SHORT]) == 0
+    second = said(capsys)
+    assert second["parent"] == first["model_id"] != second["model_id"]
+    assert second["steps"] == 6
+    assert json.loads((place / "workspace/models/next.json").read_text())["model_id"] == second["model_id"]
+
+
+def test_a_model_that_is_not_there_is_said_before_the_training(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--lake", "lake", "--from", "nobody", *SHORT]) == 2
+    assert "there is no model nobody" in said(capsys)["error"]["what"]
+
+
+def test_waiting_threads_do_not_spin() -> None:
+    assert os.environ["OMP_WAIT_POLICY"]

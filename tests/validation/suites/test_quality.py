@@ -1,0 +1,79 @@
+import pytest
+
+from stores.release import StageReport
+from validation.checks import GateVerdict
+from validation.job import run_vectors
+from validation.thresholds import GateConfig
+
+CONFIG = GateConfig()
+LIVE, WEEK = "the model finds what the live one finds", "the model finds more than the last week's favourites"
+ASKED = "the model was compared with the live one"
+
+
+def counts(both=0, model=0, other=0, neither=0):
+    return {"both": both, "model": model, "other": other, "neither": neither}
+
+
+def compared(current, week=None, **slices):
+    """A compare stage's report; the week's favourites find hardly anything unless something else is said."""
+    against = {"current": current, "popular_7_days": week or counts(both=1, model=300, neither=1700)}
+    named = {name: {"current": found} for name, found in slices.items()}
+    metrics = {"questions": sum(current.values()), "against": against, "slices": named}
+    return lambda content: content["reports"].update(compare=metrics)
+
+
+def failed(report: StageReport, level: str) -> list[str]:
+    checks = GateVerdict.of("gate", report.metrics).checks
+    return [check.expectation for check in checks if not check.passed and check.level == level]
+
+
+WORSE = counts(both=250, model=20, other=120, neither=1610)
+CHANCE = counts(both=250, model=60, other=70, neither=1620)
+UNTRAINED = counts(both=2, model=3, other=400, neither=1595)
+
+
+@pytest.mark.parametrize(
+    ("edit", "held"),
+    [
+        (compared(WORSE), [LIVE]),
+        (compared(CHANCE), []),
+        (compared(counts(both=250, model=120, other=20, neither=1610)), []),
+        (compared(UNTRAINED, counts(both=2, model=3, other=100, neither=1895)), [LIVE, WEEK]),
+        (compared(CHANCE, counts(both=100, model=210, other=330, neither=1360)), [WEEK]),
+    ],
+)
+def test_only_a_model_that_is_surely_worse_is_held(live, edit, held):
+    report = run_vectors(CONFIG, live.stage(edit))
+    assert failed(report, "hold") == held
+    assert ASKED not in failed(report, "warn")
+    named = {c["expectation"]: c["examples"] for c in report.metrics["checks"]}
+    assert all("HR@10" in named[name][0] for name in held)
+
+
+def test_few_questions_warn_and_hold_nothing(live):
+    report = run_vectors(CONFIG, live.stage(compared(counts(other=50))))
+    assert failed(report, "hold") == []
+    assert ASKED in failed(report, "warn")
+
+
+def test_a_bad_slice_warns(live):
+    slices = {"new_members": WORSE, "tail_titles": counts(other=9)}
+    report = run_vectors(CONFIG, live.stage(compared(CHANCE, **slices)))
+    assert failed(report, "hold") == []
+    assert f"{LIVE} (new members)" in failed(report, "warn")
+    assert f"{LIVE} (tail titles)" not in failed(report, "warn")
+
+
+@pytest.mark.parametrize(
+    ("why", "warns"),
+    [
+        ("the live release is of the same model", False),
+        ("there is no live model", False),
+        ("no such event", True),
+    ],
+)
+def test_what_could_not_be_asked_warns_unless_there_is_one_model(live, why, warns):
+    edit = {"compare": {"questions": 0, "why": why}}
+    report = run_vectors(CONFIG, live.stage(lambda content: content["reports"].update(edit)))
+    assert failed(report, "hold") == []
+    assert (ASKED in failed(report, "warn")) == warns

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from validation.comparison import difference, figures
+from validation.thresholds import QualityThresholds
+
+
+def counts(both=0, model=0, other=0, neither=0):
+    return {"both": both, "model": model, "other": other, "neither": neither}
+
+
+def test_the_difference_is_that_of_the_questions_one_by_one():
+    rng = np.random.default_rng(0)
+    mine, theirs = rng.random(5000) < 0.3, rng.random(5000) < 0.25
+    share = 0.97
+    each = mine - share * theirs
+    found = difference(
+        counts((mine & theirs).sum(), (mine & ~theirs).sum(), (~mine & theirs).sum(), (~mine & ~theirs).sum()), share
+    )
+    assert found["mean"] == pytest.approx(each.mean())
+    assert found["high"] - found["mean"] == pytest.approx(1.96 * each.std() / np.sqrt(5000), rel=0.01)
+    assert found["hit_rate"] == pytest.approx(mine.mean())
+    assert found["other_hit_rate"] == pytest.approx(theirs.mean())
+
+
+def test_intervals_cover_the_truth():
+    rng = np.random.default_rng(1)
+    chances = np.array([0.1, 0.04, 0.04, 0.82])
+    found = [difference(counts(*rng.multinomial(400, chances)), 1.0) for _ in range(800)]
+    assert np.mean([f["low"] <= 0 <= f["high"] for f in found]) > 0.93
+
+
+def test_equal_answers_are_no_certainty_and_no_answers_no_figure():
+    assert difference(counts(neither=3), 1.0)["high"] > 0
+    assert difference(counts(other=1), 1.0)["high"] > -1
+    assert difference(counts(), 1.0) == {"questions": 0}
+
+
+def test_the_margin_is_for_the_live_model_only():
+    same = counts(both=100, neither=100)
+    metrics = {"questions": 200, "against": {"current": same, "popular_7_days": same}, "slices": {}}
+    found = figures(metrics, QualityThresholds())["against"]
+    assert found["current"]["mean"] == pytest.approx(0.015)
+    assert found["popular_7_days"]["mean"] == 0

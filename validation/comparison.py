@@ -1,0 +1,50 @@
+"""Paired intervals from the counts of the compare stage: how a model's hit rate differs from another's.
+
+Of each question `d = hit(model) − share · hit(other)`. The mean of d over n independent questions (one
+per member) has the normal interval `mean ± 1.96 √(var(d) / n)`, which needs only how often both hit,
+one of them, and neither.
+"""
+
+from math import sqrt
+from typing import Any
+
+from validation.thresholds import QualityThresholds
+
+Z = 1.96
+
+
+def difference(counts: dict[str, int], share: float) -> dict[str, float]:
+    """Questions, both hit rates, and the mean difference with its 95 % interval (`low`, `high`).
+
+    The variance counts one half of a question of either kind more than there were, so that a handful of
+    equal answers is not taken for certainty.
+    """
+    n = sum(counts[name] for name in ("both", "model", "other", "neither"))
+    if not n:
+        return {"questions": 0}
+    both, model, other = (counts[name] / n for name in ("both", "model", "other"))
+    mean = both * (1 - share) + model - other * share
+    padded = n + 1
+    up, down = (counts["model"] + 0.5) / padded, (counts["other"] + 0.5) / padded
+    kept = counts["both"] / padded
+    centre = kept * (1 - share) + up - down * share
+    variance = kept * (1 - share) ** 2 + up + down * share**2 - centre**2
+    reach = Z * sqrt(max(variance, 0.0) / n)
+    rates = {"hit_rate": both + model, "other_hit_rate": both + other}
+    return {"questions": n, **rates, "mean": mean, "low": mean - reach, "high": mean + reach}
+
+
+def figures(metrics: dict[str, Any], thresholds: QualityThresholds) -> dict[str, Any]:
+    """The compare stage's metrics as figures of the quality suite."""
+    found: dict[str, Any] = {"questions": metrics.get("questions"), "why": metrics.get("why")}
+    shares = {"current": thresholds.min_share_of_current, "popular_7_days": thresholds.min_ratio_to_week}
+    found["against"] = {name: difference(counts, shares[name]) for name, counts in _of(metrics.get("against"))}
+    found["slices"] = {
+        name: {other: difference(counts, shares[other]) for other, counts in _of(slices)}
+        for name, slices in _of(metrics.get("slices"))
+    }
+    return found
+
+
+def _of(entries: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    return list((entries or {}).items())
