@@ -15,7 +15,6 @@ from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.course import Course, Progress
 from embeddings.foundation.lesson import Lesson
 from embeddings.foundation.resume import Unfinished
-from stores.columns import EVENT_TIME
 from stores.storage import Storage
 
 __all__ = ["Progress", "TrainedModel", "train"]
@@ -55,7 +54,7 @@ def train(
         course = Course(lesson, config, before)
         course.run(seed, progress or (lambda _: None), unfinished)
     trained = Checkpoint(course.best(), lesson.vocabulary, config)
-    until = pc.max(histories[EVENT_TIME]).as_py().isoformat()
+    until = pc.max(pc.list_flatten(histories["last_time"])).as_py().isoformat()
     metrics = {**course.report(), "trained_until": until, "parent": parent_id, "baselines": lesson.baselines()}
     model_id = checkpoint.write(trained, models, metrics)
     unfinished.remove()
