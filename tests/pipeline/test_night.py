@@ -170,7 +170,10 @@ def test_a_killed_night_goes_on_where_it_was(lake: Path, two_nights: tuple[Path,
         np.testing.assert_array_equal(got[1], expected[1])
 
 
-def test_broken_rows_go_to_the_dead_letter_and_the_night_goes_on(tmp_path: Path) -> None:
+def test_broken_rows_go_to_the_dead_letter_and_the_night_goes_on(
+    two_nights: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "ws" / "models")
     simulate(str(tmp_path / "lake"), SimulationConfig(members=120, titles=80, days=20, seed=4, broken=0.03))
     night = samespace("nightly", "--lake", "lake", cwd=tmp_path)
     refused = night["stages"]["histories"]["metrics"]["refused"]
