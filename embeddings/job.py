@@ -41,7 +41,7 @@ def run(config: EncodeConfig, release: Release) -> StageReport:
     Raises EncoderError where the model cannot be loaded, ContractError where it fails on too many rows.
     """
     todo = [task for task in _tasks(config, release) if not release.finished(task["target"])]
-    redone = len(todo)
+    encoded = len(todo)
     if todo:
         _encode_all(config, release, todo)
     shards = [entry for entry in release.entries() if entry.path.startswith((NATIVE_MEMBERS, NATIVE_TITLES))]
@@ -55,7 +55,7 @@ def run(config: EncodeConfig, release: Release) -> StageReport:
         "dim": dim,
         "refused": refused,
         "shards": len(shards),
-        "shards_encoded": redone,
+        "shards_encoded": encoded,
     }
     return StageReport(name="encode", rows=rows, metrics=metrics)
 

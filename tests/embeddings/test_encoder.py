@@ -4,7 +4,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import embeddings
+import embeddings.foundation
 from embeddings.encoder import Encoder, load
 from stores.errors import ConfigError, CorruptError, EncoderError
 
