@@ -50,10 +50,12 @@ def _against_reference(
     placement: Placement, evidence: Evidence, config: AlignmentConfig, release: Release
 ) -> dict[str, Any]:
     """Moved titles, stability of dimensions, and how old the anchors are; in a space of its own only the last."""
-    ages = {
+    ages: dict[str, Any] = {
         "anchors": {"titles": len(evidence.new), "members": len(evidence.member_new)},
         "anchors_from_epoch": evidence.share_of(release.plan.reference_release or ""),
     }
+    if len(evidence.new):
+        ages["anchor_age_days"] = float(np.median(evidence.ages(release.release_id)))
     if not placement.aligned or not len(evidence.new):
         return ages | {"moved": [], "moved_count": 0}
     aligned = placement.transform.titles(evidence.new.astype(np.float64))

@@ -1,6 +1,7 @@
 """What a night knows of the reference: anchors to fit, anchors to measure, and who the titles among them are."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,12 @@ class Evidence:
         """Share of the title anchors whose position was added by a release: of the epoch, it tells their age."""
         return float(np.mean([added == release_id for added in self.added_by.to_pylist()])) if len(self.titles) else 0.0
 
+    def ages(self, release_id: str) -> NDArray[np.float64]:
+        """Days that each title anchor has had its position on the night of a release, (n,)."""
+        tonight = _time(release_id)
+        added = {release: _time(release) for release in self.added_by.unique().to_pylist()}
+        return np.array([(tonight - added[release]).total_seconds() / 86400 for release in self.added_by.to_pylist()])
+
 
 def evidence_of(
     titles: pa.Table, reference: pa.Table, members: pa.Table, old_members: pa.Table, popularity: float
@@ -65,6 +72,11 @@ def evidence_of(
         member_new=matrix_of(members),
         member_reference=matrix_of(old_members),
     )
+
+
+def _time(release_id: str) -> datetime:
+    """The time that a release's id begins with."""
+    return datetime.strptime(release_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _common(new: pa.Table, old: pa.Table, key: str) -> tuple[pa.Table, pa.Table]:

@@ -30,7 +30,8 @@ def fit(
     Without `anchors` it opens a space: the canonical basis itself, `config.rank` wide (default e), each column's
     largest |entry| of the title map positive. With anchors it maps onto their reference, whose width s is kept:
     a narrower model is zero-padded (exact), a wider one reduced to s dimensions (lossy). Titles among the anchors
-    that moved are taken out of `gram_t` (where each is expected with its weight) and the fit is repeated.
+    that moved are taken out of `gram_t` (which holds each by its weight, or once if it was made without weights)
+    and the fit is repeated.
 
     Raises AlignmentError where a side is empty or zero, has fewer rows than dimensions (with anchors), or where
     there are fewer anchors than dimensions to rotate: the rotation would be a guess.
@@ -51,18 +52,34 @@ def _fit_onto(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentCon
     positions, anchors = np.flatnonzero(anchors.present), anchors.counted()
     moved = np.zeros(len(positions), dtype=bool)
     for _ in range(ROUNDS):
-        basis = _basis(gram_m, gram_t - _gram(anchors, moved), config).first(_rank(gram_t.dim, anchors, config))
+        basis = _basis(gram_m, without(gram_t, anchors, moved), config).first(_rank(gram_t.dim, anchors, config))
         rotation = _rotate(basis, anchors, config)
         before, moved = moved, moved_anchors(rotation.residuals[: len(positions)], config)
         if config.mode != "canonical" or (moved == before).all():
             break
     transform = _transform(basis, rotation.Q, config)
-    return replace(transform, moved=positions[moved], undetermined=rotation.undetermined)
+    undetermined = _undetermined(basis, rotation)
+    return replace(transform, moved=positions[moved], undetermined=undetermined, fitted=anchors)
 
 
-def _gram(anchors: Anchors, some: NDArray[np.bool_]) -> Gram:
-    """What some of the titles contribute to the Gram of all."""
-    return Gram.of(anchors.new[some], np.asarray(anchors.weights)[some])
+def without(gram: Gram, anchors: Anchors, some: NDArray[np.bool_]) -> Gram:
+    """The Gram of all titles but some of the anchors, (n,): each was in it by its weight, or once if it had no weights.
+
+    Raises AlignmentError where that is more than the Gram holds.
+    """
+    left = gram - Gram.of(anchors.new[some], np.asarray(anchors.weights)[some] if gram.weighted else None)
+    if left.count < 0 or (np.diag(left.moment) < -1e-9 * np.diag(gram.moment)).any():
+        raise AlignmentError(
+            f"{some.sum()} moved anchors weigh more than the Gram of all titles",
+            expected="a Gram of the titles that holds the anchors, with the same weights",
+        )
+    return left
+
+
+def _undetermined(basis: Basis, rotation: Rotation) -> float:
+    """Share of the model's energy, not only of the anchors', that lies where the anchors leave the rotation open."""
+    energy = basis.energies[: len(rotation.Q)]
+    return float(energy @ (rotation.lost**2).sum(axis=1) / energy.sum())
 
 
 def moved_anchors(residuals: Matrix, config: AlignmentConfig) -> NDArray[np.bool_]:

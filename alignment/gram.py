@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from stores.errors import AlignmentError, CorruptError, MismatchError
+from stores.errors import AlignmentError, CorruptError, MismatchError, NotFoundError
 
 Matrix = NDArray[np.float64]
 Rows = NDArray[Any]
@@ -21,13 +21,14 @@ BLOCK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """`moment` = Σ wᵢ xᵢᵀxᵢ, (e, e) float64, and `count` = Σ wᵢ, the weighted number of rows.
+    """`moment` = Σ wᵢ xᵢᵀxᵢ, (e, e) float64, and `count` = Σ wᵢ, the weighted number of rows; `weighted`: had they any?
 
     Grams of disjoint sets of rows add up; merging in the same order gives the same bits.
     """
 
     moment: Matrix
     count: float
+    weighted: bool = False
 
     @classmethod
     def zero(cls, dim: int) -> "Gram":
@@ -42,23 +43,20 @@ class Gram:
         `x` is not two-dimensional or a row that counts is not finite; the message gives their positions.
         """
         x = rows_of(x)
-        positions = None
-        if weights is not None:
-            x, weights, positions = _present(x, weights)
-        total = np.zeros((x.shape[1], x.shape[1]))
-        wide = np.empty(
-            (min(BLOCK, len(x)), x.shape[1])
-        )  # one buffer: fresh ones cost more page faults than arithmetic
+        positions, counts = (None, None) if weights is None else _present(x, weights)
+        rows = len(x) if positions is None else len(positions)
+        total, wide = np.zeros((x.shape[1], x.shape[1])), np.empty((min(BLOCK, rows), x.shape[1]))
         with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, len(x), BLOCK):
-                block = wide[: len(x) - start]
-                block[:] = x[start : start + BLOCK]
-                if weights is not None:
-                    block *= np.sqrt(weights[start : start + BLOCK, None])
+            for start in range(0, rows, BLOCK):
+                part = slice(start, min(start + BLOCK, rows))
+                block = wide[: part.stop - start]  # of one buffer: fresh ones cost more page faults than arithmetic
+                block[:] = x[part if positions is None else positions[part]]
+                if counts is not None:
+                    block *= np.sqrt(counts[part, None])
                 total += block.T @ block
         if not np.isfinite(total).all():
             _refuse(x, positions)
-        return cls(total, float(len(x) if weights is None else weights.sum()))
+        return cls(total, float(rows if counts is None else counts.sum()), weights is not None)
 
     @property
     def dim(self) -> int:
@@ -74,34 +72,42 @@ class Gram:
 
     def __add__(self, other: "Gram") -> "Gram":
         self._same_width(other)
-        return Gram(self.moment + other.moment, self.count + other.count)
+        return Gram(self.moment + other.moment, self.count + other.count, self.weighted or other.weighted)
 
     def __sub__(self, other: "Gram") -> "Gram":
         """Take out rows that were put in before."""
         self._same_width(other)
-        return Gram(self.moment - other.moment, self.count - other.count)
+        return Gram(self.moment - other.moment, self.count - other.count, self.weighted or other.weighted)
 
     def _same_width(self, other: "Gram") -> None:
         if self.dim != other.dim:
             raise MismatchError(f"Grams of width {self.dim} and {other.dim} cannot be merged")
 
     def save(self, path: str | Path) -> None:
-        """Write both fields to a safetensors file of 8·(e² + 1) bytes and a header."""
-        Path(path).write_bytes(save({"moment": np.ascontiguousarray(self.moment), "count": np.array([self.count])}))
+        """Write the fields to a safetensors file of 8·(e² + 1) + 1 bytes and a header."""
+        facts = {"count": np.array([self.count]), "weighted": np.array([self.weighted])}
+        Path(path).write_bytes(save({"moment": np.ascontiguousarray(self.moment), **facts}))
 
     @classmethod
     def load(cls, path: str | Path) -> "Gram":
-        """Read what `save` wrote, bit for bit. Raises CorruptError where the file is something else."""
+        """Read what `save` wrote, bit for bit. Raises NotFoundError, and CorruptError where it is something else."""
+        if not Path(path).exists():
+            raise NotFoundError("there is no saved Gram", where=str(path))
         try:
             fields = load(Path(path).read_bytes())
-            return cls(fields["moment"], float(fields["count"][0]))
+            return cls(fields["moment"], float(fields["count"][0]), bool(fields["weighted"][0]))
         except (SafetensorError, KeyError) as error:
             raise CorruptError(f"not a saved Gram: {error}", where=str(path)) from error
 
 
 def rows_of(x: Rows) -> Rows:
-    """`x` as a two-dimensional array of float32 or float64. Raises AlignmentError for another shape."""
-    x = np.asarray(x)
+    """`x` as a two-dimensional array of float32 or float64. Raises AlignmentError for another shape or kind."""
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise AlignmentError(f"vectors are no array: {error}", expected="(rows, dimensions)") from error
+    if not np.can_cast(x.dtype, np.float64, "same_kind"):
+        raise AlignmentError(f"vectors are {x.dtype}", expected="real numbers")
     if x.ndim != 2 or x.shape[1] == 0:
         raise AlignmentError(f"vectors have the shape {x.shape}", expected="(rows, dimensions)")
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
@@ -137,20 +143,20 @@ def positions_text(positions: NDArray[np.intp]) -> str:
     return shown if len(positions) <= 10 else f"{shown}, … ({len(positions)} in all)"
 
 
-def _present(x: Rows, weights: Rows) -> tuple[Rows, Matrix | None, NDArray[np.intp] | None]:
-    """Rows whose weight is above 0, their weights and their positions; None where all weigh 1: no copy is needed."""
+def _present(x: Rows, weights: Rows) -> tuple[NDArray[np.intp] | None, Matrix | None]:
+    """Positions of the rows whose weight is above 0, and those weights; None, None where all weigh 1."""
     weights = weights_of(weights, len(x))
     if (weights == 1).all():
-        return x, None, None
+        return None, None
     positions = np.flatnonzero(weights)
-    return x[positions], weights[positions], positions
+    return positions, weights[positions]
 
 
 def _refuse(x: Rows, positions: NDArray[np.intp] | None) -> None:
     """Name the rows that made a Gram infinite; finite ones do so where their squares overflow."""
     with np.errstate(over="ignore", invalid="ignore"):
         bad = np.flatnonzero(~np.isfinite(np.einsum("ij,ij->i", x, x, dtype=np.float64)))
-    bad = bad if positions is None else positions[bad]
+    bad = bad if positions is None else np.intersect1d(bad, positions)
     raise AlignmentError(
         f"rows at positions {positions_text(bad)} are not finite",
         expected="finite numbers whose squares are finite",

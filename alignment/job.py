@@ -17,13 +17,13 @@ from alignment.config import AlignmentConfig
 from alignment.evidence import Evidence, evidence_of
 from alignment.fitting import fit
 from alignment.gram import Gram
-from alignment.judging import Verdict, judge
+from alignment.judging import Verdict, judge, unless_refused
 from alignment.placement import Placement, place
 from alignment.reference import PATH, grown, matrix_of, reference_of
 from alignment.sampling import shards_for
 from alignment.shards import NATIVE, apply_to_shard, established_rows, gram_of_shard, threshold
 from alignment.spaces import kept_transform, next_space
-from alignment.transform import Side
+from alignment.transform import AlignmentTransform, Side
 from stores.columns import TITLE_ID
 from stores.release import Release, StageReport
 
@@ -37,7 +37,8 @@ def run(config: AlignmentConfig, release: Release) -> StageReport:
     Writes `transform.safetensors`, `members/`, `titles/` and `reference.parquet`. The report's `outcome` is
     `same_space`, `new_space` or `refused`; in the last two the vectors are canonical and unaligned and `space_id` is
     one that no release had, but on the first night, which opens the planned space. The model of the last night
-    keeps its transform, bit for bit (`reused`). Raises AlignmentError where vectors are not finite or all zero.
+    keeps its transform, bit for bit (`reused`), and its space, but where the titles or members are not who they were
+    (`refused`). Raises AlignmentError where vectors are not finite or all zero.
     """
     least: dict[Side, int] = {
         "members": threshold(release, "members", config.min_history),
@@ -46,10 +47,20 @@ def run(config: AlignmentConfig, release: Release) -> StageReport:
     evidence = _evidence(config, release, least)
     placement = _placement(config, release, evidence, least)
     release.write_bytes(TRANSFORM, placement.transform.to_bytes())
-    rows = sum(sum(_run(apply_to_shard, release, _native(release, side), side, placement.transform)) for side in SIDES)
+    before = release.sibling(str(release.plan.previous_release)) if placement.reused else None
+    rows = apply(release, placement.transform, before).rows
     _write_reference(release, least["titles"], joins=placement.aligned)
     space_id = release.plan.space_id if placement.aligned or evidence is None else next_space(release)
     return StageReport(name="align", rows=rows, metrics=account(release, placement, evidence, config, space_id))
+
+
+def apply(release: Release, transform: AlignmentTransform, before: Release | None = None) -> StageReport:
+    """Write `members/` and `titles/` by a transform that is known; members carried forward are those of `before`."""
+    titles = sum(_run(apply_to_shard, release, _native(release, "titles"), "titles", transform))
+    members = sum(_run(apply_to_shard, release, _native(release, "members"), "members", transform, before))
+    return StageReport(
+        name="align", rows=members + titles, metrics={"mode": transform.mode, "space_id": release.plan.space_id}
+    )
 
 
 def _evidence(config: AlignmentConfig, release: Release, least: dict[Side, int]) -> Evidence | None:
@@ -78,8 +89,7 @@ def _placement(
     """The transform of the night and the verdict on it."""
     kept = kept_transform(release, config)
     if kept and evidence:
-        figures = judge(kept, evidence.split()[1], config).figures
-        return Placement(kept, Verdict("same_space", [], figures), reused=True)
+        return Placement(kept, unless_refused(judge(kept, evidence.split()[1], config)), reused=True)
     gram_m, gram_t = (_moment(config, release, side, least[side]) for side in SIDES)
     if evidence is None:
         placement = Placement(fit(gram_m, gram_t, None, config), Verdict("new_space"))

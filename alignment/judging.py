@@ -15,9 +15,11 @@ from alignment import figures as f
 from alignment.anchors import Anchors
 from alignment.config import AlignmentConfig, JudgeConfig
 from alignment.fitting import moved_anchors
-from alignment.gram import Matrix, Rows
+from alignment.gram import Matrix
 from alignment.procrustes import unit_residuals
 from alignment.transform import AlignmentTransform
+from alignment.unseen import unseen
+from stores.errors import MismatchError
 
 Outcome = Literal["same_space", "new_space", "refused"]
 
@@ -35,6 +37,8 @@ def judge(
     transform: AlignmentTransform | None, held_out: Anchors | None, config: AlignmentConfig | None = None
 ) -> Verdict:
     """Judge a transform by anchors that it was not fitted on (native rows as `new`, rows of the space as `reference`).
+
+    One fitted moments ago is judged where a fit without them would have put those that it has seen (`unseen.py`).
 
     `None` for the transform says that the fit was not defined; the verdict is then a new space. Too few held-out
     anchors measure nothing: a new space too. Raises MismatchError where the widths are not the transform's.
@@ -55,15 +59,25 @@ def judge(
     return Verdict("new_space" if changes else "same_space", changes, measured)
 
 
+def unless_refused(verdict: Verdict) -> Verdict:
+    """The same space for a model that is already in it: neither an ageing catalogue nor few anchors take it out.
+
+    Ids that no longer fit do: with unchanged maps they are shuffled in the lake.
+    """
+    return verdict if verdict.outcome == "refused" else Verdict("same_space", [], verdict.figures)
+
+
 def measure(transform: AlignmentTransform, held_out: Anchors, config: AlignmentConfig) -> dict[str, Any]:
     """All figures of the verdict; those that need both titles and members are absent where one side is missing.
 
     Identification and correlations are of the titles that stayed: a third of the catalogue that moved far would
     drown the others, and how many moved is a figure of its own.
     """
+    if held_out.width != transform.width:
+        raise MismatchError(f"references are {held_out.width} wide, the transform's space is {transform.width}")
     held_out = held_out.counted()
-    titles = _pair(transform.titles(held_out.new), held_out.reference)
-    members = _pair(transform.members(held_out.members[0]), held_out.members[1])
+    references = (rows.astype(np.float64) for rows in (held_out.reference, held_out.members[1]))
+    titles, members = zip(unseen(transform, held_out), references, strict=True)
     everyone = [np.vstack(side) for side in zip(titles, members, strict=True)]
     moved = moved_anchors(unit_residuals(*titles), config)
     measured: dict[str, Any] = {
@@ -79,11 +93,7 @@ def measure(transform: AlignmentTransform, held_out: Anchors, config: AlignmentC
     }
     measured |= _agreement(*titles, ~moved, "heldout_")
     measured |= _agreement(*members, np.ones(len(members[0]), bool), "heldout_member_")
-    return measured | _scores(held_out, titles, members[0], ~moved)
-
-
-def _pair(aligned: Rows, reference: Rows) -> tuple[Matrix, Matrix]:
-    return aligned.astype(np.float64), reference.astype(np.float64)
+    return measured | _scores(transform, held_out, ~moved)
 
 
 def _agreement(x: Matrix, y: Matrix, stayed: NDArray[np.bool_], prefix: str) -> dict[str, float]:
@@ -100,15 +110,14 @@ def _agreement(x: Matrix, y: Matrix, stayed: NDArray[np.bool_], prefix: str) -> 
     }
 
 
-def _scores(
-    held_out: Anchors, titles: tuple[Matrix, Matrix], members: Matrix, stayed: NDArray[np.bool_]
-) -> dict[str, float]:
+def _scores(transform: AlignmentTransform, held_out: Anchors, stayed: NDArray[np.bool_]) -> dict[str, float]:
     """Scores of members × titles: native against aligned, and today's members against the reference's titles."""
-    if len(titles[0]) < 2 or len(members) < 2:
+    sampled = (held_out.new, held_out.reference, held_out.members[0])
+    titles, reference, members = (f.evenly(rows).astype(np.float64) for rows in sampled)
+    if len(titles) < 2 or len(members) < 2:
         return {}
-    today, reference, stayed = f.evenly(titles[0]), f.evenly(titles[1]), f.evenly(stayed)
-    native = f.evenly(held_out.members[0]).astype(np.float64) @ f.evenly(held_out.new).astype(np.float64).T
-    own, mixed = f.evenly(members) @ today.T, f.evenly(members) @ reference.T
+    aligned, native, stayed = transform.members(members), members @ titles.T, f.evenly(stayed)
+    own, mixed = aligned @ transform.titles(titles).T, aligned @ reference.T
     return {
         "heldout_native_top_overlap": f.top_overlap(native, own),
         "heldout_mixed_top_overlap": f.top_overlap(own, mixed),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from alignment.anchors import Anchors
 from alignment.config import AlignmentConfig
-from alignment.fitting import fit, moved_anchors
+from alignment.fitting import fit, moved_anchors, without
 from alignment.gram import Gram
 from alignment.judging import Verdict, judge
 from alignment.procrustes import unit_residuals
@@ -39,8 +39,7 @@ def place(gram_m: Gram, gram_t: Gram, fitted: Anchors, held_out: Anchors, config
         transform = fit(gram_m, gram_t, fitted, config)
         moved = _moved(transform, held_out, config)
         if moved.any() and config.mode == "canonical":
-            movers = Gram.of(held_out.new[moved], np.asarray(held_out.weights)[moved])
-            transform = fit(gram_m, gram_t - movers, fitted, config)
+            transform = fit(gram_m, without(gram_t, held_out, moved), fitted, config)
     except AlignmentError as error:
         return Placement(fit(gram_m, gram_t, None, config), Verdict("new_space", [str(error)]))
     verdict = judge(transform, held_out, config)

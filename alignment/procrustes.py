@@ -8,18 +8,20 @@ from numpy.typing import NDArray
 from alignment.gram import Matrix
 
 ITERATIONS = 100
+LOST = 1e-6
+"""Share of the cross-Gram below which a direction says nothing: rounding of float32 rows leaves less than that."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
     """`Q` (k, s) with QQᵀ = I, the residual of each anchor (n,), the singular values of the cross-Gram (k,),
-    and the share of the new side's energy lying where the anchors say nothing about the rotation.
+    and `lost` (k, j), orthonormal: the directions of the new side whose rotation the anchors leave open.
     """
 
     Q: Matrix
     residuals: Matrix
     singular_values: Matrix
-    undetermined: float
+    lost: Matrix
 
 
 def procrustes(x: Matrix, y: Matrix, weights: Matrix) -> tuple[Matrix, Matrix, Matrix]:
@@ -55,7 +57,7 @@ def robust_procrustes(
     stayed = residuals <= max(moved[0], moved[1] * weighted_median(residuals, weights))
     Q, D, P = procrustes(x, y, np.where(stayed, weights, 0.0))
     residuals = np.where(known, np.linalg.norm(x @ Q - y, axis=1), np.nan)
-    return Rotation(Q, residuals, D, _undetermined(x, weights, D, P))
+    return Rotation(Q, residuals, D, P[:, np.less_equal(D, LOST * D.sum())])
 
 
 def unit_residuals(x: Matrix, y: Matrix) -> Matrix:
@@ -69,13 +71,6 @@ def weighted_median(values: Matrix, weights: Matrix) -> float:
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(below, below[-1] / 2)]) if weights.sum() > 0 else 0.0
-
-
-def _undetermined(x: Matrix, weights: Matrix, D: Matrix, P: Matrix) -> float:
-    """Share of Σ w‖x‖² in the left directions of C whose singular value is lost in rounding."""
-    lost = P[:, len(D[1e-12 * D[:1].sum() < D]) :]
-    along = weights @ (x @ lost) ** 2
-    return float(along.sum() / max(float(weights @ (x**2).sum(axis=1)), np.finfo(float).tiny))
 
 
 def _unit(x: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:

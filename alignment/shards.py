@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from alignment.gram import Gram
 from alignment.reference import matrix_of, vector_array
 from alignment.transform import AlignmentTransform, Side
-from stores.columns import EMBEDDING, MEMBER_ID, NAME, TITLE_ID
+from stores.columns import EMBEDDING, MEMBER_ID, NAME, RELEASE_ID, TITLE_ID
 from stores.errors import AlignmentError
 from stores.release import Release
 
@@ -57,13 +57,23 @@ def established_rows(release: Release, path: str, side: Side, least: int) -> pa.
     return table.filter(pa.array(established(table, side, least))).select(kept)
 
 
-def apply_to_shard(release: Release, path: str, side: Side, transform: AlignmentTransform) -> int:
-    """Write the aligned shard, every other column kept; a finished one is left as it is. The number of its rows."""
+def apply_to_shard(
+    release: Release, path: str, side: Side, transform: AlignmentTransform, before: Release | None = None
+) -> int:
+    """Write the aligned shard, every other column kept; a finished one is left as it is. The number of its rows.
+
+    Rows that another release encoded were carried forward: their vectors are those of `before`, bit for bit.
+    """
     target = path.removeprefix(f"{NATIVE}/")
     done = release.finished(target)
     if done:
         return done.rows
     table = release.storage.read_table(path)
     aligned = (transform.members if side == "members" else transform.titles)(matrix_of(table))
+    carried = pc.not_equal(table[RELEASE_ID], release.release_id).to_numpy()
+    if before is not None and carried.any():
+        kept = before.storage.read_table(target, columns=[KEY[side], EMBEDDING])
+        rows = pc.index_in(table[KEY[side]].filter(carried), value_set=kept[KEY[side]].combine_chunks())
+        aligned[carried] = matrix_of(kept)[rows.to_numpy()]
     column = table.schema.get_field_index(EMBEDDING)
     return release.write_table(target, table.set_column(column, EMBEDDING, vector_array(aligned))).rows

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from alignment.anchors import Anchors
 from alignment.gram import BLOCK, Matrix, Rows, rows_of
-from stores.errors import CorruptError, MismatchError
+from stores.errors import CorruptError, MismatchError, NotFoundError
 
 FORMAT_VERSION = 1
 _KEY = "samespace.alignment"
@@ -25,7 +26,8 @@ class AlignmentTransform:
 
     Where `lossy` is false, member_map · title_mapᵀ = I, so every score x·y is kept. `energies` (e,) are the
     energies of all canonical dimensions, of which the first `rank` are kept; `ridge` is what stage 1 added
-    per side. `moved` are positions of the title anchors that left their place; it is news, not part of the artifact.
+    per side. `undetermined` is the share of the energy whose rotation the anchors left open, `moved` positions of
+    the title anchors that left their place. It and the anchors that were `fitted` are not in the file.
     """
 
     member_map: Matrix
@@ -37,6 +39,11 @@ class AlignmentTransform:
     model_id: str = ""
     moved: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp), compare=False)
     undetermined: float = field(default=0.0, compare=False)
+    fitted: Anchors | None = field(default=None, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to workers: all but the anchors, which are many."""
+        return {**self.__dict__, "fitted": None}
 
     @property
     def native_width(self) -> int:
@@ -115,7 +122,8 @@ class AlignmentTransform:
 
     def to_bytes(self) -> bytes:
         """The artifact as safetensors; the same transform always gives the same bytes."""
-        header = {**self._header(), "hash": self.hash, "format_version": FORMAT_VERSION}
+        facts = {"hash": self.hash, "undetermined": self.undetermined, "format_version": FORMAT_VERSION}
+        header = {**self._header(), **facts}
         tensors = {"member_map": self.member_map, "title_map": self.title_map, "energies": self.energies}
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One metadata key: the order of several is not fixed by the format's writer.
@@ -128,7 +136,9 @@ class AlignmentTransform:
 
     @classmethod
     def load(cls, path: str | Path) -> "AlignmentTransform":
-        """Read what `save` wrote, bit for bit. Raises as `from_bytes`."""
+        """Read what `save` wrote, bit for bit. Raises NotFoundError, and as `from_bytes`."""
+        if not Path(path).exists():
+            raise NotFoundError("there is no saved transform", where=str(path))
         return cls.from_bytes(Path(path).read_bytes(), where=str(path))
 
     @classmethod
@@ -148,6 +158,7 @@ class AlignmentTransform:
             rank=header["rank"],
             ridge=(header["ridge"][0], header["ridge"][1]),
             model_id=header["model_id"],
+            undetermined=header.get("undetermined", 0.0),
         )
         if loaded.hash != header["hash"]:
             raise CorruptError(f"transform has hash {loaded.hash}", where=where, expected=header["hash"])

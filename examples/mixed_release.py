@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from alignment import AlignmentConfig, Anchors, Gram, fit
@@ -42,7 +43,8 @@ class Questions:
 
     @classmethod
     def of(cls, histories: pa.Table, catalogue: pa.Table) -> "Questions":
-        """Hold the last token of every member out."""
+        """Hold the last token of every member out; who has only one is not asked."""
+        histories = histories.filter(pc.greater(pc.list_value_length(histories["title_id"]), 1))
         row = {title: place for place, title in enumerate(catalogue["title_id"].to_pylist())}
         lists = [[row[title] for title in titles] for titles in histories["title_id"].to_pylist()]
         columns = {

@@ -81,7 +81,11 @@ class Service:
     nights: list[Release] = field(default_factory=list)
 
     def encode(self, world: Any, model_id: str, **changes: Any) -> Release:
-        """A staged release with native vectors; `changes` replace parts of the plan, `titles`, `plays` the rows."""
+        """A staged release with native vectors; `changes` replace parts of the plan, `titles`, `plays` the rows.
+
+        `carried` is the release in which all members last changed.
+        """
+        carried = changes.pop("carried", None)
         number = len(self.nights)
         titles = changes.pop("titles", np.arange(len(world.titles)))
         plays = changes.pop("plays", np.full(len(world.titles), 100))
@@ -103,7 +107,8 @@ class Service:
         release.storage.write("plan.json", plan.model_dump_json().encode())
         for shard in range(plan.shards):
             rows = np.arange(shard, len(world.members), plan.shards)
-            table = self._members(rows, world.members[rows], release.release_id)
+            since = (carried or release).release_id
+            table = self._members(rows, world.members[rows], since)
             release.write_table(f"work/native/members/part-{shard:05d}.parquet", table)
         for shard, rows in enumerate(np.array_split(np.arange(len(titles)), 2)):
             table = self._titles(titles[rows], plays[rows], world.titles[rows], release.release_id)

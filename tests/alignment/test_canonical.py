@@ -16,10 +16,12 @@ def correlation_off_diagonal(moment: np.ndarray) -> float:
     return float(np.abs(moment / scale[:, None] / scale - np.eye(len(moment))).max())
 
 
-def test_maps_are_inverse_and_second_moments_are_the_singular_values_of_the_scores(world: Any) -> None:
-    W, T = world.members, world.titles
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_maps_are_inverse_and_second_moments_are_the_singular_values_of_the_scores(world: Any, dtype: type) -> None:
+    W, T = world.members.astype(dtype), world.titles.astype(dtype)
     basis = canonical_basis(Gram.of(W), Gram.of(T), RIDGE)
-    sigma = np.linalg.svd(world.scores / np.sqrt(len(W) * len(T)), compute_uv=False)[: W.shape[1]]
+    W, T = W.astype(np.float64), T.astype(np.float64)
+    sigma = np.linalg.svd(W @ T.T / np.sqrt(len(W) * len(T)), compute_uv=False)[: W.shape[1]]
     np.testing.assert_allclose(basis.title_map @ basis.member_map.T, np.eye(12), atol=1e-12)
     np.testing.assert_allclose(basis.energies, sigma, rtol=1e-12)
     for x in (W @ basis.member_map, T @ basis.title_map):
@@ -43,11 +45,13 @@ def test_duplicating_all_members_changes_nothing(world: Any) -> None:
     np.testing.assert_allclose(twice.member_map, once.member_map, rtol=1e-9, atol=1e-12)
 
 
-def test_condition_a_million_in_float32_is_still_diagonal(rotation: Callable[..., np.ndarray]) -> None:
+@pytest.mark.parametrize("narrow", ["titles", "members", "both"])
+def test_condition_a_million_in_float32_is_still_diagonal(rotation: Callable[..., np.ndarray], narrow: str) -> None:
     rng = np.random.default_rng(1)
+    W, T = (np.linalg.qr(rng.normal(size=(count, 16)))[0] * 30 for count in (900, 800))
     spectrum = np.geomspace(1, 1e-6, 16)
-    T = (np.linalg.qr(rng.normal(size=(800, 16)))[0] * spectrum @ rotation(16, rng)).astype(np.float32)
-    W = rng.normal(size=(900, 16)).astype(np.float32)
+    W = (W if narrow == "titles" else W * spectrum @ rotation(16, rng)).astype(np.float32)
+    T = (T if narrow == "members" else T * spectrum @ rotation(16, rng)).astype(np.float32)
     basis = canonical_basis(Gram.of(W), Gram.of(T), RIDGE)
     for x in (W.astype(np.float64) @ basis.member_map, T.astype(np.float64) @ basis.title_map):
         assert correlation_off_diagonal(x.T @ x / len(x)) < 1e-3

@@ -68,32 +68,35 @@ def test_any_gauge_gives_the_same_output(world: Any, dtype: type, seed: int) -> 
     new = world.retrained(seed, condition=1e3)
     members, titles = new.members.astype(dtype), new.titles.astype(dtype)
     t = fit(Gram.of(members), Gram.of(titles), Anchors(titles, reference))
-    tolerance = 1e-6 if dtype is np.float64 else 1e-3
+    tolerance = 1e-6 if dtype is np.float64 else 1e-4  # condition 1e3 makes 6e-5 of float32's 6e-8
     np.testing.assert_allclose(t.titles(titles), reference, atol=tolerance * np.abs(reference).max())
     expected = space.members(world.members)
     np.testing.assert_allclose(t.members(members), expected, atol=tolerance * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mode", ["canonical", "orthogonal"])
 @pytest.mark.parametrize("reflected", [False, True])
 def test_planted_rotations_and_reflections_are_undone(
-    world: Any, rotation: Callable[..., np.ndarray], mode: str, reflected: bool
+    world: Any, rotation: Callable[..., np.ndarray], mode: str, reflected: bool, dtype: type
 ) -> None:
     turn = rotation(12, np.random.default_rng(9))
     if (np.linalg.det(turn) < 0) != reflected:
         turn[0] *= -1
     config = AlignmentConfig(mode=mode)
     reference = fit(*grams(world), config=config).titles(world.titles)
-    T, W = world.titles @ turn, world.members @ turn
-    t = fit(Gram.of(W), Gram.of(T), Anchors(T, reference), config)
-    np.testing.assert_allclose(t.titles(T), reference, atol=1e-10)
+    T, W = (world.titles @ turn).astype(dtype), (world.members @ turn).astype(dtype)
+    t = fit(Gram.of(W), Gram.of(T), Anchors(T, reference.astype(dtype)), config)
+    np.testing.assert_allclose(t.titles(T), reference, atol=1e-10 if dtype is np.float64 else 1e-5)
 
 
-def test_aligning_a_model_with_itself_is_the_identity(world: Any) -> None:
-    space = opened(world)
-    again = fit(*grams(world), Anchors(world.titles, space.titles(world.titles)))
-    np.testing.assert_allclose(again.title_map, space.title_map, atol=1e-12)
-    np.testing.assert_allclose(again.member_map, space.member_map, atol=1e-12)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)])
+def test_aligning_a_model_with_itself_is_the_identity(world: Any, dtype: type, tolerance: float) -> None:
+    titles, gram_m = world.titles.astype(dtype), Gram.of(world.members.astype(dtype))
+    space = fit(gram_m, Gram.of(titles))
+    again = fit(gram_m, Gram.of(titles), Anchors(titles, space.titles(titles)))
+    np.testing.assert_allclose(again.title_map, space.title_map, atol=tolerance)
+    np.testing.assert_allclose(again.member_map, space.member_map, atol=tolerance)
     assert len(again.moved) == 0
 
 
@@ -114,13 +117,25 @@ def test_order_duplicates_and_weights_do_not_matter(world: Any) -> None:
     np.testing.assert_allclose(shuffled.title_map, t.title_map, atol=1e-6 * np.abs(t.title_map).max())
 
 
-def test_noisy_cold_titles_do_not_move_the_fit_by_one_bit(world: Any) -> None:
+def test_a_weight_is_a_number_of_copies_of_grams_and_anchors_alike(world: Any) -> None:
+    reference = opened(world).titles(world.titles)
+    new = world.retrained(2, noise=0.2)
+    weights = np.arange(300) % 3
+    copies = np.repeat(np.arange(300), weights)
+    gram_m = Gram.of(new.members)
+    weighted = fit(gram_m, Gram.of(new.titles, weights), Anchors(new.titles, reference, weights))
+    copied = fit(gram_m, Gram.of(new.titles[copies]), Anchors(new.titles[copies], reference[copies]))
+    np.testing.assert_allclose(weighted.title_map, copied.title_map, atol=1e-6 * np.abs(copied.title_map).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noisy_cold_titles_do_not_move_the_fit_by_one_bit(world: Any, dtype: type) -> None:
     reference = opened(world).titles(world.titles)
     new = world.retrained(3, noise=0.1)
     rng = np.random.default_rng(1)
     cold = rng.normal(size=(80, 12)) * 50
     place = rng.permutation(len(reference) + 80)
-    rows = np.vstack([new.titles, cold])[place]
+    rows = np.vstack([new.titles, cold])[place].astype(dtype)
     towards = np.vstack([reference, cold])[place]
     weights = np.concatenate([np.ones(len(reference)), np.zeros(80)])[place]
     warm = weights > 0
@@ -133,13 +148,15 @@ def test_noisy_cold_titles_do_not_move_the_fit_by_one_bit(world: Any) -> None:
 # --- 5: noise and near ties
 
 
-def test_near_tied_dimensions_stay_apart_under_noise() -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_near_tied_dimensions_stay_apart_under_noise(rotation: Callable[..., np.ndarray], dtype: type) -> None:
     rng = np.random.default_rng(2)
     dim, sigma = 8, np.linspace(1 + 7e-3, 1, 8)
     W = np.linalg.qr(rng.normal(size=(3000, dim)))[0] * np.sqrt(sigma * 3000)
     T = np.linalg.qr(rng.normal(size=(2000, dim)))[0] * np.sqrt(sigma * 2000)
     reference = fit(Gram.of(W), Gram.of(T)).titles(T)
-    W2, T2 = W + 0.1 * rng.normal(size=W.shape), T + 0.1 * rng.normal(size=T.shape)
+    turn = rotation(dim, rng)
+    W2, T2 = (((x + 0.1 * rng.normal(size=x.shape)) @ turn).astype(dtype) for x in (W, T))
     aligned = fit(Gram.of(W2), Gram.of(T2), Anchors(T2, reference)).titles(T2)
     assert min(np.corrcoef(aligned[:, j], reference[:, j])[0, 1] for j in range(dim)) > 0.97
 
@@ -195,31 +212,6 @@ def test_anchors_that_do_not_fit_are_refused(world: Any) -> None:
         Anchors(T, T, member_new=T)
     with pytest.raises(MismatchError, match="anchors are 10 wide, the model's Grams 12"):
         fit(*grams(world), Anchors(T[:, :10], T))
-
-
-# --- 7: movers
-
-
-def test_movers_do_not_bend_the_rest_and_are_listed(world: Any) -> None:
-    space = opened(world)
-    reference = space.titles(world.titles)
-    rng = np.random.default_rng(5)
-    moved = rng.random(len(reference)) < 0.3
-    direction = rng.normal(size=12)
-    titles = world.titles.copy()
-    norms = np.linalg.norm(titles[moved], axis=1, keepdims=True)
-    titles[moved] = 3 * norms * (direction / np.linalg.norm(direction) + 0.05 * rng.normal(size=(moved.sum(), 12)))
-    new = type(world)(world.members, titles).retrained(6)
-    t = fit(*grams(new), Anchors(new.titles, reference))
-    clean = cosines(t.titles(new.titles), reference)[~moved]
-    assert clean.min() >= 0.99
-    assert np.median(clean) >= 0.999
-    assert t.moved.tolist() == np.flatnonzero(moved).tolist()
-
-
-def test_in_a_noisy_retrain_nothing_is_news(world: Any) -> None:
-    new = world.retrained(7, noise=0.8)
-    assert len(fit(*grams(new), Anchors(new.titles, opened(world).titles(world.titles))).moved) == 0
 
 
 # --- modes

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment import Gram
-from stores.errors import AlignmentError, CorruptError, MismatchError
+from stores.errors import AlignmentError, CorruptError, MismatchError, NotFoundError
 
 
 def rows(count: int, dim: int = 6, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
@@ -91,6 +91,11 @@ def test_many_bad_rows_are_counted() -> None:
 def test_unusable_input_is_refused() -> None:
     with pytest.raises(AlignmentError, match="shape"):
         Gram.of(np.ones(3))
+    with pytest.raises(AlignmentError, match="vectors are no array"):
+        Gram.of([[1.0, 2.0], [3.0]])  # type: ignore[arg-type]
+    for kind in ("<U1", complex, object):
+        with pytest.raises(AlignmentError, match="vectors are"):
+            Gram.of(np.ones((2, 3)).astype(kind))
     with pytest.raises(AlignmentError, match="positions 1 are negative"):
         Gram.of(np.ones((2, 3)), np.array([1.0, -1.0]))
     with pytest.raises(AlignmentError, match="weights of the shape"):
@@ -110,17 +115,26 @@ def test_a_file_gives_the_same_bits_back(tmp_path: Path) -> None:
     (tmp_path / "gram").write_bytes(b"something else entirely")
     with pytest.raises(CorruptError):
         Gram.load(tmp_path / "gram")
+    with pytest.raises(NotFoundError, match="there is no saved Gram"):
+        Gram.load(tmp_path / "another")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_memory_does_not_depend_on_rows(dtype: type) -> None:
-    def peak(count: int) -> int:
-        x = np.ones((count, 16), dtype)
-        tracemalloc.start()
-        Gram.of(x)
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
+    peak(rows(100))
+    assert peak(np.ones((400_000, 16), dtype)) <= 1.05 * peak(np.ones((40_000, 16), dtype))
 
-    peak(100)
-    assert peak(400_000) <= 1.05 * peak(40_000)
+
+def test_weights_cost_no_copy_of_the_rows() -> None:
+    x = np.ones((400_000, 32))
+    weights = np.arange(len(x)) % 3
+    assert peak(x, weights.astype(float)) < 0.15 * x.nbytes
+
+
+def peak(x: np.ndarray, weights: np.ndarray | None = None) -> int:
+    """Bytes that a Gram takes beside its rows."""
+    tracemalloc.start()
+    Gram.of(x, weights)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most

@@ -41,7 +41,7 @@ def test_a_retrain_joins_the_space(service: Any, world: Any, text_ids: bool) -> 
     assert report.metrics["space_id"] == "1"
     assert report.metrics["heldout_cosine_p50"] > 0.99
     assert report.metrics["drift_yesterday"]["cosine_p50"] > 0.99
-    assert report.metrics["anchors_from_epoch"] == 1
+    assert (report.metrics["anchors_from_epoch"], report.metrics["anchor_age_days"]) == (1, 1)
     assert len(report.metrics["dimensions"]) == 12
     assert {"distance", "toward", "from", "title_id", "name", "beyond_noise"} == set(report.metrics["moved"][0])
     for side in ("members", "titles"):
@@ -62,6 +62,15 @@ def test_the_same_model_keeps_its_transform_bit_for_bit(service: Any, world: Any
     assert report.metrics["outcome"] == "same_space"
     one, two = (night.storage.read("transform.safetensors") for night in service.nights[1:])
     assert one == two
+
+
+def test_the_same_model_on_shuffled_members_is_refused(service: Any, world: Any) -> None:
+    service.align(world, "a")
+    order = np.random.default_rng(0).permutation(600)
+    report = service.align(type(world)(world.members[order], world.titles), "a")
+    assert (report.metrics["reused"], report.metrics["outcome"]) == (True, "refused")
+    assert "held-out members" in report.metrics["reasons"][0]
+    assert report.metrics["space_id"] == "2"
 
 
 def test_shuffled_ids_are_refused_and_get_a_space_of_their_own(service: Any, world: Any) -> None:
@@ -182,3 +191,12 @@ def test_shards_add_up_to_the_gram_of_all(service: Any, world: Any) -> None:
     paths = release.storage.files("work/native/members")
     merged = sum((gram_of_shard(release, path, "members", 0) for path in paths), Gram.zero(12))
     np.testing.assert_allclose(merged.moment, Gram.of(world.members.astype(np.float32)).moment, rtol=1e-12, atol=1e-9)
+
+
+def test_rows_that_were_carried_forward_keep_the_bits_of_the_live_release(service: Any, world: Any) -> None:
+    service.align(world, "a")
+    before = service.vectors("members")
+    rounded = type(world)(world.members.astype(np.float32) * (1 + 1e-6), world.titles)
+    report = service.align(rounded, "a", carried=service.nights[0])
+    assert report.metrics["reused"] is True
+    np.testing.assert_array_equal(service.vectors("members"), before)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alignment import AlignmentConfig, Anchors, Gram, Verdict, fit, judge
+from stores.errors import MismatchError
 
 HELD = slice(0, 60)
 FITTED = slice(60, None)
@@ -22,8 +23,14 @@ def verdict(world: Any, new: Any, order: np.ndarray | None = None, config: Align
     return judge(fit(Gram.of(new.members), Gram.of(new.titles), fitted, config), held, config)
 
 
+def stored(world: Any) -> Any:
+    """The world as it comes from storage: float32."""
+    return replace(world, members=world.members.astype(np.float32), titles=world.titles.astype(np.float32))
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.3, 0.7])
 def test_a_retrain_is_the_same_space(world: Any, noise: float) -> None:
+    assert verdict(stored(world), stored(world.retrained(1, noise=noise))).outcome == "same_space"
     found = verdict(world, world.retrained(1, noise=noise))
     assert found.outcome == "same_space", found.reasons
     assert found.reasons == []
@@ -45,12 +52,21 @@ def test_an_unrelated_model_is_refused(world: Any, another_world: Callable[..., 
     found = verdict(world, another_world(seed=100 + seed))
     assert found.outcome == "refused"
     assert "unrelated" in found.reasons[0]
+    assert verdict(stored(world), stored(another_world(seed=100 + seed))).outcome == "refused"
 
 
-def test_even_its_own_anchors_do_not_make_an_unrelated_model_fit(another_world: Callable[..., Any]) -> None:
-    old, new = another_world(titles=200, dim=16), another_world(titles=200, dim=16, seed=1)
-    anchors = Anchors(new.titles, fit(Gram.of(old.members), Gram.of(old.titles)).titles(old.titles))
-    assert judge(fit(Gram.of(new.members), Gram.of(new.titles), anchors), anchors).outcome == "refused"
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [16, 48])
+def test_even_by_its_own_anchors_an_unrelated_model_is_refused(
+    another_world: Callable[..., Any], dim: int, dtype: type
+) -> None:
+    old, new = (another_world(titles=200, dim=dim, seed=seed) for seed in (0, 1))
+    reference = fit(Gram.of(old.members), Gram.of(old.titles)).titles(old.titles)
+    for model, outcome in ((old.retrained(1, noise=0.3), "same_space"), (new, "refused")):
+        titles = model.titles.astype(dtype)
+        anchors = Anchors(titles, reference.astype(dtype))
+        found = judge(fit(Gram.of(model.members), Gram.of(titles), anchors), anchors)
+        assert found.outcome == outcome, found.reasons
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,3 +124,32 @@ def test_directions_without_anchors_open_a_new_space(world: Any) -> None:
     found = judge(t, Anchors(new.titles, flat))
     assert found.outcome == "new_space"
     assert any("rotation open" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_anchors_that_span_half_of_the_space_open_a_new_one(world: Any, dtype: type) -> None:
+    """Where fitted and held-out anchors alike know six of twelve dimensions they agree perfectly and prove nothing."""
+    space = fit(Gram.of(world.members), Gram.of(world.titles))
+    flat = space.titles(world.titles)
+    flat[:200, 6:] = 0
+    half = replace(world, titles=space.inverse().titles(flat))
+    space = fit(Gram.of(half.members), Gram.of(half.titles))
+    reference = space.titles(half.titles).astype(dtype)
+    new = half.retrained(1)
+    titles, gram_m = new.titles.astype(dtype), Gram.of(new.members.astype(dtype))
+    fitted, held = (Anchors(titles[part], reference[part]) for part in (slice(60, 200), HELD))
+    t = fit(gram_m, Gram.of(titles), fitted)
+    found = judge(t, held)
+    assert found.figures["heldout_cosine_p5"] > 0.999
+    assert found.figures["undetermined"] > 0.1
+    assert found.outcome == "new_space"
+    everyone = Anchors(titles[60:], reference[60:])
+    assert judge(fit(gram_m, Gram.of(titles), everyone), held).outcome == "same_space"
+
+
+def test_anchors_of_another_width_are_refused(world: Any) -> None:
+    space = fit(Gram.of(world.members), Gram.of(world.titles))
+    with pytest.raises(MismatchError, match="references are 9 wide, the transform's space is 12"):
+        judge(space, Anchors(world.titles, space.titles(world.titles)[:, :9]))
+    with pytest.raises(MismatchError, match="vectors are 9 wide, the transform was fitted for 12"):
+        judge(space, Anchors(world.titles[:, :9], space.titles(world.titles)))

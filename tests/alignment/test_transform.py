@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignment import AlignmentConfig, AlignmentTransform, Anchors, Gram, fit
-from stores.errors import CorruptError, MismatchError
+from stores.errors import CorruptError, MismatchError, NotFoundError
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,20 @@ def test_a_file_gives_the_same_bits_back(world: Any, tmp_path: Path, config: dic
     assert loaded.to_bytes() == t.to_bytes() == (tmp_path / "t").read_bytes()
 
 
+def test_what_the_anchors_left_open_is_in_the_file(world: Any) -> None:
+    grams = Gram.of(world.members), Gram.of(world.titles)
+    few = Anchors(world.titles[:20], fit(*grams).titles(world.titles)[:20] * (np.arange(12) < 6))
+    t = fit(*grams, few)
+    assert AlignmentTransform.from_bytes(t.to_bytes()).undetermined == t.undetermined > 0.1
+
+
 def test_a_damaged_file_is_refused(transform: AlignmentTransform) -> None:
     data = bytearray(transform.to_bytes())
     data[-3] ^= 1
     with pytest.raises(CorruptError, match="has hash"):
         AlignmentTransform.from_bytes(bytes(data))
+    with pytest.raises(NotFoundError, match="there is no saved transform"):
+        AlignmentTransform.load("nowhere/transform.safetensors")
     for broken in (b"", b"no safetensors at all", transform.to_bytes()[:-9]):
         with pytest.raises(CorruptError):
             AlignmentTransform.from_bytes(broken)
@@ -50,6 +60,19 @@ def test_dtype_stays_and_the_result_is_that_of_float64(transform: AlignmentTrans
 def test_rows_do_not_depend_on_their_company(transform: AlignmentTransform) -> None:
     x = np.random.default_rng(0).normal(size=(20_000, 12)).astype(np.float32)
     np.testing.assert_allclose(transform.members(x)[9000:9010], transform.members(x[9000:9010]), rtol=1e-6)
+
+
+def test_memory_beyond_the_result_does_not_depend_on_rows(transform: AlignmentTransform) -> None:
+    def beyond(count: int) -> int:
+        x = np.ones((count, 12), np.float32)
+        tracemalloc.start()
+        size = transform.members(x).nbytes
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most - size
+
+    beyond(100)
+    assert beyond(400_000) <= 1.05 * beyond(40_000)
 
 
 @pytest.mark.parametrize("mode", ["canonical", "orthogonal", "off"])
