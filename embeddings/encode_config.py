@@ -1,6 +1,15 @@
 """How the encode job is set."""
 
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import Field
+
 from stores.settings import Settings
+
+PREPROCESSING = 1
+"""Raise it when the way from a history to a model's input changes: then nothing is carried forward."""
 
 
 class EncodeConfig(Settings):
@@ -8,13 +17,25 @@ class EncodeConfig(Settings):
 
     `encoder` is "module:Class". `model` is what its `load(path)` gets; empty means the workspace's own
     model. `workers` defaults to one for each core (each GPU where `gpus_per_worker` is set);
-    `max_bad_fraction` is the share of rows that the model may fail on before the night stops.
+    `max_bad_fraction` is the share of rows that the model may fail on before the night stops. `precision` "auto"
+    takes bf16 where the hardware is fast at it and the vectors agree with those of fp32: cosine of each
+    at least `least_cosine`, top ten titles alike to `least_overlap`.
     """
 
     encoder: str = "embeddings.foundation:FoundationEncoder"
     model: str = ""
-    batch_size: int = 512
-    titles_per_shard: int = 50_000
-    workers: int | None = None
-    gpus_per_worker: float = 0.0
+    batch_size: int = Field(default=8192, ge=1)
+    batch_tokens: int = Field(default=1_000_000, ge=1)
+    titles_per_shard: int = Field(default=50_000, ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
     max_bad_fraction: float = 0.001
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    least_cosine: float = 0.9999
+    least_overlap: float = 0.99
+
+    @property
+    def preprocessing(self) -> str:
+        """A hash of all that a vector depends on besides the model and the history."""
+        wish = [PREPROCESSING, self.encoder, self.model, self.precision, self.least_cosine, self.least_overlap]
+        return hashlib.sha256(json.dumps(wish).encode()).hexdigest()[:16]

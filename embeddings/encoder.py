@@ -11,6 +11,17 @@ from stores.errors import ConfigError, EncoderError, SamespaceError
 
 Vectors = npt.NDArray[np.float32]
 
+PREFERENCES = pa.schema(
+    [
+        pa.field("genres", pa.list_(pa.string())),
+        pa.field("genre_share", pa.list_(pa.float32())),
+        pa.field("languages", pa.list_(pa.string())),
+        pa.field("language_share", pa.list_(pa.float32())),
+    ]
+)
+"""What `PreferenceEncoder.preferences` returns: every known value and its share of what comes next, best first;
+shares sum to one. Both lists are empty where the catalogue has no such values."""
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -29,6 +40,24 @@ class Encoder(Protocol):
 
     def encode_titles(self, titles: pa.Table) -> Vectors:
         """Rows of `columns.catalogue_schema` to (m, dim) float32, in the order of the rows."""
+        ...
+
+
+@runtime_checkable
+class PreferenceEncoder(Protocol):
+    """An encoder that also says which genres and languages a member will play next."""
+
+    def preferences(self, histories: pa.Table) -> pa.Table:
+        """One row per history, in order, as `PREFERENCES`: values best first, beside their shares."""
+        ...
+
+
+@runtime_checkable
+class ValueEncoder(Protocol):
+    """An encoder that also gives metadata values vectors in the space of the titles."""
+
+    def encode_genres(self) -> tuple[list[str], Vectors]:
+        """The genres that it knows, by name, and their (g, dim) float32 vectors."""
         ...
 
 

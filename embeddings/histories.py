@@ -18,14 +18,16 @@ from embeddings.quarantine import DUPLICATE, bad_fraction, check_budget
 from embeddings.shards import shards_for
 from embeddings.snapshot import Moment, Snapshot, count_members
 from stores import dead_letter
-from stores.errors import NotFoundError
+from stores.errors import ContractError, NotFoundError
 from stores.lake.contract import Lake
 from stores.lake.scan import connect
 from stores.lake.tables import INTERACTIONS, TITLES
 from stores.progress import Progress
 from stores.release import Release, StageReport
+from stores.storage import Storage
+from stores.suppression import Suppression, suppressed
 
-__all__ = ["CATALOGUE", "HistoriesConfig", "plan_shards", "read_histories", "run", "tokenise"]
+__all__ = ["CATALOGUE", "HistoriesConfig", "plan_shards", "read_histories", "refusals", "run", "tokenise"]
 
 CATALOGUE = "work/catalogue.parquet"
 
@@ -38,7 +40,8 @@ def run(config: HistoriesConfig, release: Release) -> StageReport:
     """
     plan = release.plan
     lake = Lake.open(plan.lake)
-    with open_snapshot(lake, Moment(plan.as_of, plan.created_at), config) as snapshot:
+    erased = suppressed(Storage(release.workspace_uri))
+    with open_snapshot(lake, Moment(plan.as_of, plan.created_at), config, erased) as snapshot:
         letters = _letters(snapshot)
         for name, table in letters.items():
             dead_letter.write(release, name, table)
@@ -120,12 +123,34 @@ def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
 # --- the same without a release
 
 
-def read_histories(lake: Lake, as_of: datetime, config: HistoriesConfig) -> tuple[pa.Table, pa.Table]:
+def refusals(
+    lake: Lake, as_of: datetime, config: HistoriesConfig, shards: int, erased: Suppression | None = None
+) -> tuple[list[pa.Table], str]:
+    """The letters (`columns.dead_letter_schema`) of a night as of a moment, and why it would stop, "" if it goes on.
+
+    Judges exactly as `run` does, duplicates too, and keeps nothing. Raises NotFoundError where there is no event.
+    """
+    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
+        letters = _letters(snapshot)
+        tally = Tally(len(snapshot.title_ids()), config, snapshot.newest or 0)
+        for _ in shard_histories(snapshot, snapshot.shard_members(shards), tally):
+            pass
+        repeats = _repeat_letters(snapshot, tally)
+        try:
+            _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])})
+        except ContractError as error:
+            return [*letters.values(), repeats], error.what
+        return [*letters.values(), repeats], ""
+
+
+def read_histories(
+    lake: Lake, as_of: datetime, config: HistoriesConfig, erased: Suppression | None = None
+) -> tuple[pa.Table, pa.Table]:
     """Histories (`columns.history_schema`, by member id) and catalogue of a lake as of a moment, in memory.
 
-    For training and evaluation. Raises as `run` does.
+    For training and evaluation; members in the list `erased` are left out. Raises as `run` does.
     """
-    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config) as snapshot:
+    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
         return _in_memory(snapshot)
 
 

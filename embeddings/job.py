@@ -4,184 +4,109 @@ The shard is the unit of work, of resume and of output: a worker reads one shard
 encodes it and writes one shard of native vectors. Nothing but a shard's path and its entry travels.
 """
 
-from collections.abc import Iterable
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
-from ray.util import ActorPool
 
-from embeddings.bisection import Refusal, Vectors, encode_rows
+from embeddings.carry import Carry, carried_from
 from embeddings.encode_config import EncodeConfig
-from embeddings.encoder import Encoder, load
-from stores.columns import (
-    ENCODED_AT,
-    MEMBER_ID,
-    RELEASE_ID,
-    TIME,
-    TITLE_ID,
-    dead_letter_schema,
-    member_vector_schema,
-    title_vector_schema,
-)
-from stores.errors import ContractError, EncoderError, MismatchError
+from embeddings.precision import Precision
+from embeddings.spreading import Spread
+from embeddings.worker import CATALOGUE, Done, ShardWorker, Task, load_model
+from stores.columns import TITLE_ID, dead_letter_schema
+from stores.errors import ContractError
 from stores.progress import Progress
 from stores.release import Release, StageReport
-from stores.workspace import Workspace
+
+__all__ = ["NATIVE_MEMBERS", "NATIVE_TITLES", "load_model", "run"]
 
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
+PRECISION = "work/precision.json"
 
 
-def run(config: EncodeConfig, release: Release) -> StageReport:
-    """Encode every title and member into native vectors; finished shards are not redone.
+def run(config: EncodeConfig, release: Release, carry: Carry | None = None) -> StageReport:
+    """Encode titles and members into native vectors; finished shards are not redone.
 
-    Raises EncoderError where the model cannot be loaded, ContractError where it fails on too many rows.
+    With a `carry` that fits, members whose history did not change are carried forward from it; titles
+    never are. Raises EncoderError where the model cannot be loaded, ContractError where it fails on too many rows.
     """
-    todo = [task for task in _tasks(config, release) if not release.finished(task["target"])]
-    encoded = len(todo)
-    if todo:
-        _encode_all(config, release, todo)
+    todo = [task for task in tasks(config, release) if not release.finished(task.target)]
+    carry = carried_from(config, carry, release)
+    done, precision, lost = _encode_all(config, release, carry, todo) if todo else ([], _journaled(release), 0)
     shards = [entry for entry in release.entries() if entry.path.startswith((NATIVE_MEMBERS, NATIVE_TITLES))]
     members = sum(entry.rows for entry in shards if entry.path.startswith(NATIVE_MEMBERS))
     rows = sum(entry.rows for entry in shards)
     refused = _collect_refusals(config, release, rows)
-    dim = release.storage.read_table(shards[0].path).schema.field("embedding").type.list_size
     metrics = {
         "members": members,
         "titles": rows - members,
-        "dim": dim,
+        "dim": release.storage.read_table(shards[0].path).schema.field("embedding").type.list_size,
         "refused": refused,
         "shards": len(shards),
-        "shards_encoded": encoded,
+        "shards_encoded": len(todo),
+        "carried": sum(shard.carried for shard in done),
+        "encoded": sum(shard.encoded for shard in done),
+        "tokens_encoded": sum(shard.tokens for shard in done),
+        "carried_from": carry.release.release_id if carry else None,
+        "preprocessing": config.preprocessing,
+        "precision": precision.model_dump(mode="json") if precision else {},
+        "workers_lost": lost,
     }
     return StageReport(name="encode", rows=rows, metrics=metrics)
 
 
-def _tasks(config: EncodeConfig, release: Release) -> list[dict[str, Any]]:
-    catalogue = release.storage.read_table("work/catalogue.parquet", columns=[TITLE_ID]).num_rows
-    starts = range(0, max(catalogue, 1), config.titles_per_shard)
+def tasks(config: EncodeConfig, release: Release) -> list[Task]:
+    """Every shard of the night; titles first, then members, the largest files first."""
+    catalogue = release.storage.read_table(CATALOGUE, columns=[TITLE_ID]).num_rows
     titles = [
-        {"kind": "titles", "target": f"{NATIVE_TITLES}/part-{part:05d}.parquet", "start": start}
-        for part, start in enumerate(starts)
+        Task("titles", f"{NATIVE_TITLES}/part-{part:05d}.parquet", start=start)
+        for part, start in enumerate(range(0, max(catalogue, 1), config.titles_per_shard))
     ]
-    members = [
-        {"kind": "members", "target": f"{NATIVE_MEMBERS}/{path.rsplit('/', 1)[-1]}", "source": path}
-        for path in release.storage.files("histories")
-    ]
-    return titles + members
+    paths = sorted(release.storage.files("histories"), key=release.storage.size, reverse=True)
+    return titles + [Task("members", f"{NATIVE_MEMBERS}/{path.rsplit('/', 1)[-1]}", path) for path in paths]
 
 
-def _encode_all(config: EncodeConfig, release: Release, tasks: list[dict[str, Any]]) -> None:
+def _encode_all(
+    config: EncodeConfig, release: Release, carry: Carry | None, todo: list[Task]
+) -> tuple[list[Done], Precision | None, int]:
+    """Encode shards on the cluster; what came of each, in which precision, and how many workers died."""
     resource = "GPU" if config.gpus_per_worker else "CPU"
     share = config.gpus_per_worker or 1.0
-    count = config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
-    options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_restarts": 3, "max_task_retries": 3}
+    options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
     worker = ray.remote(ShardWorker).options(**options)
-    workers = [worker.remote(config, release) for _ in range(min(count, len(tasks)))]
+
+    def wanted() -> int:
+        return config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
+
+    spread = Spread(lambda: worker.remote(config, release, carry), wanted)
     try:
-        ray.get(workers[0].ready.remote())
-        pool = ActorPool(workers)
-        with Progress("encode", len(tasks), "shards") as progress:
-            for rows in pool.map_unordered(lambda actor, task: actor.encode.remote(task), tasks):
-                progress.advance(1, f"{rows:,} rows in the last")
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayActorError as error:
-        raise EncoderError(
-            f"the encoding workers keep dying: {error}", fix="look at memory; lower encode.batch_size"
-        ) from error
+        precision = _precision(spread, release, carry, len(todo))
+        done = []
+        with Progress("encode", len(todo), "shards") as progress:
+            for result in spread.run(todo, precision):
+                done.append(result)
+                progress.advance(1, f"{result.rows:,} rows in the last")
     finally:
-        for actor in workers:
-            ray.kill(actor)
+        spread.stop()
+    return done, precision, spread.lost
 
 
-def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
-    """The configured encoder with `config.model`, else with the workspace's model of that id, if it has one."""
-    kept = model_id in workspace.models.folders()
-    return load(config.encoder, config.model or (str(workspace.models.fetch(str(model_id))) if kept else ""))
+def _precision(spread: Spread, release: Release, carry: Carry | None, shards: int) -> Precision | None:
+    """The precision of the night, journaled for a resumed one: that of what is carried, else judged by a worker."""
+    histories = release.storage.files("histories")
+    found = _journaled(release)
+    if found is None and carry and carry.precision:
+        found = Precision.model_validate(carry.precision)
+    if found is None and histories:
+        found = spread.ask("choose_precision", histories[0], shards)
+    if found is not None:
+        release.storage.write(PRECISION, found.model_dump_json().encode())
+    return found
 
 
-class ShardWorker:
-    """Holds one copy of the model and encodes one shard after the other."""
-
-    def __init__(self, config: EncodeConfig, release: Release) -> None:
-        self.config, self.release = config, release
-        self.encoder: Any = None
-
-    def ready(self) -> int:
-        """Load the model, so that one that cannot be loaded is reported once; the width of its vectors.
-
-        Raises MismatchError where it is not the model that the night was planned with.
-        """
-        if self.encoder is None:
-            planned = self.release.plan.model_id
-            encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
-            if encoder.model_id != planned:
-                raise MismatchError(
-                    f"the encoder's model is {encoder.model_id}, the night was planned with {planned}",
-                    where=self.config.encoder,
-                    fix="run the night again; it is planned with the model that is there",
-                )
-            self.encoder = encoder
-        return int(self.encoder.dim)
-
-    def encode(self, task: dict[str, Any]) -> int:
-        """Encode one shard and write it; the number of rows written."""
-        self.ready()
-        rows, vectors, refused = self._titles(task) if task["kind"] == "titles" else self._members(task)
-        target = task["target"]
-        if refused:
-            letter = _dead_letter(task["kind"], rows, refused)
-            self.release.write_table(f"work/refused/{target.removeprefix('work/native/')}", letter)
-        keep = np.ones(rows.num_rows, bool)
-        keep[[position for position, _ in refused]] = False
-        table = _with_vectors(rows, vectors, task["kind"], self.release).filter(pa.array(keep))
-        return self.release.write_table(target, table).rows
-
-    def _members(self, task: dict[str, Any]) -> tuple[pa.Table, Vectors, list[Refusal]]:
-        histories = self.release.storage.read_table(task["source"])
-        return histories, *self._batched(self.encoder.encode_members, histories)
-
-    def _titles(self, task: dict[str, Any]) -> tuple[pa.Table, Vectors, list[Refusal]]:
-        catalogue = self.release.storage.read_table("work/catalogue.parquet")
-        shard = catalogue.slice(task["start"], self.config.titles_per_shard)
-        return shard, *self._batched(self.encoder.encode_titles, shard)
-
-    def _batched(self, encode: Any, rows: pa.Table) -> tuple[Vectors, list[Refusal]]:
-        dim, size = self.encoder.dim, self.config.batch_size
-        parts, refused = [np.zeros((0, dim), np.float32)], []
-        for start in range(0, rows.num_rows, size):
-            vectors, bad = encode_rows(encode, rows.slice(start, size), dim)
-            parts.append(vectors)
-            refused += [(start + position, reason) for position, reason in bad]
-        return np.concatenate(parts), refused
-
-
-def _with_vectors(rows: pa.Table, vectors: Vectors, kind: str, release: Release) -> pa.Table:
-    """Rows of histories or of the catalogue with their vectors, in the columns of a shard."""
-    count, dim = vectors.shape
-    columns = {name: rows[name] for name in rows.column_names}
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
-    columns[RELEASE_ID] = pa.array([release.release_id] * count, pa.string())
-    columns[ENCODED_AT] = pa.array([release.plan.created_at] * count, TIME)
-    if kind == "titles":
-        schema = title_vector_schema(rows.schema.field(TITLE_ID).type, dim)
-    else:
-        columns["history_length"] = pc.list_value_length(rows[TITLE_ID])
-        schema = member_vector_schema(rows.schema.field(MEMBER_ID).type, dim)
-    return pa.table({field.name: columns[field.name].cast(field.type) for field in schema}, schema=schema)
-
-
-def _dead_letter(kind: str, rows: pa.Table, refused: Iterable[Refusal]) -> pa.Table:
-    column = TITLE_ID if kind == "titles" else MEMBER_ID
-    letters = [
-        {"source": "encoder", "row": position, "column": column, "value": str(rows[column][position]), "reason": reason}
-        for position, reason in refused
-    ]
-    return pa.Table.from_pylist(letters, schema=dead_letter_schema())
+def _journaled(release: Release) -> Precision | None:
+    there = release.storage.exists(PRECISION)
+    return Precision.model_validate_json(release.storage.read(PRECISION)) if there else None
 
 
 def _collect_refusals(config: EncodeConfig, release: Release, encoded: int) -> int:

@@ -1,6 +1,6 @@
 """Opening a snapshot: of a lake, whose files may turn out to be unreadable, or of tables in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,19 +13,25 @@ from stores.errors import StoreError
 from stores.lake.contract import Lake, id_type_of
 from stores.lake.scan import connect
 from stores.lake.tables import INTERACTIONS, TITLES
+from stores.suppression import Suppression
 
 if TYPE_CHECKING:
     import duckdb
 
 
 @contextmanager
-def open_snapshot(lake: Lake, moment: Moment, config: HistoriesConfig) -> Iterator[Snapshot]:
-    """The judged snapshot of a lake. Raises StoreError where DuckDB cannot go on (memory, disk, the store)."""
+def open_snapshot(
+    lake: Lake, moment: Moment, config: HistoriesConfig, erased: Suppression | None = None
+) -> Iterator[Snapshot]:
+    """The judged snapshot of a lake, without the members that were erased.
+
+    Raises StoreError where DuckDB cannot go on (memory, disk, the store).
+    """
     import duckdb
 
     with connect(lake, config.scan) as connection:
         try:
-            yield _judge(connection, lake, moment, config)
+            yield _judge(lake, lambda sound: _of_lake(connection, sound, moment, config, erased))
         except (duckdb.Error, OSError) as error:
             raise StoreError(
                 f"reading the lake failed: {error}",
@@ -34,24 +40,30 @@ def open_snapshot(lake: Lake, moment: Moment, config: HistoriesConfig) -> Iterat
             ) from error
 
 
-def _judge(connection: "duckdb.DuckDBPyConnection", lake: Lake, moment: Moment, config: HistoriesConfig) -> Snapshot:
+def _judge(lake: Lake, judge: Callable[[Lake], Snapshot]) -> Snapshot:
     """Judge a lake; if a file's pages turn out to be corrupt, once more without the files that are."""
     import duckdb
 
     try:
-        return _of_lake(connection, lake, moment, config)
+        return judge(lake)
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error:
         sound = lake.without_corrupt(INTERACTIONS).without_corrupt(TITLES)
         if (sound.interactions.files, sound.titles.files) == (lake.interactions.files, lake.titles.files):
             raise
-        return _of_lake(connection, sound, moment, config)
+        return judge(sound)
 
 
-def _of_lake(connection: "duckdb.DuckDBPyConnection", lake: Lake, moment: Moment, config: HistoriesConfig) -> Snapshot:
+def _of_lake(
+    connection: "duckdb.DuckDBPyConnection",
+    lake: Lake,
+    moment: Moment,
+    config: HistoriesConfig,
+    erased: Suppression | None,
+) -> Snapshot:
     interactions, titles = lake_input(lake, lake.interactions), lake_input(lake, lake.titles)
-    return Snapshot(connection, interactions, titles, moment, config)
+    return Snapshot(connection, interactions, titles, moment, config, erased)
 
 
 @contextmanager

@@ -16,8 +16,13 @@ WRONG_TYPE = "wrong type"
 FUTURE = "event in the future"
 AFTER = "after as_of"
 DUPLICATE = "duplicate"
+ERASED = "erased member"
+UNCOUNTED = (AFTER, ERASED)
+"""Reasons that are no fault of the lake: they never count against the budget, and their rows are not listed."""
 WHOLE_FILE = (UNREADABLE, MISSING_COLUMN)
 EXAMPLES = 5
+ERASED_MEMBERS = "erased_members"
+"""The table of the snapshot with the ids of the suppression list that occur in the lake."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def interaction_reasons(as_of: datetime, now: datetime, earliest: datetime) -> t
     seen, clock, first = micros(as_of), micros(now), micros(earliest)
     duration = "CAST(duration_s AS VARCHAR)"
     return (
+        Reason(ERASED, "member_id", f"member_id IN (SELECT member_id FROM {ERASED_MEMBERS})", "NULL"),
         _time(FUTURE, f"event_time > {max(seen, clock)}"),
         _time(AFTER, f"event_time > {seen}"),
         _TYPE,
@@ -87,7 +93,8 @@ def judged_sql(rows: str, reasons: tuple[Reason, ...]) -> str:
 def letters_sql(judged: str, reasons: tuple[Reason, ...], listed: int) -> str:
     """The first `listed` refused rows of each reason: `pos`, `column`, `value`, `reason` by name.
 
-    Rows "after as_of" are left out: they can be most of the lake, and their count says enough.
+    Rows "after as_of" are left out: they can be most of the lake, and their count says enough. So are those of
+    erased members, of whom nothing is kept.
     """
     cases: dict[str, list[str]] = {"column": [], "value": [], "reason": []}
     for code, reason in enumerate(reasons, 1):
@@ -96,7 +103,7 @@ def letters_sql(judged: str, reasons: tuple[Reason, ...], listed: int) -> str:
         cases["value"].append(f"{when} {reason.shown}")
         cases["reason"].append(f"{when} {text(reason.name)}")
     picked = ", ".join(f'CASE {" ".join(whens)} END AS "{column}"' for column, whens in cases.items())
-    left_out = [str(code) for code, reason in enumerate(reasons, 1) if reason.name == AFTER]
+    left_out = [str(code) for code, reason in enumerate(reasons, 1) if reason.name in UNCOUNTED]
     refused = (
         f"SELECT pos, reason AS code, {picked} FROM ({judged}) WHERE reason NOT IN ({', '.join(['0', *left_out])})"
     )
@@ -113,12 +120,12 @@ def micros(moment: datetime) -> int:
 
 def bad_rows(counts: Mapping[str, int]) -> int:
     """Refused rows that count against the budget."""
-    return sum(count for reason, count in counts.items() if reason != AFTER)
+    return sum(count for reason, count in counts.items() if reason not in UNCOUNTED)
 
 
 def bad_fraction(counts: Mapping[str, int], rows: int) -> float:
-    """Share of bad rows among those of the snapshot; `rows` is everything read, `after as_of` included."""
-    return bad_rows(counts) / max(rows - counts.get(AFTER, 0), 1)
+    """Share of bad rows among those of the snapshot; `rows` is everything read, uncounted rows included."""
+    return bad_rows(counts) / max(rows - sum(counts.get(reason, 0) for reason in UNCOUNTED), 1)
 
 
 def check_budget(
@@ -129,8 +136,8 @@ def check_budget(
     if share <= allowed:
         return
     listed = sorted(counts.items(), key=lambda item: -item[1])
-    by_reason = ", ".join(f"{reason}: {count:,}" for reason, count in listed if reason != AFTER)
-    shown = [letter for letter in letters if letter["reason"] != AFTER][:EXAMPLES]
+    by_reason = ", ".join(f"{reason}: {count:,}" for reason, count in listed if reason not in UNCOUNTED)
+    shown = [letter for letter in letters if letter["reason"] not in UNCOUNTED][:EXAMPLES]
     raise ContractError(
         f"{table}: {bad_rows(counts):,} of {rows:,} rows break the contract ({share:.1%}): {by_reason}",
         where="; ".join(_example(letter) for letter in shown),

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from embeddings import quarantine
 from embeddings.histories_config import HistoriesConfig
-from embeddings.quarantine import AFTER, Reason
+from embeddings.quarantine import Reason
 from embeddings.shards import shard_sql
 from stores.columns import COUNTRY, DEVICE, DURATION, LOCALE, MEMBER_ID, TITLE_ID, VALUE
 from stores.dead_letter import letter, letters_table, many
@@ -23,6 +23,7 @@ from stores.lake.contract import Lake, LakeTable
 from stores.lake.files import BrokenFile
 from stores.lake.scan import ROW_BITS, Source, lake_sources, name, rows_sql, text
 from stores.lake.tables import TABLES
+from stores.suppression import Suppression
 
 if TYPE_CHECKING:
     import duckdb
@@ -96,6 +97,7 @@ class Snapshot:
         titles: Input,
         moment: Moment,
         config: HistoriesConfig,
+        erased: Suppression | None = None,
     ) -> None:
         self.connection, self.moment, self.config = connection, moment, config
         self.interactions, self.titles = interactions, titles
@@ -103,9 +105,20 @@ class Snapshot:
             "interactions": quarantine.interaction_reasons(moment.as_of, moment.now, config.earliest),
             "titles": quarantine.title_reasons(),
         }
+        self._find_erased(erased)
         self.refused = {"titles": self._judge_titles(), "interactions": self._judge_interactions()}
 
     # --- judging
+
+    def _find_erased(self, erased: Suppression | None) -> None:
+        """The ids of the suppression list that the lake still has; looked for only where there is a list."""
+        ids = f"SELECT DISTINCT member_id FROM ({self.interactions.sql})"
+        where = "false"
+        if erased is not None and erased.hashes:
+            listed = ", ".join(map(text, sorted(erased.hashes)))
+            where = f"sha256({text(erased.salt)} || CAST(member_id AS VARCHAR)) IN ({listed})"
+        sql = f"SELECT member_id FROM ({ids}) WHERE member_id IS NOT NULL AND {where}"
+        self.connection.execute(f"CREATE OR REPLACE TABLE {quarantine.ERASED_MEMBERS} AS {sql}")
 
     @cached_property
     def _titles_sql(self) -> str:
@@ -150,7 +163,7 @@ class Snapshot:
         judged = self._titles_sql if table is self.titles else self._interactions_sql
         counts = self.refused[table.name]
         found = [many(file.path, file.rows, file.column, file.detail, file.reason) for file in table.broken]
-        if any(reason not in (AFTER, *quarantine.WHOLE_FILE) for reason in counts):
+        if any(reason not in (*quarantine.UNCOUNTED, *quarantine.WHOLE_FILE) for reason in counts):
             sql = quarantine.letters_sql(judged, self.reasons[table.name], self.config.listed_rows)
             found += [self.letter_at(table, *row) for row in self.connection.execute(sql).fetchall()]
         found += [rest for reason in self.reasons[table.name] if (rest := self._rest(table, reason)) is not None]
@@ -161,7 +174,7 @@ class Snapshot:
         return letter(table.files[pos >> ROW_BITS], pos & ((1 << ROW_BITS) - 1), column, value, reason)
 
     def _rest(self, table: Input, reason: Reason) -> dict[str, Any] | None:
-        listed = 0 if reason.name == AFTER else self.config.listed_rows
+        listed = 0 if reason.name in quarantine.UNCOUNTED else self.config.listed_rows
         left = self.refused[table.name].get(reason.name, 0) - listed
         return many(table.name, left, reason.column, "not listed one by one", reason.name) if left > 0 else None
 

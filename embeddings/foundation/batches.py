@@ -9,6 +9,7 @@ import torch
 
 from embeddings.foundation.config import TrainingConfig
 from embeddings.foundation.future import Future
+from embeddings.foundation.latents import past_of
 from embeddings.foundation.tokens import Batch, Tokens
 
 Ints = npt.NDArray[np.int64]
@@ -46,14 +47,17 @@ def epoch(tokens: Tokens, length: int, batch_tokens: int, random: np.random.Gene
         yield first[groups[group]], lengths[groups[group]]
 
 
-def endless(tokens: Tokens, length: int, config: TrainingConfig, seed: int) -> Iterator[Batch]:
-    """Epoch after epoch, the same for the same seed; some targets are drawn from the future window."""
+def endless(tokens: Tokens, length: int, config: TrainingConfig, seed: int, past: int = 0) -> Iterator[Batch]:
+    """Epoch after epoch, the same for the same seed; some targets are drawn from the future window.
+
+    With `past`, batches carry that many events from before their windows.
+    """
     random = np.random.default_rng(seed)
     future = Future.of(tokens, config.future_hours) if config.future_share else None
     while True:
         for first, lengths in epoch(tokens, length, config.batch_tokens, random):
             batch = tokens.windows(first, lengths)
             if future is not None:
-                targets = future.draw(batch.targets.numpy(), first, config.future_share, random)
-                batch = replace(batch, targets=torch.from_numpy(targets))
-            yield batch
+                targets = torch.from_numpy(future.draw(batch.targets.numpy(), first, config.future_share, random))
+                batch = replace(batch, targets=targets, tenths=batch.tenths.masked_fill(targets != batch.targets, 0))
+            yield replace(batch, past=past_of(tokens, first, past, random)) if past else batch

@@ -22,7 +22,9 @@ from embeddings.foundation.vocabulary import Vocabulary
 from stores.errors import CorruptError, MismatchError, NotFoundError
 from stores.storage import Storage, sha256
 
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_HEADS = 1
+"""The format before the heads; such a model has none."""
 _HASHES = "hashes.json"
 _NAMED = ("weights.safetensors", "config.json", "vocabulary.json", "titles.parquet")
 
@@ -63,7 +65,9 @@ def read(path: str) -> tuple[Checkpoint, str]:
     """
     files = _files(Storage(path))
     settings = json.loads(files["config.json"])
-    if settings["format"] != FORMAT:
+    if settings["format"] == _WITHOUT_HEADS:
+        settings["config"]["network"]["preferences"] = False
+    elif settings["format"] != FORMAT:
         raise MismatchError(f"the model has format {settings['format']}", where=path, expected=f"format {FORMAT}")
     try:
         config = FoundationConfig(**settings["config"])

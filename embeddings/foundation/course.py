@@ -17,6 +17,10 @@ from embeddings.foundation.lesson import Lesson
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.resume import Tensors, Unfinished, joined, optimiser_tensors, part, restore_optimiser
 from embeddings.foundation.step import Learner
+from embeddings.foundation.team import ALONE, Team
+
+_PAST_OF_TRAINING = 10
+"""One in so many of the events that are pooled in encoding is drawn in training."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,13 @@ class Progress:
 class Course:
     """The loop of a training, and the best weights it has met."""
 
-    def __init__(self, lesson: Lesson, config: FoundationConfig, parent: Checkpoint | None = None) -> None:
-        self.lesson, self.config = lesson, config.training
+    def __init__(
+        self, lesson: Lesson, config: FoundationConfig, parent: Checkpoint | None = None, team: Team = ALONE
+    ) -> None:
+        self.lesson, self.config, self.team = lesson, config.training, team
         self.steps = steps_for(config.training, int(lesson.tokens.lengths.sum()), warm=parent is not None)
         model = lesson.model(config, parent)
-        self.learner = Learner(model, self.config, self.steps, lesson.masked_share(self.config.masked_ids))
+        self.learner = Learner(model, self.config, self.steps, lesson.masked_share(self.config.masked_ids), team)
         self.averaged = copy.deepcopy(model)
         self.kept: dict[str, torch.Tensor] = {}
         self.metrics: dict[str, float] = {}
@@ -54,16 +60,19 @@ class Course:
         every = max(1, self.steps // self.config.evaluations)
         if state := unfinished.load():
             self._restore(*state)
-        batches = endless(self.lesson.tokens, self.learner.model.length, self.config, seed)
-        batches = itertools.islice(batches, self.learner.done, None)
+        model = self.learner.model
+        past = 0 if model.plain else -(-model.past_events // _PAST_OF_TRAINING)
+        batches = endless(self.lesson.tokens, model.length, self.team.part(self.config), seed, past)
+        batches = itertools.islice(self.team.deal(batches), self.learner.done, None)
         while not self.finished:
             batch = next(batches)
             loss = self.learner.step(batch)
             self._average()
-            self.seen += int(batch.valid.sum())
+            self.seen += self.team.size * int(batch.valid.sum())
             if self.learner.done % every == 0 or self.learner.done == self.steps:
                 self._validate()
-                unfinished.save(*self._state())
+                if self.team.leads:
+                    unfinished.save(*self._state())
             progress(self._progress(loss))
 
     def _state(self) -> tuple[Tensors, dict[str, Any]]:
@@ -98,7 +107,7 @@ class Course:
     def _validate(self) -> None:
         """Keep the averaged weights if they are the best so far."""
         ranking = self.lesson.judge(self.averaged)
-        found, gain = ranking.metrics(), ranking.gain()
+        found, gain = self.team.agreed((ranking.metrics(), ranking.gain()))
         self.last, self.worse = found["ndcg@10"], self.worse + 1
         if not self.kept or gain > self.metrics["ndcg"]:
             self.kept = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from embeddings.foundation import checkpoint
+from embeddings.foundation import checkpoint, preferences
 from embeddings.foundation.checkpoint import Checkpoint
-from embeddings.foundation.encoding import Vectors, member_vectors, title_vectors
+from embeddings.foundation.encoding import Vectors, plain_states, states_of, title_vectors, vectors_of
+from embeddings.foundation.inference import Inference
 from embeddings.foundation.tokens import Tokens
 
 
@@ -22,16 +24,47 @@ class FoundationEncoder:
         self.dim = trained.config.network.dim
         self._trained = trained
         self._length = np.float32(trained.model.scale.item() ** 0.5)
+        self._inference = Inference(trained.model) if Inference.knows(trained.model) else None
 
     @classmethod
     def load(cls, path: str | Path) -> "FoundationEncoder":
         """The model in the folder `path`. Raises as `checkpoint.read`."""
         return cls(*checkpoint.read(str(path)))
 
+    @property
+    def fast_precision(self) -> str:
+        """bf16 where the processor or GPU multiplies it faster than float32, else fp32."""
+        return "bf16" if self._inference and (torch.cuda.is_available() or _multiplies_bf16()) else "fp32"
+
+    def tuned(self, precision: str, device: str) -> "FoundationEncoder":
+        """The same model with linear layers in "fp32" or "bf16", on "cpu" or "cuda"."""
+        other = FoundationEncoder(self._trained, self.model_id)
+        if other._inference:
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            other._inference = Inference(self._trained.model, dtype, torch.device(device))
+        return other
+
     def encode_members(self, histories: pa.Table) -> Vectors:
         """(n, dim) float32 for rows of `columns.history_schema`; an empty history gets the vector of the start."""
-        return self._length * member_vectors(self._trained.model, Tokens.of(histories, self._trained.vocabulary))
+        model = self._trained.model
+        tokens = Tokens.of(histories, self._trained.vocabulary, model.reach + 1)
+        states = states_of(self._inference, tokens) if self._inference else plain_states(model, tokens)
+        return self._length * vectors_of(model, states)
 
     def encode_titles(self, titles: pa.Table) -> Vectors:
         """(m, dim) float32 for rows of `columns.catalogue_schema`; unknown titles get theirs from metadata."""
         return self._length * title_vectors(self._trained.model, self._trained.vocabulary, titles)
+
+    def preferences(self, histories: pa.Table) -> pa.Table:
+        """The genres and languages of what each member plays next, best first, as `embeddings.encoder.PREFERENCES`."""
+        return preferences.preferences(self._trained, histories)
+
+    def encode_genres(self) -> tuple[list[str], Vectors]:
+        """The genres that the model knows and their (g, dim) float32 vectors among the titles."""
+        names, vectors = preferences.genre_vectors(self._trained)
+        return names, self._length * vectors
+
+
+def _multiplies_bf16() -> bool:
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))

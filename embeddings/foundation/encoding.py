@@ -1,10 +1,15 @@
 """Members and titles through a trained model: no gradient, no dropout, no request context at the last position."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from embeddings.foundation.inference import Inference
+from embeddings.foundation.latents import past_of
 from embeddings.foundation.metadata import signals
 from embeddings.foundation.model import FoundationModel, TitleFeatures
 from embeddings.foundation.tokens import Tokens
@@ -13,7 +18,11 @@ from embeddings.foundation.vocabulary import Vocabulary
 _BATCH_TOKENS = 16_384
 _TITLES = 16_384
 
+LEAST_ROWS = 4
+"""Fewer rows are filled up: for one or two a product takes another path, whose last bits differ."""
+
 Vectors = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 
 def features_of(catalogue: pa.Table, vocabulary: Vocabulary) -> TitleFeatures:
@@ -25,9 +34,72 @@ def features_of(catalogue: pa.Table, vocabulary: Vocabulary) -> TitleFeatures:
     )
 
 
-@torch.no_grad()
 def member_vectors(model: FoundationModel, tokens: Tokens) -> Vectors:
-    """(members, dim) unit vectors after each member's last token, from at most the model's length of positions.
+    """(members, dim) unit vectors after each member's last token, from at most the model's length of positions."""
+    return vectors_of(model, member_states(model, tokens))
+
+
+@torch.no_grad()
+def vectors_of(model: FoundationModel, states: torch.Tensor) -> Vectors:
+    """(members, dim) unit vectors of (members, width) states."""
+    vectors: Vectors = model.vectors(states).numpy()
+    return vectors
+
+
+def member_states(model: FoundationModel, tokens: Tokens) -> torch.Tensor:
+    """(members, width) states after each member's last token."""
+    return states_of(Inference(model), tokens) if Inference.knows(model) else plain_states(model, tokens)
+
+
+def states_of(inference: Inference, tokens: Tokens) -> torch.Tensor:
+    """What `member_states` says, by a prepared model. Raises MemoryError where one member alone needs too much."""
+    lengths = np.minimum(tokens.lengths + 1, inference.length)
+    first, padded = tokens.starts[1:] - lengths, padded_lengths(lengths, inference.length)
+    result, codes = torch.zeros(len(lengths), inference.width), inference.codes_of(tokens)
+
+    def encode(rows: Rows) -> None:
+        few = np.resize(rows, max(len(rows), LEAST_ROWS))
+        windows = inference.windows(tokens, codes, first[few], lengths[few], int(padded[rows[0]]))
+        result[rows] = inference.states(windows)[: len(rows)]
+
+    for rows in batches_of(padded, inference.budget):
+        _halved(encode, rows)
+    return result
+
+
+def padded_lengths(lengths: Rows, longest: int) -> Rows:
+    """To what each window is padded: multiples of four, then of about a sixteenth, so that padding stays a few percent.
+
+    It follows from the window's own length alone; see `inference`.
+    """
+    step = np.maximum(4, 2 ** np.log2(np.maximum(lengths, 16) / 16).astype(np.int64))
+    return np.minimum(-(-lengths // step) * step, longest)
+
+
+def batches_of(padded: Rows, budget: int) -> Iterator[Rows]:
+    """Rows in batches of one padded length and about `budget` positions, the longest first."""
+    order = np.argsort(-padded, kind="stable")
+    sizes, begins = np.unique(-padded[order], return_index=True)
+    for size, begin, end in zip(-sizes, begins, np.append(begins, len(order))[1:], strict=True):
+        step = max(1, budget // int(size))
+        for at in range(begin, end, step):
+            yield order[at : min(at + step, end)]
+
+
+def _halved(encode: Callable[[Rows], None], rows: Rows) -> None:
+    """Encode a batch; where it does not fit into memory, each half of it."""
+    try:
+        encode(rows)
+    except torch.OutOfMemoryError as error:
+        if len(rows) == 1:
+            raise MemoryError("one member alone does not fit into memory") from error
+        for half in np.array_split(rows, 2):
+            _halved(encode, half)
+
+
+@torch.no_grad()
+def plain_states(model: FoundationModel, tokens: Tokens) -> torch.Tensor:
+    """What `member_states` says, by the modules of the model themselves: for networks of other blocks.
 
     Members of like length share a batch; the padding is on the right, where causal attention does not look.
     """
@@ -35,28 +107,26 @@ def member_vectors(model: FoundationModel, tokens: Tokens) -> Vectors:
     inputs, _ = model.known_titles()
     lengths = np.minimum(tokens.lengths + 1, model.length)
     first = tokens.starts[1:] - lengths
-    result = np.zeros((len(lengths), model.transformer.project.out_features), np.float32)
-    order = np.argsort(-lengths, kind="stable")
-    while len(order):
-        rows = order[: max(1, _BATCH_TOKENS // int(lengths[order[0]]))]
-        order = order[len(rows) :]
-        result[rows] = _encoded(model, tokens, inputs, first[rows], lengths[rows])
+    result = torch.zeros(len(lengths), model.transformer.project.in_features)
+    for rows in batches_of(lengths, _BATCH_TOKENS):
+        result[rows] = _last_states(model, tokens, inputs, first[rows], lengths[rows])
     return result
 
 
-def _encoded(
+def _last_states(
     model: FoundationModel,
     tokens: Tokens,
     inputs: torch.Tensor,
     first: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int64],
-) -> Vectors:
+) -> torch.Tensor:
     batch = tokens.windows(first, lengths)
+    if not model.plain:
+        batch = replace(batch, past=past_of(tokens, first, model.past_events))
     last = torch.from_numpy(lengths - 1)
     drop = torch.arange(batch.titles.shape[1])[None, :] >= last[:, None]
     states = model.members(batch, inputs, batch.titles, drop)
-    vectors = model.transformer.vectors(states[torch.arange(len(last)), last])
-    return vectors.numpy()
+    return states[torch.arange(len(last)), last]
 
 
 @torch.no_grad()

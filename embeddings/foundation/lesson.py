@@ -23,6 +23,7 @@ from embeddings.foundation.spectrum import title_spectrum
 from embeddings.foundation.tokens import Tokens
 from embeddings.foundation.vocabulary import Vocabulary
 from embeddings.foundation.warm_start import inherit
+from embeddings.foundation.weights import weighted
 from stores import columns
 from stores.errors import ContractError
 
@@ -41,21 +42,29 @@ class Lesson:
     """The histories of the questions as tokens."""
 
     @classmethod
-    def of(cls, histories: pa.Table, catalogue: pa.Table, config: FoundationConfig, seed: int) -> "Lesson":
-        """Hold out and tokenise. Raises ContractError where nothing is left to learn from."""
+    def of(
+        cls,
+        histories: pa.Table,
+        catalogue: pa.Table,
+        config: FoundationConfig,
+        seed: int,
+        vocabulary: Vocabulary | None = None,
+    ) -> "Lesson":
+        """Hold out and tokenise, with a vocabulary of the data's own or a given one.
+
+        Raises ContractError where nothing is left to learn from.
+        """
         title_ids = catalogue[columns.TITLE_ID].combine_chunks()
         held = _held_out(last_new(histories, title_ids), config.training, seed)
         part = before(histories, title_ids, held)
-        vocabulary = Vocabulary.build(part, catalogue, config)
-        tokens = Tokens.of(part, vocabulary)
+        vocabulary = vocabulary or Vocabulary.build(part, catalogue, config)
+        tokens = weighted(Tokens.of(part, vocabulary), part, vocabulary, config.training)
         if len(vocabulary.title_ids) < 2:
             raise ContractError(
                 "there is nothing to learn from", where="interactions", expected="members with events on several titles"
             )
         queries = ask(histories, vocabulary.title_ids, held)
-        known = with_plays_of(part, histories, catalogue)
-        known = known.filter(pc.is_in(known[columns.TITLE_ID], value_set=vocabulary.title_ids))
-        known = known.sort_by(columns.TITLE_ID)
+        known = _rows_of(with_plays_of(part, histories, catalogue), vocabulary.title_ids)
         return cls(part, known, vocabulary, tokens, queries, Tokens.of(queries.histories, vocabulary))
 
     def model(self, config: FoundationConfig, parent: Checkpoint | None = None) -> FoundationModel:
@@ -88,6 +97,14 @@ class Lesson:
             "item_knn": baselines.item_knn(self.histories, ids, self.queries),
         }
         return {name: rank(scorer, self.queries, len(ids)).metrics() for name, scorer in scorers.items()}
+
+
+def _rows_of(catalogue: pa.Table, title_ids: pa.Array) -> pa.Table:
+    """The catalogue's rows of titles, in their order; nothing but the id of those that it does not have."""
+    title_ids = title_ids.cast(catalogue[columns.TITLE_ID].type)
+    rows = catalogue.take(pc.index_in(title_ids, value_set=catalogue[columns.TITLE_ID]))
+    place = catalogue.schema.get_field_index(columns.TITLE_ID)
+    return rows.set_column(place, catalogue.schema.field(place), title_ids)
 
 
 def _held_out(tokens: Ints, config: TrainingConfig, seed: int) -> Ints:

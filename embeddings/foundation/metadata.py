@@ -14,6 +14,8 @@ from stores.settings import Settings
 
 SIGNALS = 4
 """log1p(days since launch), log1p(plays), whether before the launch, whether the launch is unknown."""
+PLAYS = 1
+"""Which of the signals tells the plays."""
 _LISTED = 8
 _KEPT_VALUES = 4096
 _WORD = r"[^\p{L}\p{N}]+"
@@ -48,6 +50,11 @@ class Metadata(Settings):
         """Per field, in the order of the columns of `codes`: (columns, values including none)."""
         blocks = [(_LISTED if field == "genres" else 1, len(found) + 1) for field, found in self.values.items()]
         return blocks + ([(self.words_per_title, self.words + 1)] if self.words else [])
+
+    def places(self) -> dict[str, slice]:
+        """The columns of `codes` that hold each field with listed values."""
+        ends = np.cumsum([columns for columns, _ in self.layout()]).tolist()
+        return {field: slice(begin, end) for field, begin, end in zip(self.values, [0, *ends], ends, strict=False)}
 
     def codes(self, catalogue: pa.Table) -> npt.NDArray[np.int64]:
         """(m, columns) value codes, 0 where there is none or it is not known."""

@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.dropout import dropped
+from embeddings.foundation.heads import Heads
+from embeddings.foundation.latents import Latents
 from embeddings.foundation.metadata import SIGNALS, Metadata
 from embeddings.foundation.network import Transformer
 from embeddings.foundation.tokens import POST, Batch, code_sizes
@@ -53,14 +55,20 @@ class TokenEmbedding(nn.Module):
         for table in (self.codes, self.actions, self.places):
             nn.init.normal_(table.weight, std=0.02)
 
-    def forward(self, titles: torch.Tensor, batch: Batch, drop_context: torch.Tensor) -> torch.Tensor:
-        """(b, l, dim) title vectors to (b, l, width); `drop_context` (b, l) makes the request context UNKNOWN."""
+    def forward(
+        self, titles: torch.Tensor, batch: Batch, drop_context: torch.Tensor, places: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(b, l, dim) title vectors to (b, l, width); `drop_context` (b, l) makes the request context UNKNOWN.
+
+        `places` (b, l) in the window are 0, 1 … where not given.
+        """
         b, length, _ = titles.shape
         codes = batch.codes.clone()
         codes[:, :, len(POST) :] *= ~drop_context[:, :, None]
         summed = self.codes((codes + self.offsets).view(b * length, -1)).view(b, length, -1)
         bits = (batch.actions[:, :, None] >> torch.arange(_ACTION_BITS)) & 1
-        x = self.title(titles) + summed + self.actions(bits.float()) + self.places.weight[:length]
+        x = self.title(titles) + summed + self.actions(bits.float())
+        x = x + (self.places.weight[:length] if places is None else self.places(places))
         return dropped(x, self.dropout, self.training)
 
 
@@ -79,6 +87,9 @@ class FoundationModel(nn.Module):
         self.tower = TitleTower(config, rows, layout, metadata.content_dim)
         self.tokens = TokenEmbedding(config, code_sizes(vocabulary), length)
         self.transformer = Transformer(config)
+        self.heads = Heads(config, metadata)
+        self.latents = Latents(config) if config.latents else None
+        self.past_events = config.past_events
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.register_buffer("known_codes", torch.zeros(rows, sum(columns for columns, _ in layout), dtype=torch.long))
         self.register_buffer("known_content", torch.zeros(rows, metadata.content_dim))
@@ -101,15 +112,41 @@ class FoundationModel(nn.Module):
         self.known_signals[1:-1] = features.signals
 
     def start_from(self, vectors: torch.Tensor) -> None:
-        """Let the ids of the n titles of the vocabulary start from (n, dim) vectors, half noise."""
+        """Let the ids of the n titles start from (n, dim) vectors and a tenth of their random start."""
         with torch.no_grad():
-            self.tower.ids.weight[1:-1].mul_(0.5).add_(vectors)
+            self.tower.ids.weight[1:-1].mul_(0.1).add_(vectors)
 
     def members(self, batch: Batch, titles: torch.Tensor, index: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:
-        """States (b, l, width) of positions whose titles are rows `index` (b, l) of input vectors `titles`."""
+        """States (b, l, width) of positions whose titles are rows `index` (b, l) of input vectors `titles`.
+
+        The titles of the batch's past, if it has one, are rows of the same.
+        """
         x = self.tokens(functional.embedding(index, titles), batch, drop)
-        states: torch.Tensor = self.transformer(x, batch.times)
+        pooled = self.pooled(batch, titles)
+        times = torch.cat([batch.times[:, :1].expand(-1, pooled.shape[1]), batch.times], dim=1)
+        states: torch.Tensor = self.transformer(torch.cat([pooled, x], dim=1), times)[:, pooled.shape[1] :]
         return states
+
+    def pooled(self, batch: Batch, titles: torch.Tensor) -> torch.Tensor:
+        """(b, latents, width): what lies before the windows of a batch; no latents where the model has none."""
+        if self.latents is None or batch.past is None:
+            return torch.zeros(len(batch.titles), 0, self.transformer.project.in_features)
+        pooled: torch.Tensor = self.latents(functional.embedding(batch.past.titles, titles), batch.past)
+        return pooled
+
+    @property
+    def plain(self) -> bool:
+        """Whether the states come from the window alone."""
+        return self.latents is None
+
+    @property
+    def reach(self) -> int:
+        """Tokens that a member's vector can depend on."""
+        return self.length + (0 if self.plain else self.past_events)
+
+    def vectors(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, width) to unit member vectors (…, dim)."""
+        return self.transformer.projected(self.heads.fed(self.transformer.norm(states)))
 
     def known_titles(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Input vectors of all rows, and unit output vectors of the n titles of the vocabulary."""

@@ -1,5 +1,6 @@
 """The causal transformer: pre-norm, gated residuals, SwiGLU, and attention that sees the time between events."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.dropout import dropped
 from embeddings.foundation.tokens import GAPS
 
+Memory = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Of the keys and values of new positions: those of the positions before and of these (`decoding`)."""
+
 
 class Attention(nn.Module):
     """Causal multi-head attention with an additive bias per head."""
@@ -21,10 +25,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """(b, l, width) to the same; `bias` is (b, heads, l, l) with −inf above the diagonal, None for plain causal."""
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: Memory | None = None) -> torch.Tensor:
+        """(b, l, width) to the same; `bias` is (b, heads, l, keys) with −inf where a key is later, None for causal."""
         b, length, width = x.shape
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if memory is not None:
+            k, v = memory(k, v)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None)
         mixed = mixed.transpose(1, 2).reshape(b, length, width)
         return dropped(self.out(mixed), self.dropout, self.training)
@@ -56,9 +62,9 @@ class Block(nn.Module):
         self.gate_attention = nn.Linear(config.width, config.width)
         self.gate_feed = nn.Linear(config.width, config.width)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: Memory | None = None) -> torch.Tensor:
         """(b, l, width) to the same."""
-        x = x + torch.sigmoid(self.gate_attention(x)) * self.attention(self.norm_attention(x), bias)
+        x = x + torch.sigmoid(self.gate_attention(x)) * self.attention(self.norm_attention(x), bias, memory)
         gated: torch.Tensor = torch.sigmoid(self.gate_feed(x)) * self.feed(self.norm_feed(x))
         return x + gated
 
@@ -95,10 +101,13 @@ class TimeBias(nn.Module):
 
     def forward(self, times: torch.Tensor) -> torch.Tensor:
         """(b, l) seconds to (b, heads, l, l), −inf where the key comes after the query."""
-        spans = (times[:, :, None] - times[:, None, :]).clamp_(min=0).float().add_(1.0)
+        return self.between(times, times, torch.ones(times.shape[1], times.shape[1], dtype=torch.bool).triu(1))
+
+    def between(self, queries: torch.Tensor, keys: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+        """(b, q) and (b, k) seconds to (b, heads, q, k), −inf where `later`, which broadcasts to (b, q, k)."""
+        spans = (queries[:, :, None] - keys[:, None, :]).clamp_(min=0).float().add_(1.0)
         # The exponent of a float is the floor of its log₂: a shift instead of 400,000 logarithms a step.
         buckets = (spans.view(torch.int32) >> 23).sub_(_EXPONENT_OF_HALF).clamp_(max=GAPS - 1)
-        later = torch.ones(times.shape[1], times.shape[1], dtype=torch.bool).triu(1)
         never = self.table.new_full((self.table.shape[1], 1), float("-inf"))
         table = torch.cat([self.table.T, never], dim=1)
         bias: torch.Tensor = _Bias.apply(table, buckets.masked_fill_(later, GAPS))  # type: ignore[no-untyped-call]
@@ -132,4 +141,8 @@ class Transformer(nn.Module):
 
     def vectors(self, states: torch.Tensor) -> torch.Tensor:
         """(…, width) to unit vectors (…, dim)."""
-        return functional.normalize(self.project(self.norm(states)), dim=-1)
+        return self.projected(self.norm(states))
+
+    def projected(self, normed: torch.Tensor) -> torch.Tensor:
+        """(…, width) normed states to unit vectors (…, dim)."""
+        return functional.normalize(self.project(normed), dim=-1)

@@ -58,11 +58,11 @@ def leave_one_out(histories: pa.Table, catalogue: pa.Table) -> Exam:
     return Exam("leave-one-out", histories, part, known, known.filter(pa.array(met)), asked, {})
 
 
-def time_split(histories: pa.Table, catalogue: pa.Table, seed: int = 0) -> Exam:
-    """Asks what is newly met in the last tenth of all tokens, learns from what ended before it."""
+def time_split(histories: pa.Table, catalogue: pa.Table, seed: int = 0, test_share: float = _TEST_SHARE) -> Exam:
+    """Asks what is newly met in the last tenth (or another share) of all tokens, learns from what ended before it."""
     title_ids = catalogue[columns.TITLE_ID].combine_chunks()
     events = Events.of(histories, title_ids)
-    moment = int(np.quantile(events.last, 1 - _TEST_SHARE, method="higher")) if len(events.last) else 0
+    moment = int(np.quantile(events.last, 1 - test_share, method="higher")) if len(events.last) else 0
     ends = np.bincount(events.owner[events.last < moment], minlength=len(histories))
     part = cut(histories, np.arange(len(histories)), ends)
     known = _aged(with_plays_of(part, histories, catalogue), catalogue, events, moment)

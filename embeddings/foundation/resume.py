@@ -36,7 +36,15 @@ class Unfinished:
         """The place of the training of a lesson."""
         digest = hashlib.sha256(f"{config.model_dump_json()} {seed}".encode())
         tokens, queries = lesson.tokens, lesson.queries
-        for array in (tokens.starts, tokens.targets, tokens.codes, tokens.actions, tokens.times, queries.targets):
+        for array in (
+            tokens.starts,
+            tokens.targets,
+            tokens.codes,
+            tokens.actions,
+            tokens.times,
+            tokens.weights,
+            queries.targets,
+        ):
             digest.update(array.tobytes())
         for data in lesson.vocabulary.files().values():
             digest.update(data)

@@ -1,14 +1,16 @@
 """One optimisation step: titles of the batch through the tower once, positions through the transformer, the loss."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from embeddings.foundation.config import TrainingConfig
+from embeddings.foundation.metadata import PLAYS
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.objective import full_softmax, sampled_uniform
+from embeddings.foundation.objective import shared_softmax
+from embeddings.foundation.team import ALONE, Team
 from embeddings.foundation.tokens import Batch
 from embeddings.foundation.vocabulary import UNKNOWN_TITLE
 
@@ -22,6 +24,7 @@ class Learner:
     steps: int
     masked_share: float
     """Share of titles whose id is hidden in a step, as titles are that nobody has met."""
+    team: Team = ALONE
     optimiser: torch.optim.Optimizer = field(init=False)
     done: int = 0
 
@@ -42,51 +45,84 @@ class Learner:
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
+        self.team.begin(self.done)
         loss = self.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.team.average(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimiser.step()
         self.done += 1
         return loss.item()
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """The mean loss over the targets of a batch."""
+        """The mean loss over the targets of a batch, each with its weight."""
         asked = batch.targets > 0
-        targets = batch.targets[asked]
-        candidates = self._candidates()
-        rows, index = torch.unique(torch.cat([batch.titles.flatten(), targets, candidates]), return_inverse=True)
-        inputs, outputs = self._titles(rows)
-        before, right, drawn = index.split([batch.titles.numel(), len(targets), len(candidates)])
+        targets, candidates = batch.targets[asked], self._candidates()
+        older = torch.zeros(0, 0, dtype=torch.long) if batch.past is None else batch.past.titles
+        parts = [batch.titles, older, targets, candidates]
+        rows, index = torch.unique(torch.cat([part.flatten() for part in parts]), return_inverse=True)
+        inputs, outputs, unknown = self._titles(rows)
+        before, past, right, drawn = index.split([part.numel() for part in parts])
+        if batch.past is not None:
+            batch = replace(batch, past=replace(batch.past, titles=past.view(older.shape)))
         drop = torch.rand(batch.titles.shape) < self.config.context_dropout
-        states = self.model.members(batch, inputs, before.view(batch.titles.shape), drop)
-        members = self.model.transformer.vectors(states[asked]) * self.model.scale
-        scores = members @ outputs[drawn].T
-        if len(candidates) == self._known:
-            return full_softmax(scores, targets - 1).mean()
-        positive = (members * outputs[right]).sum(dim=1)
-        return sampled_uniform(positive, scores, right[:, None] == drawn[None, :], self._known).mean()
+        states = self.model.members(batch, inputs, before.view(batch.titles.shape), drop)[asked]
+        members = self.model.vectors(states) * self.model.scale
+        weights = batch.weights[asked] / batch.weights[asked].sum()
+        left_out, each = _columns(candidates, targets)[:, None], self._known / len(candidates)
+
+        def asked_of(width: int) -> torch.Tensor:
+            ours, titles = members[:, :width], outputs[:, :width]
+            return shared_softmax(ours, titles[drawn], (ours * titles[right]).sum(dim=1), left_out, weights, each)
+
+        whole = asked_of(outputs.shape[1])
+        loss = (whole + asked_of(outputs.shape[1] // 2)) / 2 if self.config.nested else whole
+        lost = self._auxiliary(states, targets, outputs[right], batch.tenths[asked])
+        return loss + lost + self.config.stand_in * (1 - (unknown * outputs.detach()).sum(dim=1)).mean()
+
+    def _auxiliary(
+        self, states: torch.Tensor, targets: torch.Tensor, titles: torch.Tensor, tenths: torch.Tensor
+    ) -> torch.Tensor:
+        """What the heads lose; only a share of their gradient goes on from them."""
+        normed = self.model.transformer.norm(states)
+        normed, titles = (x.detach().lerp(x, self.config.auxiliary) for x in (normed, titles))
+        lost: torch.Tensor = self.model.heads.loss(normed, self.model.known_codes[targets], titles, tenths)
+        return lost
 
     @property
     def _known(self) -> int:
         return len(self.model.known_codes) - 2
 
     def _candidates(self) -> torch.Tensor:
-        """All titles of a small catalogue, else as many as configured, drawn with replacement."""
+        """Rows in order: all titles of a small catalogue, else about as many as configured, drawn at random."""
         if self._known <= max(self.config.full_softmax_titles, self.config.negatives):
             return torch.arange(1, self._known + 1)
-        return torch.randint(1, self._known + 1, (self.config.negatives,))
+        drawn: torch.Tensor = torch.unique(torch.randint(1, self._known + 1, (self.config.negatives,)))
+        return drawn
 
-    def _titles(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input and output vectors of titles, some of them without their id and as on their launch day."""
-        features = self.model.known.take(rows)
+    def _titles(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Input and output vectors of titles, some of them without their id, and output vectors of all without it.
+
+        Without its id a title is as on its launch day, when nobody has played it.
+        """
+        tower, features = self.model.tower, self.model.known.take(rows)
         hidden = (torch.rand(len(rows)) < self.masked_share) & (rows <= self._known)
         launched = features.signals.masked_fill(hidden[:, None], 0.0)
-        parts = self.model.tower.parts(torch.where(hidden, UNKNOWN_TITLE, rows), features.codes, features.content)
-        return self.model.tower.inputs(parts), self.model.tower.outputs(parts, launched)
+        parts = tower.parts(torch.where(hidden, UNKNOWN_TITLE, rows), features.codes, features.content)
+        nobody = tower.ids.weight[UNKNOWN_TITLE].expand_as(parts[0])
+        unplayed = features.signals.index_fill(1, torch.tensor([PLAYS]), 0.0)
+        return tower.inputs(parts), tower.outputs(parts, launched), tower.outputs((nobody, parts[1]), unplayed)
 
     def _rate(self) -> float:
         warm = max(1, round(self.config.warm_up * self.steps))
         if self.done < warm:
             return (self.done + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (self.done - warm) / max(1, self.steps - warm)))
+
+
+def _columns(candidates: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Where each row stands among the sorted candidates; len(candidates) if it does not."""
+    place = torch.searchsorted(candidates, rows)
+    there = candidates[place.clamp(max=len(candidates) - 1)] == rows
+    return torch.where(there, place, len(candidates))

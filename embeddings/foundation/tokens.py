@@ -33,6 +33,15 @@ def code_sizes(vocabulary: Vocabulary) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Past:
+    """What lies before windows, (b, m): rows of titles, log₂ buckets of how long before, which of them are there."""
+
+    titles: torch.Tensor
+    ages: torch.Tensor
+    valid: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """Windows padded on the right to (b, l). `valid` marks positions that are there."""
 
@@ -42,6 +51,11 @@ class Batch:
     actions: torch.Tensor
     times: torch.Tensor
     valid: torch.Tensor
+    weights: torch.Tensor
+    tenths: torch.Tensor
+    """Code of the share that was watched of the target, 0 where it is not known."""
+    past: Past | None = None
+    """For models with latents alone."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,8 @@ class Tokens:
     """Bit set of the actions before each position."""
     times: Ints
     """Second of the last event before each position; at position 0 that of the first token."""
+    weights: npt.NDArray[np.float32]
+    """How much each target counts."""
 
     @property
     def lengths(self) -> Ints:
@@ -66,8 +82,12 @@ class Tokens:
         return np.diff(self.starts) - 1
 
     @classmethod
-    def of(cls, histories: pa.Table, vocabulary: Vocabulary) -> "Tokens":
-        """The positions of histories (`columns.history_schema`), members in the order of the rows."""
+    def of(cls, histories: pa.Table, vocabulary: Vocabulary, longest: int | None = None) -> "Tokens":
+        """The positions of histories (`columns.history_schema`), members in the order of the rows.
+
+        Of each member only the `longest` last tokens are looked at, where that is given.
+        """
+        histories = histories if longest is None else _shortened(histories, longest)
         lists = {name: histories[name].combine_chunks() for name in histories.column_names}
         lengths = np.asarray(pc.fill_null(pc.list_value_length(lists[columns.TITLE_ID]), 0), dtype=np.int64)
         starts = np.append(0, np.cumsum(lengths + 1))
@@ -91,6 +111,7 @@ class Tokens:
             codes=codes,
             actions=_spread(total, after, np.asarray(flat["actions"], dtype=np.int64), 0),
             times=times,
+            weights=np.ones(total, np.float32),
         )
 
     def windows(self, first: Ints, lengths: Ints) -> Batch:
@@ -105,7 +126,25 @@ class Tokens:
             actions=torch.from_numpy(self.actions[index]),
             times=torch.from_numpy(self.times[index]),
             valid=torch.from_numpy(valid),
+            weights=torch.from_numpy(self.weights[index]),
+            tenths=torch.from_numpy(self.codes[np.minimum(index + 1, len(self.codes) - 1), POST.index("share")]),
         )
+
+
+def _shortened(histories: pa.Table, longest: int) -> pa.Table:
+    """Histories without what is older than the last `longest` tokens of each member."""
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(histories[columns.TITLE_ID]), 0), dtype=np.int64)
+    if not (lengths > longest).any():
+        return histories
+    kept = np.minimum(lengths, longest)
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    recent = pa.array(np.arange(len(owners)) >= (np.cumsum(lengths) - kept)[owners])
+    offsets = pa.array(np.append(0, np.cumsum(kept)).astype(np.int32))
+    for position, field in enumerate(histories.schema):
+        if pa.types.is_list(field.type):
+            flat = pc.list_flatten(histories[field.name].combine_chunks()).filter(recent)
+            histories = histories.set_column(position, field, pa.ListArray.from_arrays(offsets, flat, type=field.type))
+    return histories
 
 
 def gap_codes(seconds: Ints) -> Ints:

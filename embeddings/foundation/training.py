@@ -15,6 +15,7 @@ from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.course import Course, Progress
 from embeddings.foundation.lesson import Lesson
 from embeddings.foundation.resume import Unfinished
+from embeddings.foundation.team import ALONE, Team
 from stores.storage import Storage
 
 __all__ = ["Progress", "TrainedModel", "train"]
@@ -43,19 +44,49 @@ def train(
     With the folder of an earlier model as `parent` it is a warm start: `config.training.warm_share` of the steps.
     The same input and seed give the same weights on one machine, also where a training was killed and is
     called again. Threads are torch's own (`OMP_NUM_THREADS`). Raises ContractError where there is nothing to learn
-    from, and as `checkpoint.read`.
+    from, and as `checkpoint.read`. With `config.workers` above one a Ray of that many processes does it, untold of
+    progress.
     """
-    models = Storage(str(out))
-    before, parent_id = checkpoint.read(str(parent)) if parent is not None else (None, None)
+    models, before = Storage(str(out)), str(parent) if parent is not None else None
+    if config.workers > 1:
+        from embeddings.foundation.distributed import train_on_workers
+
+        return train_on_workers(histories, catalogue, config, seed, models, before)
+    return learn(histories, catalogue, config, seed, models, progress, before)
+
+
+def learn(
+    histories: pa.Table,
+    catalogue: pa.Table,
+    config: FoundationConfig,
+    seed: int,
+    models: Storage,
+    progress: Callable[[Progress], None] | None = None,
+    parent: str | None = None,
+    team: Team = ALONE,
+) -> TrainedModel:
+    """What `train` does, in this process: one of a team, or alone. Raises MismatchError where a team disagrees."""
+    before, parent_id = checkpoint.read(parent) if parent is not None else (None, None)
     lesson = Lesson.of(histories, catalogue, config, seed)
     unfinished = Unfinished.of(models, lesson, config, seed, before)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        course = Course(lesson, config, before)
+        course = Course(lesson, config, before, team)
         course.run(seed, progress or (lambda _: None), unfinished)
     trained = Checkpoint(course.best(), lesson.vocabulary, config)
-    until = pc.max(pc.list_flatten(histories["last_time"])).as_py().isoformat()
-    metrics = {**course.report(), "trained_until": until, "parent": parent_id, "baselines": lesson.baselines()}
-    model_id = checkpoint.write(trained, models, metrics)
-    unfinished.remove()
+    team.check(trained.model)
+    metrics = {
+        **course.report(),
+        "trained_until": newest(histories),
+        "parent": parent_id,
+        "baselines": lesson.baselines(),
+    }
+    model_id = team.agreed(checkpoint.write(trained, models, metrics) if team.leads else None)
+    if team.leads:
+        unfinished.remove()
     return TrainedModel(model_id, models.below(model_id).uri, metrics)
+
+
+def newest(histories: pa.Table) -> str:
+    """The time of the last event, as ISO 8601."""
+    return str(pc.max(pc.list_flatten(histories["last_time"])).as_py().isoformat())

@@ -30,7 +30,7 @@ def inherit(model: FoundationModel, vocabulary: Vocabulary, parent: Checkpoint) 
             target, source = by_meaning[name]
             width = min(parameter.shape[1], old[name].shape[1])
             parameter[target, :width] = old[name][source, :width]
-        elif name in old and not name.startswith("tower.metadata."):
+        elif name in old and not name.startswith(("tower.metadata.", "heads.")):
             shared = tuple(slice(0, min(a, b)) for a, b in zip(parameter.shape, old[name].shape, strict=True))
             parameter[shared] = old[name][shared]
     _inherit_metadata(model, vocabulary, parent)

@@ -2,9 +2,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.torch import load, save
 
 from embeddings.foundation import FoundationEncoder
+from embeddings.foundation.checkpoint import FORMAT
 from stores.errors import CorruptError, MismatchError, NotFoundError
 from stores.storage import sha256
 
@@ -12,6 +15,19 @@ from stores.storage import sha256
 @pytest.fixture
 def folder(trained, tmp_path):
     return Path(shutil.copytree(trained[0].path, tmp_path / "copy"))
+
+
+def settings(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def rewrite(folder, files):
+    """Replace files of a model, with their hashes."""
+    hashes = json.loads((folder / "hashes.json").read_text())
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        hashes[name] = sha256(data)
+    (folder / "hashes.json").write_text(json.dumps(hashes))
 
 
 def test_a_moved_model_keeps_its_id(trained, folder):
@@ -41,14 +57,22 @@ def test_a_folder_without_a_model_is_said(tmp_path):
 
 
 def test_another_format_is_refused_with_both_versions(folder):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
-    hashes = json.loads((folder / "hashes.json").read_text())
-    hashes["config.json"] = sha256((folder / "config.json").read_bytes())
-    (folder / "hashes.json").write_text(json.dumps(hashes))
+    rewrite(folder, {"config.json": json.dumps({**settings(folder), "format": 99}).encode()})
     with pytest.raises(MismatchError, match="99") as caught:
         FoundationEncoder.load(folder)
-    assert "format 1" in str(caught.value)
+    assert f"format {FORMAT}" in str(caught.value)
+
+
+def test_a_model_of_the_format_before_the_heads_has_none_and_is_otherwise_the_same(trained, folder, histories):
+    weights = load((folder / "weights.safetensors").read_bytes())
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("heads.")}
+    old = settings(folder)
+    for name in ("preferences", "hierarchical"):
+        del old["config"]["network"][name]
+    rewrite(folder, {"weights.safetensors": save(weights), "config.json": json.dumps({**old, "format": 1}).encode()})
+    encoder = FoundationEncoder.load(folder)
+    np.testing.assert_array_equal(encoder.encode_members(histories), trained[1].encode_members(histories))
+    assert encoder.preferences(histories)["genres"].to_pylist() == [[]] * len(histories)
 
 
 def test_metrics_are_stored(trained, folder):

@@ -39,6 +39,17 @@ def test_a_member_does_not_depend_on_the_order_of_members(trained, histories):
     )
 
 
+def test_a_member_does_not_depend_on_the_time_of_the_run(trained, histories, monkeypatch):
+    expected = trained[1].encode_members(histories)
+    with_times = histories
+    for name in ("event_time", "history_hash"):
+        place, field = histories.schema.get_field_index(name), histories.schema.field(name)
+        other = pa.array([0] * len(histories)) if name == "event_time" else pa.array(["other"] * len(histories))
+        with_times = with_times.set_column(place, field, other.cast(field.type))
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    np.testing.assert_array_equal(trained[1].encode_members(with_times), expected)
+
+
 def test_a_member_depends_on_its_history(trained, histories):
     encoder = trained[1]
     longer = encoder.encode_members(histories)

@@ -1,10 +1,10 @@
-import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from embeddings.foundation.objective import full_softmax, sampled_softmax, sampled_uniform
+from embeddings.foundation.objective import shared_softmax
 
-TITLES, DRAWN, TRIALS = 200, 64, 3000
+TITLES, DRAWN, TRIALS, POSITIONS = 200, 64, 3000, 40
 
 
 @pytest.fixture(scope="module")
@@ -12,56 +12,81 @@ def scores():
     return torch.randn(TITLES, generator=torch.Generator().manual_seed(0)) * 1.5
 
 
-def gradient(loss, scores):
-    leaf = scores.clone().requires_grad_()
-    loss(leaf).backward()
-    return leaf.grad
+@pytest.fixture(scope="module")
+def lesson():
+    """Members, titles and targets."""
+    random = torch.Generator().manual_seed(3)
+    members, titles = torch.randn(POSITIONS, 8, generator=random), torch.randn(TITLES, 8, generator=random)
+    return members, titles, torch.randint(0, TITLES, (POSITIONS,), generator=random)
+
+
+def gradients(loss, *leaves):
+    fresh = [leaf.clone().requires_grad_() for leaf in leaves]
+    value = loss(*fresh)
+    value.backward()
+    return value.detach(), [leaf.grad for leaf in fresh]
 
 
 def relative_error(found, exact):
     return float((found - exact).norm() / exact.norm())
 
 
-def expected_gradient(scores, target, loss):
-    """The mean over many draws, all in one batch: position i uses its own negatives."""
-    draws = torch.randint(0, TITLES, (TRIALS, DRAWN), generator=torch.Generator().manual_seed(1))
-
-    def mean(leaf):
-        positive = leaf[target].expand(TRIALS)
-        return loss(positive, leaf[draws], draws == target).mean()
-
-    return gradient(mean, scores)
+def expected_gradient(scores, target, correction):
+    """The mean over many draws; member 1 and titles of width 1 make the scores the titles themselves."""
+    random, total = torch.Generator().manual_seed(1), torch.zeros_like(scores)
+    leaf, one, weight = scores.clone().requires_grad_(), torch.ones(1, 1), torch.ones(1)
+    for _ in range(TRIALS):
+        drawn = torch.randperm(TITLES, generator=random)[:DRAWN]
+        own = (drawn == target).nonzero().flatten()
+        left_out = own[None, :1] if len(own) else torch.tensor([[DRAWN]])
+        positive = leaf[target][None] + correction
+        loss = shared_softmax(one, leaf[drawn][:, None], positive, left_out, weight, TITLES / DRAWN)
+        total += torch.autograd.grad(loss, leaf)[0]
+    return total / TRIALS
 
 
 def test_the_expected_gradient_is_that_of_full_softmax_and_correcting_the_positive_is_worse(scores):
     target = int(scores.argsort()[TITLES // 2])
-    exact = gradient(lambda leaf: full_softmax(leaf[None, :], torch.tensor([target])).mean(), scores)
-    ours = expected_gradient(scores, target, lambda p, n, same: sampled_uniform(p, n, same, TITLES))
-    log_q = float(np.log(DRAWN / TITLES))
-    naive = expected_gradient(scores, target, lambda p, n, same: sampled_uniform(p - log_q, n, same, TITLES))
+    _, (exact,) = gradients(lambda s: functional.cross_entropy(s[None, :], torch.tensor([target])), scores)
+    ours = expected_gradient(scores, target, 0.0)
+    naive = expected_gradient(scores, target, float(torch.log(torch.tensor(TITLES / DRAWN))))
     assert relative_error(ours, exact) <= 0.1
     assert relative_error(naive, exact) > relative_error(ours, exact)
 
 
-def test_all_other_titles_as_negatives_are_full_softmax(scores):
-    target, others = 3, torch.tensor([i for i in range(TITLES) if i != 3])
-    same = torch.zeros(1, TITLES - 1, dtype=torch.bool)
-    sampled = sampled_uniform(scores[[target]], scores[others][None, :], same, TITLES)
-    torch.testing.assert_close(sampled, full_softmax(scores[None, :], torch.tensor([target])))
+def test_all_titles_are_full_softmax(lesson):
+    members, titles, targets = lesson
+    weights = torch.rand(POSITIONS, generator=torch.Generator().manual_seed(4))
+
+    def ours(members, titles):
+        positive = (members * titles[targets]).sum(dim=1)
+        return shared_softmax(members, titles, positive, targets[:, None], weights, 1.0)
+
+    def full(members, titles):
+        return functional.cross_entropy(members @ titles.T, targets, reduction="none") @ weights
+
+    found, expected = gradients(ours, members, titles), gradients(full, members, titles)
+    torch.testing.assert_close(found, expected)
 
 
-def test_a_draw_of_the_target_is_left_out(scores):
-    draws = torch.tensor([5, 9, 3, 7])
-    without = sampled_uniform(
-        scores[[3]], scores[torch.tensor([5, 9, 7])][None, :], torch.zeros(1, 3, dtype=torch.bool), TITLES
-    )
-    torch.testing.assert_close(
-        sampled_uniform(scores[[3]], scores[draws][None, :], (draws == 3)[None, :], TITLES), without
-    )
+def test_what_is_left_out_has_no_part(lesson):
+    members, titles, targets = lesson
+    barred = torch.stack([targets, (targets + 1) % TITLES, torch.full_like(targets, TITLES)], dim=1)
+
+    def ours(members, titles):
+        positive = (members * titles[targets]).sum(dim=1)
+        return shared_softmax(members, titles, positive, barred, torch.ones(POSITIONS), 1.0)
+
+    def plain(members, titles):
+        scores = members @ titles.T
+        hidden = functional.one_hot(barred[:, 1], TITLES).bool()
+        return functional.cross_entropy(scores.masked_fill(hidden, float("-inf")), targets, reduction="sum")
+
+    torch.testing.assert_close(gradients(ours, members, titles), gradients(plain, members, titles))
 
 
-def test_a_uniform_q_is_the_general_form(scores):
-    draws, log_q = torch.arange(10), torch.full((10,), -float(np.log(TITLES)))
-    same = (draws == 3)[None, :]
-    general = sampled_softmax(scores[[3]], scores[draws][None, :], same, log_q, log_q[:1])
-    torch.testing.assert_close(general, sampled_uniform(scores[[3]], scores[draws][None, :], same, TITLES))
+def test_scores_far_apart_stay_finite():
+    members, titles = torch.tensor([[200.0], [-200.0]]), torch.tensor([[1.0], [-1.0]])
+    positive = (members * titles[[1]]).sum(dim=1)
+    loss = shared_softmax(members, titles, positive, torch.ones(2, 1, dtype=torch.long), torch.ones(2), 1.0)
+    torch.testing.assert_close(loss, torch.tensor(400.0))

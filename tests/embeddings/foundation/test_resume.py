@@ -1,3 +1,7 @@
+import subprocess
+import sys
+
+import pyarrow.feather as feather
 import pytest
 
 from embeddings.foundation import train
@@ -53,3 +57,32 @@ def test_nothing_else_goes_on_from_it(trained, histories, catalogue, config, mak
         train(catalogue=catalogue, out=tmp_path, progress=told.append, **settings)
         assert told[0].step == 1
     assert len(unfinished(tmp_path)) == 1
+
+
+KILL_ITSELF = """
+import os, signal, sys
+import pyarrow.feather as feather
+from embeddings.foundation import FoundationConfig, train
+
+folder, config = sys.argv[1:]
+histories, catalogue = (feather.read_table(f"{folder}/{name}") for name in ("histories", "catalogue"))
+
+def kill(state):
+    if state.step == 23:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(histories, catalogue, FoundationConfig.model_validate_json(config), 0, f"{folder}/killed", kill)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_was_really_killed(histories, catalogue, config, tmp_path):
+    for name, table in (("histories", histories), ("catalogue", catalogue)):
+        feather.write_feather(table, tmp_path / name)
+    words = [sys.executable, "-c", KILL_ITSELF, str(tmp_path), config.model_dump_json()]
+    assert subprocess.run(words, check=False).returncode == -9
+    assert len(unfinished(tmp_path / "killed")) == 1
+    told = []
+    again = train(histories, catalogue, config, 0, tmp_path / "killed", told.append)
+    assert told[0].step == 21
+    assert again.model_id == train(histories, catalogue, config, 0, tmp_path / "whole").model_id

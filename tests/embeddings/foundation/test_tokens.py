@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from embeddings.foundation.batches import endless, epoch, windows
+from embeddings.foundation.encoding import features_of
+from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.tokens import NO_TARGET, POST, REQUEST, Tokens, code_sizes, gap_codes
 from embeddings.foundation.vocabulary import Vocabulary
 
@@ -79,3 +82,23 @@ def test_batches_keep_to_their_budget_and_repeat_with_the_seed(make, catalogue):
     assert all(batch.titles.shape[1] <= 8 for batch in batches)
     one, two = (endless(tokens, 8, make.config(batch_tokens=32).training, 5) for _ in range(2))
     assert all(next(one).titles.equal(next(two).titles) for _ in range(30))
+
+
+def test_a_token_depends_on_nothing_that_is_known_only_later(make, catalogue):
+    """Neither on later events, nor on the plays and the age that a title has tonight."""
+    sequence = make.walks(members=1)[0]
+    vocabulary = Vocabulary.build(make.histories(make.walks()), catalogue, make.config())
+    whole = Tokens.of(make.histories([sequence]), vocabulary)
+    for count in range(1, len(sequence)):
+        early = Tokens.of(make.histories([sequence[:count]]), vocabulary)
+        for name in ("titles", "actions", "times"):
+            assert (getattr(early, name) == getattr(whole, name)[: count + 1]).all()
+        assert (early.codes[:count] == whole.codes[:count]).all()
+        assert (early.codes[count, : len(POST)] == whole.codes[count, : len(POST)]).all()
+    model = FoundationModel(make.config().network, vocabulary, 16, 0.05).eval()
+    genres = ["left"] * 12 + ["right"] * 12
+    model.know(features_of(make.catalogue(range(100, 124), genres, plays=[1] * 24), vocabulary))
+    inputs, outputs = model.known_titles()
+    model.know(features_of(make.catalogue(range(100, 124), genres, plays=[9999] * 24), vocabulary))
+    torch.testing.assert_close(model.known_titles()[0], inputs, rtol=0, atol=0)
+    assert not torch.allclose(model.known_titles()[1], outputs)

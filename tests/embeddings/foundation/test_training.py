@@ -83,9 +83,32 @@ def test_some_titles_hide_their_id_in_every_step(histories, catalogue, make):
     assert lesson.masked_share((0.05, 0.2)) == 0.05
     learner = Learner(lesson.model(config), config.training, 1, masked_share=1.0)
     rows = torch.arange(1, 25)
-    _, outputs = learner._titles(rows)
-    torch.testing.assert_close(outputs[:12], outputs[:1].expand(12, -1))
-    assert not torch.allclose(outputs[0], outputs[12])
+    _, outputs, unknown = learner._titles(rows)
+    for vectors in (outputs, unknown):
+        torch.testing.assert_close(vectors[:12], vectors[:1].expand(12, -1))
+        assert not torch.allclose(vectors[0], vectors[12])
+
+
+def test_a_title_without_its_id_learns_to_lie_where_its_id_puts_it_and_moves_nothing_else(histories, catalogue, make):
+    config = make.config(stand_in=1.0)
+    torch.manual_seed(0)
+    model = Lesson.of(histories, catalogue, config, 0).model(config)
+    learner, rows = Learner(model, config.training, 1, masked_share=0.0), torch.arange(1, 25)
+
+    def apart():
+        _, outputs, unknown = learner._titles(rows)
+        return 1 - (unknown * outputs.detach()).sum(dim=1).mean()
+
+    before = apart()
+    before.backward()
+    moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert all(name.startswith(("tower.metadata.", "tower.trust.", "tower.ids.")) for name in moved)
+    assert not model.tower.ids.weight.grad[1:].any()
+    for _ in range(20):
+        learner.optimiser.zero_grad()
+        apart().backward()
+        learner.optimiser.step()
+    assert apart() < 0.7 * before
 
 
 @pytest.mark.parametrize("sequences", [[], [[100]], [[100, 100, 100]]])

@@ -1,0 +1,76 @@
+"""In which precision a model encodes: the fast one where its vectors are as good as those of the exact one."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+
+from embeddings.encode_config import EncodeConfig
+from embeddings.encoder import Encoder, Vectors
+from stores.settings import Settings
+
+SAMPLE = 256
+"""Members that are encoded both ways."""
+_K, _SAME = 10, 1e-6
+
+
+@runtime_checkable
+class TunableEncoder(Encoder, Protocol):
+    """An encoder that can run in more than one precision and on more than one device."""
+
+    fast_precision: str
+
+    def tuned(self, precision: str, device: str) -> Encoder:
+        """The same model with linear layers in "fp32" or "bf16", on "cpu" or "cuda"."""
+        ...
+
+
+class Precision(Settings):
+    """What was chosen and what was seen: the smallest cosine, the share of the top ten titles that stayed.
+
+    `spread` is how far a member's vector moves, at most, when other members are encoded beside it.
+    """
+
+    name: str
+    why: str
+    cosine: float | None = None
+    overlap: float | None = None
+    spread: float | None = None
+
+
+def choose(config: EncodeConfig, encoder: Any, histories: pa.Table, titles: pa.Table) -> Precision:
+    """Compare both precisions on at most SAMPLE of the histories, ranking at most 20,000 of the titles."""
+    if not isinstance(encoder, TunableEncoder):
+        return Precision(name="own", why="the encoder has its own precision")
+    if config.precision != "auto":
+        return Precision(name=config.precision, why="configured")
+    if encoder.fast_precision == "fp32" or not histories.num_rows:
+        return Precision(name="fp32", why="the hardware is fastest at it")
+    device = device_of(config)
+    sample = histories.take(np.unique(np.linspace(0, histories.num_rows - 1, SAMPLE).astype(np.int64)))
+    exact = encoder.tuned("fp32", device).encode_members(sample)
+    reduced = encoder.tuned("bf16", device)
+    found, some = reduced.encode_members(sample), np.arange(0, sample.num_rows, 3)
+    spread = float(np.abs(reduced.encode_members(sample.take(some)) - found[some]).max())
+    cosine, overlap = _cosine(exact, found), _overlap(exact, found, encoder.encode_titles(titles.slice(0, 20_000)))
+    good = cosine >= config.least_cosine and overlap >= config.least_overlap and spread <= _SAME
+    why = "its vectors agree with those of fp32" if good else "the vectors of bf16 are not good enough"
+    return Precision(name="bf16" if good else "fp32", why=why, cosine=cosine, overlap=overlap, spread=spread)
+
+
+def device_of(config: EncodeConfig) -> str:
+    """Where workers compute: on a GPU if they are given one."""
+    return "cuda" if config.gpus_per_worker else "cpu"
+
+
+def _cosine(x: Vectors, y: Vectors) -> float:
+    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return float(((x * y).sum(axis=1) / np.maximum(lengths, 1e-30)).min())
+
+
+def _overlap(x: Vectors, y: Vectors, titles: Vectors) -> float:
+    k = min(_K, len(titles))
+    if not k:
+        return 1.0
+    tops = [np.argpartition(-(rows @ titles.T), k - 1, axis=1)[:, :k] for rows in (x, y)]
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(*tops, strict=True)]))

@@ -1,0 +1,43 @@
+"""Runs the encode job of a staged release on a Ray cluster of several nodes, one of which is killed on the way.
+
+A process of its own, for Ray can join one cluster at a time: `cluster_of_nodes.py WORKSPACE RELEASE FOLDER`.
+"""
+
+import json
+import sys
+import threading
+import time
+
+import ray
+from ray.cluster_utils import Cluster
+
+from embeddings import job
+from embeddings.encode_config import EncodeConfig
+from stores.release import Release
+
+
+def main(workspace, release_id, folder):
+    release = Release(workspace, release_id)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    killed = threading.Thread(target=kill_when_begun, args=(cluster, nodes[0], release))
+    killed.start()
+    try:
+        report = job.run(EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=2), release)
+        killed.join()
+        print(json.dumps(report.metrics | {"nodes_left": sum(node["Alive"] for node in ray.nodes())}))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def kill_when_begun(cluster, node, release):
+    """Kill a node, with no time to say goodbye, once a shard of members is there."""
+    while not release.storage.files(job.NATIVE_MEMBERS):
+        time.sleep(0.05)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

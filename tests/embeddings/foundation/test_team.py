@@ -1,0 +1,114 @@
+import itertools
+import socket
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from embeddings.foundation.config import TrainingConfig
+from embeddings.foundation.team import ALONE, Team
+from embeddings.foundation.training import learn
+from stores.errors import MismatchError
+from stores.storage import Storage
+
+
+def test_alone_nothing_changes():
+    model, config = torch.nn.Linear(2, 2), TrainingConfig()
+    model(torch.ones(1, 2)).sum().backward()
+    before = [weight.grad.clone() for weight in model.parameters()]
+    state = torch.get_rng_state()
+    ALONE.begin(3)
+    ALONE.average(model)
+    ALONE.check(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, weight.grad) for a, weight in zip(before, model.parameters(), strict=True))
+    assert ALONE.part(config) is config
+    assert list(ALONE.deal(iter("abc"))) == list("abc")
+    assert ALONE.agreed("found") == "found"
+
+
+def test_a_team_shares_out_every_batch():
+    teams = [Team(rank, 3) for rank in range(3)]
+    dealt = [list(team.deal(iter(range(9)))) for team in teams]
+    assert sorted(itertools.chain(*dealt)) == list(range(9))
+    assert {team.part(TrainingConfig(batch_tokens=900)).batch_tokens for team in teams} == {300}
+    assert [team.leads for team in teams] == [True, False, False]
+
+
+def test_each_process_and_step_has_random_numbers_of_its_own():
+    def drawn(rank, step, seed=0):
+        with torch.random.fork_rng(devices=[]):
+            Team(rank, 2, seed).begin(step)
+            return float(torch.rand(1))
+
+    assert drawn(0, 5) == drawn(0, 5)
+    assert len({drawn(0, 5), drawn(1, 5), drawn(0, 6), drawn(0, 5, seed=1)}) == 4
+
+
+def as_one_of_two(work, rank, port, told):
+    """In a process of its own: join the group, work, tell."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    told[rank] = work(Team(rank, 2))
+    distributed.destroy_process_group()
+
+
+def together(work):
+    """What two processes say who do the same work as a team."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        told = manager.dict()
+        members = [context.Process(target=as_one_of_two, args=(work, rank, port, told)) for rank in range(2)]
+        for member in members:
+            member.start()
+        for member in members:
+            member.join(120)
+        return [told[0], told[1]]
+
+
+def averaged(team):
+    """Two models that see different data, one of which leaves a weight out."""
+    model = torch.nn.Linear(2, 1)
+    (model.weight * (team.rank + 1)).sum().backward()
+    if team.rank == 1:
+        model.bias.sum().backward()
+    team.average(model)
+    return model.weight.grad.tolist(), model.bias.grad.tolist(), team.agreed(team.rank)
+
+
+def checked(team):
+    """Whether the same and then different weights are noticed."""
+    model = torch.nn.Linear(2, 1)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.ones_(model.bias)
+    team.check(model)
+    torch.nn.init.constant_(model.bias, team.rank)
+    with pytest.raises(MismatchError, match="different weights"):
+        team.check(model)
+    return True
+
+
+def test_gradients_are_averaged_and_all_go_on_from_what_the_first_found():
+    assert together(averaged) == [([[1.5, 1.5]], [0.5], 0)] * 2
+
+
+def test_different_weights_are_noticed():
+    assert together(checked) == [True, True]
+
+
+def test_two_processes_end_at_one_model_and_a_seed_repeats_it(histories, catalogue, make, tmp_path):
+    config = make.config(max_steps=12, evaluations=2).model_copy(update={"workers": 2})
+
+    def trained(team):
+        models = [Storage(str(tmp_path / name)) for name in ("one", "two")]
+        ids = [learn(histories, catalogue, config, 0, place, team=team).model_id for place in models]
+        return ids, learn(histories, catalogue, config, 1, models[0], team=team).model_id
+
+    first, second = together(trained)
+    assert first == second
+    ids, other = first
+    assert ids[0] == ids[1] != other
+    assert not list((tmp_path / "one").glob("unfinished-*"))

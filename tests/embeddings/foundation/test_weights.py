@@ -1,0 +1,64 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.vocabulary import Vocabulary
+from embeddings.foundation.weights import engagement, exposure, weighted
+from stores.columns import PROPENSITY
+
+FILM_S = 1200.0  # the runtime of every title of `make.catalogue`
+
+
+@pytest.fixture(scope="module")
+def watched(make, catalogue):
+    histories = make.histories(
+        [[100, 101, 102, 103], [104, 105]], duration_s=[FILM_S, FILM_S / 2, 60.0, 0.0, 5 * FILM_S, 1.0]
+    )
+    return histories, Vocabulary.build(histories, catalogue, make.config())
+
+
+def exposed(histories, values):
+    lists = histories["title_id"].combine_chunks()
+    flat = pa.array(values, pa.float64())
+    return histories.append_column(PROPENSITY, pa.ListArray.from_arrays(lists.offsets, flat))
+
+
+def test_what_was_watched_further_counts_more_and_a_trailer_a_tenth_of_a_film_at_most(watched):
+    film, half, trailer, untimed, repeated, glance = engagement(*watched)
+    assert film > half > trailer
+    assert max(trailer, untimed, glance) <= 0.1 * film + 0.1
+    assert trailer <= 0.1 * film
+    assert glance > 0
+    assert film <= repeated < 2.5 * film
+
+
+def test_without_durations_all_count_alike(make, catalogue):
+    histories = make.histories([[100, 101], [102]], duration_s=[0.0, 0.0, 0.0])
+    vocabulary = Vocabulary.build(histories, catalogue, make.config())
+    assert engagement(histories, vocabulary).tolist() == [1, 1, 1]
+
+
+def test_what_is_seldom_seen_counts_more_within_the_clip(make):
+    histories = exposed(make.histories([[100, 101, 102, 103]]), [0.5, 0.05, 0.0005, None])
+    often, usual, seldom, unknown = exposure(histories, 5.0)
+    assert often < usual < seldom
+    assert (often, usual, seldom, unknown) == pytest.approx((0.2, 1.0, 5.0, 1.0))
+
+
+def test_weights_are_one_without_both_and_of_mean_one_per_member_otherwise(watched, make):
+    histories, vocabulary = exposed(watched[0], [0.1, 0.2, 0.3, 0.4, 0.5, None]), watched[1]
+
+    def weights(**settings):
+        tokens = weighted(Tokens.of(histories, vocabulary), histories, vocabulary, make.config(**settings).training)
+        ends = tokens.starts[1:] - 1
+        return np.delete(tokens.weights, ends)
+
+    assert (weights(engagement_weights=False) == 1).all()
+    one, other = {"engagement_weights": True}, {"engagement_weights": False, "exposure_clip": 4.0}
+    for settings in (one, other):
+        found = weights(**settings)
+        assert found.std() > 0
+        np.testing.assert_allclose([found[:4].mean(), found[4:].mean()], 1, rtol=1e-5)
+    both, product = weights(engagement_weights=True, exposure_clip=4.0), weights(**one) * weights(**other)
+    np.testing.assert_allclose(both[:4] / both[0], product[:4] / product[0], rtol=1e-5)

@@ -1,0 +1,221 @@
+"""The encode job: every row once, only what changed, whatever dies on the way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embeddings import job
+from embeddings.carry import Carry
+from embeddings.encode_config import EncodeConfig
+from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
+from stores.release import Release, StageReport
+
+HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(30)}
+TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0]
+
+
+def turned(x: Any) -> Any:
+    return (x.astype(np.float64) @ TURN).astype(np.float32)
+
+
+def turned_back(x: Any) -> Any:
+    return (x.astype(np.float64) @ TURN.T).astype(np.float32)
+
+
+class Own:
+    """Runs the job with an encoder of `own_models` that keeps its notes in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def config(self, kind: str = "Titles", **settings: Any) -> EncodeConfig:
+        return EncodeConfig(encoder=f"own_models:{kind}", model=str(self.folder), workers=2, **settings)
+
+    def run(self, release: Release, kind: str = "Titles", carry: Carry | None = None, **settings: Any) -> StageReport:
+        (self.folder / "seen").write_text("")
+        return job.run(self.config(kind, **settings), release, carry)
+
+    @property
+    def encoded(self) -> list[int]:
+        return sorted(map(int, (self.folder / "seen").read_text().split()))
+
+
+class Inline:
+    """Stands in for the cluster: one worker in this process."""
+
+    lost = 0
+
+    def __init__(self, make: Any, wanted: Any) -> None:
+        self.worker = make()
+
+    def ask(self, method: str, argument: Any, tasks: int) -> Any:
+        return getattr(self.worker, method)(argument)
+
+    def run(self, tasks: list[Any], *arguments: Any) -> Iterator[Any]:
+        return (self.worker.encode(task, *arguments) for task in tasks)
+
+    def stop(self) -> None:
+        pass
+
+
+class Plain:
+    """What `ray.remote(ShardWorker).options(…)` is without Ray."""
+
+    def __init__(self, kind: Any) -> None:
+        self.remote = kind
+
+    def options(self, **_: Any) -> "Plain":
+        return self
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
+    """The job in this process; nothing but the cluster is left out."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr(job, "Spread", Inline)
+    monkeypatch.setattr(job.ray, "remote", Plain)
+    return Own(tmp_path)
+
+
+@pytest.fixture
+def on_ray(tmp_path: Path, ray_session: None) -> Own:
+    return Own(tmp_path)
+
+
+def vectors(release: Release, folder: str = "work/native/members") -> dict[int, Any]:
+    table = release.storage.dataset(folder).to_table()
+    assert len(set(table["member_id"].to_pylist())) == table.num_rows
+    return dict(zip(table["member_id"].to_pylist(), table["embedding"].to_pylist(), strict=True))
+
+
+def test_every_member_and_title_once(nights: Any, own: Own) -> None:
+    release = nights.stage(HISTORIES)
+    metrics = own.run(release, titles_per_shard=4).metrics
+    assert sorted(vectors(release)) == own.encoded == sorted(HISTORIES)
+    assert (metrics["members"], metrics["titles"], metrics["dim"], metrics["shards"]) == (30, 10, 4, 6)
+    assert metrics["tokens_encoded"] == 60
+
+
+def test_finished_shards_are_not_redone_and_damaged_ones_are(nights: Any, own: Own) -> None:
+    release = nights.stage(HISTORIES)
+    own.run(release)
+    expected = vectors(release)
+    release.storage.write("work/native/members/part-00001.parquet", b"damaged")
+    assert own.run(release).metrics["shards_encoded"] == 1
+    assert own.encoded == [member for member in HISTORIES if member % 3 == 1]
+    assert vectors(release) == expected
+
+
+def test_batches_do_not_change_the_vectors(nights: Any, own: Own) -> None:
+    whole, small = nights.stage(HISTORIES), nights.stage(HISTORIES)
+    own.run(whole)
+    own.run(small, batch_size=3, batch_tokens=4)
+    assert vectors(whole) == vectors(small)
+
+
+def test_a_failing_batch_is_bisected_to_the_bad_member(nights: Any, own: Own) -> None:
+    release = nights.stage(HISTORIES)
+    assert own.run(release, "FailsOnSeven", max_bad_fraction=0.1).metrics["refused"] == 1
+    assert sorted(vectors(release)) == [member for member in HISTORIES if member != 7]
+    (letter,) = release.storage.read_table("dead_letter/encode.parquet").to_pylist()
+    assert (letter["value"], letter["reason"]) == ("7", "RuntimeError: not this one")
+    with pytest.raises(ContractError, match="member_id 7"):
+        own.run(nights.stage(HISTORIES), "FailsOnSeven")
+
+
+def test_dying_workers_lose_no_row_and_double_none(nights: Any, on_ray: Own) -> None:
+    undisturbed, release = nights.stage(HISTORIES), nights.stage(HISTORIES)
+    on_ray.run(undisturbed)
+    assert sorted(vectors(undisturbed)) == on_ray.encoded == sorted(HISTORIES)
+    report = on_ray.run(release, "DiesTwice")
+    assert report.metrics["workers_lost"] == len(list(on_ray.folder.glob("died-*"))) >= 2
+    assert vectors(release) == vectors(undisturbed)
+
+
+def test_a_shard_that_always_kills_its_worker_ends_the_night(nights: Any, on_ray: Own) -> None:
+    with pytest.raises(EncoderError, match="keep dying"):
+        on_ray.run(nights.stage(HISTORIES), "DiesAlways")
+
+
+def test_another_model_than_the_planned_one_is_refused(nights: Any, on_ray: Own) -> None:
+    with pytest.raises(MismatchError, match="another"):
+        on_ray.run(nights.stage(HISTORIES), "Another")
+
+
+# --- incremental nights
+
+
+@pytest.fixture
+def live(nights: Any, own: Own) -> Release:
+    """A sealed release of all members, its vectors turned."""
+    release = nights.stage(HISTORIES)
+    sealed: Release = nights.seal(release, own.run(release), turned)
+    return sealed
+
+
+TONIGHT = {member: titles for member, titles in HISTORIES.items() if member not in (4, 5)} | {6: [1, 2, 3], 40: [4]}
+
+
+def test_only_changed_histories_are_encoded_and_the_vectors_are_those_of_a_full_night(
+    nights: Any, own: Own, live: Release
+) -> None:
+    release, full = nights.stage(TONIGHT, live), nights.stage(TONIGHT, live)
+    metrics = own.run(release, carry=Carry(live, turned_back)).metrics
+    assert own.encoded == [6, 40]
+    assert (metrics["carried"], metrics["encoded"], metrics["carried_from"]) == (27, 12, live.release_id)
+    own.run(full)
+    found, expected = vectors(release), vectors(full)
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=1e-6)
+
+
+def test_a_carried_row_keeps_the_release_in_which_it_last_changed(nights: Any, own: Own, live: Release) -> None:
+    release = nights.stage(TONIGHT, live)
+    own.run(release, carry=Carry(live, turned_back))
+    rows = release.storage.dataset("work/native/members").to_table().to_pylist()
+    since = {row["member_id"]: row["release_id"] for row in rows}
+    assert {member for member, name in since.items() if name == release.release_id} == {6, 40}
+    assert {name for member, name in since.items() if member not in (6, 40)} == {live.release_id}
+
+
+def test_another_preprocessing_or_number_of_shards_carries_nothing(nights: Any, own: Own, live: Release) -> None:
+    release = nights.stage(TONIGHT, live)
+    metrics = own.run(release, carry=Carry(live, turned_back), least_cosine=0.5).metrics
+    assert (metrics["carried"], metrics["carried_from"]) == (0, None)
+    assert own.encoded == sorted(TONIGHT)
+
+
+def test_a_damaged_vector_is_not_carried(nights: Any, own: Own, live: Release) -> None:
+    path = "members/part-00000.parquet"
+    data = bytearray(live.storage.read(path))
+    data[100] ^= 1
+    live.storage.write(path, bytes(data))
+    with pytest.raises(CorruptError, match="part-00000"):
+        own.run(nights.stage(TONIGHT, live), carry=Carry(live, turned_back))
+
+
+# --- precision
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [("Tuned", "bf16"), ("Coarse", "fp32"), ("Titles", "own")])
+def test_the_fast_precision_is_taken_where_its_vectors_are_good(nights: Any, own: Own, kind: str, chosen: str) -> None:
+    release = nights.stage(HISTORIES)
+    report = own.run(release, kind)
+    assert report.metrics["precision"]["name"] == chosen
+    exact = nights.stage(HISTORIES)
+    own.run(exact, kind, precision="fp32")
+    differs = vectors(release) != vectors(exact)
+    assert differs == (chosen == "bf16")
+
+
+def test_a_resumed_and_an_incremental_night_keep_the_precision(nights: Any, own: Own) -> None:
+    release = nights.stage(HISTORIES)
+    first = own.run(release, "Tuned")
+    release.storage.delete("work/native/members/part-00002.parquet")
+    assert own.run(release, "Tuned").metrics["precision"] == first.metrics["precision"]
+    live = nights.seal(release, first, turned)
+    tonight = own.run(nights.stage(TONIGHT, live), "Tuned", Carry(live, turned_back))
+    assert tonight.metrics["precision"] == first.metrics["precision"]
