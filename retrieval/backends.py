@@ -4,45 +4,14 @@ All are plain FAISS indexes by inner product. Each keeps the full vectors inside
 scores are computed from them and exact search falls back on them.
 """
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import faiss
-import numpy as np
 from typing_extensions import override
 
+from retrieval.backend import Backend, Guide, likely_rows, made, selector, view
+from retrieval.query_cells import QueryCells
 from retrieval.vectors import Mask, Rows, Vectors
-
-
-class Backend(ABC):
-    """One way to index; holds no state, so threads share it."""
-
-    name: str
-    kind: str
-    """Class name of the FAISS index in the file."""
-    efforts: tuple[int, ...] = ()
-    """Search efforts to try, cheapest first; none for an exact type."""
-    on_gpu = False
-
-    @abstractmethod
-    def build(self, vectors: Vectors) -> Any:
-        """A FAISS index of the vectors (n, d), in row order."""
-
-    @abstractmethod
-    def vectors(self, index: Any) -> Vectors:
-        """The full vectors (n, d) that the index holds; a view where FAISS allows it."""
-
-    @abstractmethod
-    def search(self, index: Any, queries: Vectors, fetch: int, effort: int, allowed: Mask | None) -> Rows:
-        """`fetch` likely rows (q, fetch) for each query, allowed ones only, −1 where none was found."""
-
-    @abstractmethod
-    def set_effort(self, index: Any, effort: int) -> None:
-        """Write the effort into the index, so that plain `faiss.read_index` users get it."""
-
-    def bytes_per_title(self, dim: int) -> int:
-        """Roughly what one title takes in memory."""
-        return 4 * dim
 
 
 class Flat(Backend):
@@ -51,18 +20,18 @@ class Flat(Backend):
     name, kind, on_gpu = "flat", "IndexFlatIP", True
 
     @override
-    def build(self, vectors: Vectors) -> Any:
+    def build(self, vectors: Vectors, guide: Guide | None = None) -> Any:
         index = faiss.IndexFlatIP(vectors.shape[1])
         index.add(vectors)
         return index
 
     @override
     def vectors(self, index: Any) -> Vectors:
-        return _view(index)
+        return view(index)
 
     @override
     def search(self, index: Any, queries: Vectors, fetch: int, effort: int, allowed: Mask | None) -> Rows:
-        return _rows(index, queries, fetch, faiss.SearchParameters(sel=_selector(allowed)))
+        return likely_rows(index, queries, fetch, faiss.SearchParameters(sel=selector(allowed)))
 
     @override
     def set_effort(self, index: Any, effort: int) -> None:
@@ -77,8 +46,8 @@ class Hnsw(Backend):
     key = "HNSW32,Flat"
 
     @override
-    def build(self, vectors: Vectors) -> Any:
-        index = _made(self.key, vectors.shape[1])
+    def build(self, vectors: Vectors, guide: Guide | None = None) -> Any:
+        index = made(self.key, vectors.shape[1])
         self.graph(index).hnsw.efConstruction = 80
         index.train(vectors)
         index.add(vectors)
@@ -90,12 +59,12 @@ class Hnsw(Backend):
 
     @override
     def vectors(self, index: Any) -> Vectors:
-        return _view(index.storage)
+        return view(index.storage)
 
     @override
     def search(self, index: Any, queries: Vectors, fetch: int, effort: int, allowed: Mask | None) -> Rows:
-        how = faiss.SearchParametersHNSW(efSearch=max(effort, fetch), sel=_selector(allowed))
-        return _rows(self.graph(index), queries, fetch, how)
+        how = faiss.SearchParametersHNSW(efSearch=max(effort, fetch), sel=selector(allowed))
+        return likely_rows(self.graph(index), queries, fetch, how)
 
     @override
     def set_effort(self, index: Any, effort: int) -> None:
@@ -118,7 +87,7 @@ class HnswSq8(Hnsw):
 
     @override
     def vectors(self, index: Any) -> Vectors:
-        return _view(index.refine_index)
+        return view(index.refine_index)
 
     @override
     def search(self, index: Any, queries: Vectors, fetch: int, effort: int, allowed: Mask | None) -> Rows:
@@ -141,9 +110,9 @@ class IvfFlat(Backend):
     efforts = (4, 8, 16, 32, 64, 128, 256)
 
     @override
-    def build(self, vectors: Vectors) -> Any:
+    def build(self, vectors: Vectors, guide: Guide | None = None) -> Any:
         cells = max(1, min(int(4 * len(vectors) ** 0.5), len(vectors) // 39))  # FAISS asks for 39 points a cell
-        index = _made(f"IVF{cells},Flat", vectors.shape[1])
+        index = made(f"IVF{cells},Flat", vectors.shape[1])
         index.train(vectors)
         index.add(vectors)
         return index
@@ -155,8 +124,8 @@ class IvfFlat(Backend):
 
     @override
     def search(self, index: Any, queries: Vectors, fetch: int, effort: int, allowed: Mask | None) -> Rows:
-        how = faiss.SearchParametersIVF(nprobe=min(effort, index.nlist), sel=_selector(allowed))
-        return _rows(index, queries, fetch, how)
+        how = faiss.SearchParametersIVF(nprobe=min(effort, index.nlist), sel=selector(allowed))
+        return likely_rows(index, queries, fetch, how)
 
     @override
     def set_effort(self, index: Any, effort: int) -> None:
@@ -167,27 +136,6 @@ class IvfFlat(Backend):
         return 2 * 4 * dim + 8  # the lists, and the vectors in row order
 
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Flat(), Hnsw(), HnswSq8(), IvfFlat())}
-
-
-def _made(key: str, dim: int) -> Any:
-    return faiss.index_factory(dim, key, faiss.METRIC_INNER_PRODUCT)
-
-
-def _rows(index: Any, queries: Vectors, fetch: int, how: Any) -> Rows:
-    rows: Rows = index.search(queries, fetch, params=how)[1]
-    return rows
-
-
-def _selector(allowed: Mask | None) -> Any:
-    return None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-
-
-def _view(storage: Any) -> Vectors:
-    """The vectors of a flat index without a copy, read-only because the file may be mapped; keep the index alive."""
-    flat = faiss.downcast_index(storage)
-    if flat.ntotal == 0:
-        return np.zeros((0, flat.d), dtype=np.float32)
-    view: Vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
-    view.flags.writeable = False
-    return view
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (Flat(), Hnsw(), HnswSq8(), IvfFlat(), QueryCells())
+}

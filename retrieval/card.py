@@ -1,5 +1,7 @@
 """What is stored beside the indexes in `index.json`: what they are, where they come from, what was measured."""
 
+import sys
+
 from pydantic import BaseModel, Field, ValidationError
 
 from retrieval.config import Metric
@@ -48,6 +50,8 @@ class IndexCard(Settings):
     effort: int
     filter_from: float
     """With a smaller share of titles allowed, search is exact."""
+    reach: int = sys.maxsize
+    """With a larger k, titles to leave out included, search is exact."""
     recall: Recall | None
     queries_per_second: float | None
     slices: dict[str, Recall] = Field(default_factory=dict)

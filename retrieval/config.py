@@ -7,6 +7,7 @@ from pydantic import Field
 from stores.settings import Settings
 
 Metric = Literal["ip", "cosine"]
+Competitor = Literal["query_cells", "hnsw", "hnsw_sq8", "ivf_flat"]
 
 
 class SearchSettings(Settings):
@@ -17,8 +18,10 @@ class SearchSettings(Settings):
     recall_at: int = Field(default=10, ge=1)
     exact_below: int = Field(default=50_000, ge=0)
     """Catalogues of at most this many titles are searched exactly."""
-    backends: tuple[Literal["hnsw", "hnsw_sq8", "ivf_flat"], ...] = ("hnsw", "hnsw_sq8", "ivf_flat")
+    backends: tuple[Competitor, ...] = ("query_cells", "hnsw", "hnsw_sq8", "ivf_flat")
     """Index types that compete with the exact one in a larger catalogue."""
+    queries: int = Field(default=2000, ge=1)
+    """Members whose vectors choose and judge an index; any more that are given guide the types that learn from them."""
     trial_titles: int = Field(default=20_000, ge=1)
     """Titles in the sample on which the types compete."""
     memory_bytes: int | None = Field(default=None, ge=1)
@@ -37,9 +40,28 @@ class IndexConfig(SearchSettings):
 class RetrievalConfig(SearchSettings):
     """Settings of the index stage of a night."""
 
-    queries: int = Field(default=2000, ge=1)
-    """Members whose vectors judge the indexes."""
+    guides: int = Field(default=16_000, ge=0)
+    """Further members, from whom an index may learn what is asked of it."""
 
     def index(self, metric: Metric) -> IndexConfig:
-        """The same settings for an index of one metric."""
-        return IndexConfig(metric=metric, **self.model_dump(exclude={"queries"}))
+        """The same settings for an index of one metric; a cosine one is asked by titles, so members cannot guide it."""
+        settings = self.model_dump(exclude={"guides"})
+        if metric == "cosine":
+            settings["backends"] = tuple(name for name in self.backends if name != "query_cells")
+        return IndexConfig(metric=metric, **settings)
+
+
+class CandidatesConfig(Settings):
+    """The stage that writes the best titles of every member; off unless asked for."""
+
+    enabled: bool = False
+    k: int = Field(default=100, ge=1)
+    """Titles for each member; fewer only where fewer may be shown."""
+    exclude_seen: bool = True
+    """Leave out what stands in the member's history."""
+    by_country: bool = False
+    """Leave out what is not available in the country of the member's last event that names one."""
+    max_maturity: int | None = None
+    """Leave out titles above this maturity; one without is shown to everyone."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes, each on one core; None means one for each processor of the cluster."""

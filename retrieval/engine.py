@@ -1,12 +1,13 @@
 """Search through one index: likely rows from FAISS, filters, exact scores, and exact search where rows are missing."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from retrieval import exact
-from retrieval.backends import Backend
+from retrieval.backend import Backend
 from retrieval.filters import Filter
 from retrieval.gpu import GpuCopy
 from retrieval.vectors import Rows, Scores, Vectors
@@ -27,6 +28,8 @@ class Engine:
     titles: exact.Titles
     filter_from: float = SPARSE
     """The smallest share of titles that a filter may allow before search is exact."""
+    reach: int = sys.maxsize
+    """The largest k, titles to leave out included, up to which recall was seen to hold; beyond it search is exact."""
     gpu: GpuCopy | None = None
 
     @classmethod
@@ -51,6 +54,8 @@ class Engine:
         if not self.backend.efforts and self.gpu is None:
             return True
         share = 1.0 if wanted.allowed is None else float(wanted.allowed.mean()) if len(self.titles) else 0.0
+        if k + wanted.longest > self.reach:
+            return True
         return share < self.filter_from or (k + wanted.longest) > _MOST * share * len(self.titles)
 
     def _likely(self, queries: Vectors, k: int, wanted: Filter) -> Rows:

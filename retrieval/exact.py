@@ -1,9 +1,10 @@
 """The oracle: exact top-k by blocked matrix products, against which every index is judged.
 
-Scores of a block of queries come from one float32 product. The k-th best of the maxima of disjoint groups of
-titles is a lower bound of the k-th best score, and cheap to find; whatever reaches it, less the
-rounding error of the product, is scored again in float64 and only that is sorted. So a score depends
-on its two vectors alone, never on the place in a block, and ties are true ties.
+Scores of a block of queries come from float32 products. What can be among the k best, the rounding error of
+the product allowed for, is scored again in float64 and only that is sorted. So a score depends
+on its two vectors alone, never on the place in a block, and ties are true ties. With many titles
+`screening` finds what can be among them; with few, the k-th best of the maxima of disjoint groups of titles
+is a lower bound of the k-th best score, and cheap to find.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from retrieval import screening
 from retrieval.config import Metric
 from retrieval.filters import Filter
 from retrieval.vectors import Mask, Rows, Scores, Vectors, as_vectors, lengths, unit
 from stores.errors import UsageError
 
 _BLOCK = 1 << 23  # float32 scores held at a time: 32 MiB
-_PAIRS = 1 << 12  # pairs scored again at a time, so that they stay in the cache
+_PAIRS = 1 << 9  # pairs scored again at a time, so that they stay in the cache
 _GROUP = 16
 _SPARSE = 0.5  # with a smaller share allowed, only those titles are multiplied
 _LARGEST = float(np.finfo(np.float32).max)
@@ -35,11 +37,15 @@ class Titles:
 
     @classmethod
     def of(cls, vectors: Vectors, rank: Rows | None = None) -> "Titles":
-        """Checked float32 vectors (n, d), with the longest measured once."""
+        """Checked float32 vectors (n, d), with the longest measured once.
+
+        Vectors in a mapped file that do not lie on a float's boundary are copied here, once: NumPy would copy all
+        of them for every product.
+        """
+        vectors = np.require(vectors, requirements=["ALIGNED"])
         return cls(vectors, float(lengths(vectors).max(initial=0.0)), rank)
 
     def take(self, rows: Rows) -> "Titles":
-        """Checked float32 vectors (n, d), with the longest measured once."""
         """Some of the titles; ties stay in the same order."""
         return Titles(self.vectors[rows], self.longest, rows if self.rank is None else self.rank[rows])
 
@@ -84,12 +90,9 @@ def top_k(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Row
         return np.where(rows >= 0, np.append(chosen, -1)[rows], -1), scores
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    step = max(1, _BLOCK // max(1, len(titles)))
-    # one piece of memory for all blocks, because fresh pages cost as much as the product
-    space = np.empty((min(step, len(queries)), len(titles)), dtype=np.float32)
-    for start in range(0, len(queries) if len(titles) else 0, step):
-        part = slice(start, start + step)
-        rows[part], scores[part] = _block(titles, queries[part], k, wanted.part(part), space)
+    for start in range(0, len(queries) if len(titles) else 0, screening.QUERIES):
+        part = slice(start, start + screening.QUERIES)
+        rows[part], scores[part] = _block(titles, queries[part], k, wanted.part(part))
     return rows, scores
 
 
@@ -103,14 +106,33 @@ def refuse_overflow(titles: Titles, queries: Vectors) -> None:
         )
 
 
-def _block(titles: Titles, queries: Vectors, k: int, wanted: Filter, space: Scores) -> tuple[Rows, Scores]:
-    scores = np.matmul(queries, titles.vectors.T, out=space[: len(queries)])
-    wanted.hide(scores)
-    floor = _kth_best(scores, k) - rounding(titles, queries)
-    floor = np.maximum(floor, -_LARGEST).astype(np.float32)  # −inf is what may not be returned
-    found = np.flatnonzero(scores >= floor[:, None])
-    query, row = np.divmod(found, len(titles))
-    return best_pairs(titles, queries, k, (query, row))
+def _block(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
+    if not screening.pays(len(queries), len(titles), k):
+        return _whole(titles, queries, k, wanted)
+    slack = rounding(titles, queries)
+    query, row, failed = screening.Screen(titles.vectors, queries, k, wanted).pairs(slack)
+    rows, scores = best_pairs(titles, queries, k, (query, row))
+    again = np.flatnonzero(failed)
+    if len(again):
+        rows[again], scores[again] = _whole(titles, queries[again], k, wanted.take(again))
+    return rows, scores
+
+
+def _whole(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
+    """All scores at once; for few titles, and for queries that screening could not answer."""
+    rows = np.full((len(queries), k), -1, dtype=np.int64)
+    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    step = max(1, _BLOCK // max(1, len(titles)))
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        some, allowed = queries[part], wanted.part(part)
+        scores = some @ titles.vectors.T
+        allowed.hide(scores)
+        floor = _kth_best(scores, k) - rounding(titles, some)
+        floor = np.maximum(floor, -_LARGEST).astype(np.float32)  # −inf is what may not be returned
+        pairs = np.divmod(np.flatnonzero(scores >= floor[:, None]), len(titles))
+        rows[part], best[part] = best_pairs(titles, some, k, (pairs[0], pairs[1]))
+    return rows, best
 
 
 def rounding(titles: Titles, queries: Vectors) -> npt.NDArray[np.float64]:
@@ -136,25 +158,38 @@ def _kth_best(scores: Scores, k: int) -> npt.NDArray[np.float64]:
 def best_pairs(titles: Titles, queries: Vectors, k: int, pairs: tuple[Rows, Rows]) -> tuple[Rows, Scores]:
     """The k best of given (query, row) pairs, scored exactly: rows (q, k) and scores (q, k), ties by rank.
 
-    Pairs come sorted by query, then row.
+    Pairs come sorted by query.
     """
     query, row = pairs
-    if titles.rank is not None:
-        order = np.lexsort((titles.rank[row], query))
-        query, row = query[order], row[order]
-    starts = np.searchsorted(query, np.arange(len(queries) + 1))
-    place = np.arange(len(query)) - starts[query]
-    shape = len(queries), max(k, int(np.diff(starts).max(initial=0)))
-    rows, scores = np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32)
-    rows[query, place], scores[query, place] = row, _score_pairs(titles.vectors, queries, query, row)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # stable, so that ties stay in the order of rank
+    count = np.bincount(query, minlength=len(queries))
+    place = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
+    rows = np.full((len(queries), max(k, int(count.max(initial=0)))), -1, dtype=np.int64)
+    rows[query, place] = row
+    scores = _scores_of(titles.vectors, queries, rows)
+    keys = screening.descending(scores) << 32 | (rows if titles.rank is None else titles.rank[rows])
+    keys[rows < 0] = np.iinfo(np.int64).max
+    best = np.argsort(keys, axis=1)[:, :k]
     return np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
 
 
-def _score_pairs(vectors: Vectors, queries: Vectors, query: Rows, row: Rows) -> Scores:
-    scores = np.empty(len(row), dtype=np.float32)
-    for start in range(0, len(row), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        left, right = queries[query[part]].astype(np.float64), vectors[row[part]].astype(np.float64)
-        scores[part] = np.einsum("ij,ij->i", left, right)
+def _scores_of(vectors: Vectors, queries: Vectors, rows: Rows) -> Scores:
+    """Scores (q, m) of given rows (q, m), −inf where the row is −1.
+
+    Inner products are summed in float64, one at a time, so that each comes out the same wherever it stands.
+    """
+    scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+    if not len(vectors):
+        return scores
+    wide, step = queries.astype(np.float64)[:, None, :], max(1, _PAIRS // max(1, rows.shape[1]))
+    # into the same memory for every part, because fresh pages cost as much as the sums
+    taken = np.empty((step * rows.shape[1], vectors.shape[1]), dtype=np.float32)
+    widened = np.empty(taken.shape, dtype=np.float64)
+    for start in range(0, len(queries), step):
+        part = rows[start : start + step]
+        np.take(vectors, part.ravel(), axis=0, out=taken[: part.size], mode="clip")  # −1 is set right below
+        np.copyto(widened[: part.size], taken[: part.size])
+        scores[start : start + step] = np.vecdot(
+            widened[: part.size].reshape(*part.shape, -1), wide[start : start + step]
+        )
+    scores[rows < 0] = -np.inf
     return scores

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval.backends import BACKENDS, Backend
+from retrieval.backend import Backend
+from retrieval.backends import BACKENDS
 from retrieval.card import FILE, FolderCard, Origin, StoredFile, StoredIndex
 from retrieval.engine import Engine
 from retrieval.ids import TitleIds
@@ -53,11 +54,13 @@ def load(folder: str, name: str, origin: Origin) -> TitleIndex:
     if name not in card.indexes:
         raise NotFoundError(f"there is no index {name}", where=folder, expected=f"one of {', '.join(card.indexes)}")
     stored = card.indexes[name]
-    ids = TitleIds.from_table(pq.read_table(pa.BufferReader(_verified(storage, card.ids))))
+    ids = TitleIds.from_table(pq.ParquetFile(pa.BufferReader(_verified(storage, card.ids))).read())
     backend = _backend(stored, folder)
     index = _read(storage, stored.file)
     _refuse_misfit(index, stored, backend, len(ids), f"{folder}/{stored.file.name}")
-    engine = replace(Engine.of(backend, index, stored.effort, ids.rank), filter_from=stored.filter_from)
+    engine = replace(
+        Engine.of(backend, index, stored.effort, ids.rank), filter_from=stored.filter_from, reach=stored.reach
+    )
     return TitleIndex(ids, engine, stored, card.origin)
 
 

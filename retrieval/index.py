@@ -10,9 +10,11 @@ import numpy as np
 from retrieval import exact, gpu
 from retrieval.card import IndexCard, Origin, Trial
 from retrieval.config import IndexConfig, Metric
+from retrieval.duplicates import distinct
 from retrieval.engine import Engine
 from retrieval.filters import Filter
-from retrieval.ids import Ids, TitleIds
+from retrieval.grown import Grown
+from retrieval.ids import Ids, TitleIds, as_ids
 from retrieval.recall import Recall, of_scores
 from retrieval.trials import Choice, choose
 from retrieval.vectors import Mask, Scores, Vectors, as_vectors, unit
@@ -78,21 +80,45 @@ class TitleIndex:
         return self.engine.titles.vectors
 
     def search(
-        self, queries: Any, k: int = 10, exclude: Sequence[Any] | None = None, allowed: Any = None
+        self,
+        queries: Any,
+        k: int = 10,
+        exclude: Sequence[Any] | None = None,
+        allowed: Any = None,
+        alike: float | None = None,
     ) -> tuple[Ids, Scores]:
         """The k best titles for each of `queries` (q, d): ids (q, k) and scores (q, k) float32, best first.
 
         `exclude` holds one array of ids per query, `allowed` is a boolean mask (n,) in the order of the
         ids at build. There are k titles whenever k may be returned; −1 (None for str ids) and −inf
         stand where none is left. Scores are exact inner products of what was indexed, ties are in the
-        order of the ids. Raises UsageError and MismatchError for input that cannot be searched.
+        order of the ids. With `alike`, of titles whose cosine is at least that only the best one is kept.
+        Raises UsageError and MismatchError for input that cannot be searched.
         """
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise UsageError(f"k is {k!r}", expected="a whole number of at least 1")
         asked = _of_metric(as_vectors(queries, "query", self.dim), self.metric)
         wanted = self.filter(len(asked), exclude, allowed)
-        rows, scores = self.engine.search(asked, int(k), wanted)
+        if alike is None:
+            rows, scores = self.engine.search(asked, int(k), wanted)
+        else:
+            rows, scores = distinct(lambda fetch: self.engine.search(asked, fetch, wanted), self.vectors, int(k), alike)
         return self.ids.at(rows), scores
+
+    def with_added(self, ids: Any, vectors: Any, queries: Any = None) -> "TitleIndex":
+        """The index with more titles (m,), for the time until the next night; recall is measured on `queries` (q, d).
+
+        New titles are searched exactly, so they are found at once and lower no recall. Raises UsageError for
+        ids that are there already and MismatchError for vectors of another width.
+        """
+        more = _of_metric(as_vectors(vectors, "vector", self.dim), self.metric)
+        known = TitleIds.of(np.concatenate([self.ids.values, as_ids(ids, "title ids")]))
+        if len(known) != len(self) + len(more):
+            raise MismatchError(f"{len(known) - len(self)} ids for {len(more)} vectors", expected="one id each")
+        engine = Grown.by(self.engine, more, known.rank)
+        grown = TitleIndex(known, engine, self.card.model_copy(update={"titles": len(known)}), self.origin)
+        recall = None if queries is None else grown.measure(queries, self.card.recall.k if self.card.recall else 10)
+        return TitleIndex(known, engine, grown.card.model_copy(update={"recall": recall}), self.origin)
 
     def filter(self, queries: int, exclude: Sequence[Any] | None, allowed: Any) -> Filter:
         """The checked filter of a search. Raises UsageError and MismatchError."""
@@ -124,6 +150,8 @@ class TitleIndex:
         """Write `index.faiss`, `ids.parquet` and `index.json` to a folder or object-store prefix, made if missing."""
         from retrieval import files  # here, because files builds a TitleIndex
 
+        if isinstance(self.engine, Grown):
+            raise UsageError("an index with titles added cannot be saved", fix="build one of all titles")
         files.save({"index": self}, str(folder))
 
     @classmethod
@@ -158,6 +186,7 @@ def _card(choice: Choice, metric: Metric) -> IndexCard:
         backend=choice.engine.backend.name,
         effort=choice.engine.effort,
         filter_from=choice.engine.filter_from,
+        reach=choice.engine.reach,
         recall=choice.recall,
         queries_per_second=choice.queries_per_second,
         trials=choice.trials,

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from retrieval import files
+from retrieval import files, slices
 from retrieval.card import FILE, FolderCard, StoredIndex
 from retrieval.config import Metric, RetrievalConfig
 from retrieval.index import TitleIndex
-from retrieval.recall import Recall
 from retrieval.rows import embeddings, origin_of
 from retrieval.vectors import Vectors
 from stores.columns import EMBEDDING, TITLE_ID
@@ -20,8 +19,6 @@ from stores.release import Release, StageReport
 
 INDEXES: dict[str, Metric] = {"candidates": "ip", "similar": "cosine"}
 FOLDER = "index"
-_FILTERED = 0.5
-"""Share of titles that the filtered slice allows; with far fewer, search is exact and there is nothing to measure."""
 
 
 def run(config: RetrievalConfig, release: Release) -> StageReport:
@@ -56,15 +53,17 @@ def _titles(release: Release) -> int:
 
 
 def _build(config: RetrievalConfig, release: Release) -> dict[str, TitleIndex]:
-    titles = release.titles().to_table(columns=[TITLE_ID, EMBEDDING])
+    titles = release.titles().to_table(columns=[TITLE_ID, EMBEDDING, slices.PLAYS])
     vectors = embeddings(titles, "titles")
-    queries = sample_members(release, config.queries, config.seed)
+    guides = config.guides if len(titles) > config.exact_below else 0
+    queries = sample_members(release, config.queries + guides, config.seed)
+    judges = None if queries is None else queries[-config.queries :]
     if queries is not None and queries.shape[1] != vectors.shape[1]:
         raise MismatchError(f"members have {queries.shape[1]} dimensions, titles {vectors.shape[1]}")
     built: dict[str, TitleIndex] = {}
     for name, metric in INDEXES.items():
         index = TitleIndex.build(titles[TITLE_ID], vectors, queries, config.index(metric), origin_of(release))
-        built[name] = index.with_slices(_slices(index, queries, config))
+        built[name] = index.with_slices(slices.measure(index, titles, judges, config))
     return built
 
 
@@ -85,20 +84,6 @@ def sample_members(release: Release, count: int, seed: int) -> Vectors | None:
         return None
     vectors = np.concatenate(found)
     return vectors[np.sort(generator.choice(len(vectors), min(count, len(vectors)), replace=False))]
-
-
-def _slices(index: TitleIndex, queries: Vectors | None, config: RetrievalConfig) -> dict[str, Recall]:
-    """Recall of searches that are not the plain one: with a filter, and from title to title without itself."""
-    generator = np.random.default_rng(config.seed)
-    measured: dict[str, Recall | None] = {}
-    if queries is not None:
-        mask = generator.random(len(index)) < _FILTERED
-        measured["filtered"] = index.measure(queries, config.recall_at, allowed=mask)
-    if index.metric == "cosine" and len(index):
-        rows = generator.choice(len(index), min(config.queries, len(index)), replace=False)
-        itself = [index.ids.values[[row]] for row in rows]
-        measured["title_to_title"] = index.measure(index.vectors[rows], config.recall_at, exclude=itself)
-    return {name: recall for name, recall in measured.items() if recall is not None}
 
 
 def _metrics(stored: StoredIndex) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from retrieval.index import TitleIndex
 from retrieval.names import find_title
-from retrieval.rows import as_id, embeddings, find_row, origin_of
+from retrieval.rows import as_id, embeddings, find_row, id_type, origin_of
 from retrieval.vectors import Mask
 from stores.columns import EMBEDDING, MEMBER_ID, NAME, TITLE_ID
 from stores.errors import MismatchError, NotFoundError
@@ -36,13 +36,12 @@ def candidates(
     available everywhere, one without maturity suits everyone. Raises NotFoundError for an unknown member,
     UsageError for an id of the wrong kind, CorruptError and MismatchError for an index that is not this release's.
     """
-    members = release.members()
-    member = as_id(member_id, members.schema.field(MEMBER_ID).type)
-    row = find_row(members, MEMBER_ID, member, [EMBEDDING])
+    member = as_id(member_id, id_type(release.storage, "members", MEMBER_ID))
+    row = find_row(release.storage, "members", MEMBER_ID, member, [EMBEDDING])
     if not len(row):
         raise NotFoundError(f"there is no member {member!r} in release {release.release_id}", where=release.storage.uri)
     index = open_index(release, "candidates")
-    titles = _titles_beside(release, index, [AVAILABLE, MATURITY])
+    titles = titles_beside(release, index, [AVAILABLE, MATURITY])
     seen = [_seen(release, member)] if exclude_seen else None
     allowed = permitted(titles, country, max_maturity)
     ids, scores = index.search(embeddings(row, "members"), k, exclude=seen, allowed=allowed)
@@ -56,7 +55,7 @@ def similar(release: Release, title: Any, k: int = 10) -> list[dict[str, Any]]:
     Raises as `names.find_title` and `candidates` do.
     """
     index = open_index(release, "similar")
-    titles = _titles_beside(release, index, [])
+    titles = titles_beside(release, index, [])
     row = find_title(titles, title)
     ids, scores = index.search(index.vectors[[row]], k, exclude=[index.ids.values[[row]]])
     return _answers(index, titles, ids[0], scores[0])
@@ -85,9 +84,9 @@ def permitted(titles: pa.Table, country: str | None, max_maturity: int | None) -
     return mask
 
 
-def _titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> pa.Table:
+def titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> pa.Table:
     """Ids, names and more of the titles in the order of the index. Raises MismatchError where the order differs."""
-    titles = release.titles().to_table(columns=[TITLE_ID, NAME, *columns])
+    titles = pa.concat_tables(release.storage.batches("titles", [TITLE_ID, NAME, *columns]))
     if not titles[TITLE_ID].combine_chunks().equals(index.ids.to_table()[TITLE_ID].combine_chunks()):
         raise MismatchError(
             f"titles/ has {len(titles)} rows, index/ids.parquet {len(index)}, and their ids do not go in one order",
@@ -98,7 +97,7 @@ def _titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> p
 
 
 def _seen(release: Release, member: Any) -> list[Any]:
-    row = find_row(release.histories(), MEMBER_ID, member, [TITLE_ID])
+    row = find_row(release.storage, "histories", MEMBER_ID, member, [TITLE_ID])
     return [title for titles in row[TITLE_ID].to_pylist() for title in titles or []]
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.vectors import Scores
+from retrieval.vectors import Mask, Rows, Scores
 from stores.settings import Settings
 
 _Z = 1.959963984540054  # two-sided 95 %
@@ -36,6 +36,22 @@ def of_scores(found: Scores, expected: Scores) -> Recall | None:
     share = np.minimum((np.isfinite(found) & (found >= worst)).sum(axis=1) / there.sum(axis=1), 1.0)
     low, high = interval(share, found.shape[1])
     return Recall(k=found.shape[1], queries=len(share), value=float(share.mean()), low=low, high=high)
+
+
+def of_slice(found: Scores, rows: Rows, expected: Scores, kind: Mask) -> Recall | None:
+    """Recall of those of the oracle's `rows` and `expected` scores (q, k) that are of a kind (n,) of title.
+
+    Queries that want none of it count for nothing; None where there is no other. `found` are the scores (q, k) of
+    the search that is judged: scores are exact, so whoever has a title's score has found it, or one as good.
+    """
+    there = (rows >= 0) & kind[rows] if len(kind) else np.zeros(rows.shape, dtype=bool)
+    asked = there.any(axis=1)
+    if not asked.any():
+        return None
+    hit = there[asked] & (found[asked, None, :] == expected[asked, :, None]).any(axis=2)
+    share = hit.sum(axis=1) / there[asked].sum(axis=1)
+    low, high = interval(share, rows.shape[1])
+    return Recall(k=rows.shape[1], queries=len(share), value=float(share.mean()), low=low, high=high)
 
 
 def interval(shares: npt.NDArray[np.float64], k: int) -> tuple[float, float]:

@@ -4,14 +4,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from retrieval.card import Origin
 from retrieval.vectors import Vectors, refuse_non_finite
 from stores.columns import EMBEDDING
 from stores.errors import CorruptError, UsageError
 from stores.release import Release
-from stores.storage import sha256
+from stores.storage import Storage, sha256
 
 
 def embeddings(table: pa.Table, where: str) -> Vectors:
@@ -45,15 +46,42 @@ def as_id(text: Any, kind: pa.DataType) -> Any:
         raise UsageError(f"{text!r} cannot be an id", expected=f"a whole number, as ids here are {kind}") from error
 
 
-def find_row(dataset: ds.Dataset, column: str, value: Any, columns: list[str]) -> pa.Table:
-    """The rows, at most one expected, where `column` is `value`.
+def id_type(storage: Storage, folder: str, column: str) -> pa.DataType:
+    """The kind of the ids in the Parquet files of a folder. Raises CorruptError where there is no file."""
+    for path in parquet_files(storage, folder):
+        with storage.fs.open_input_file(path) as stream:
+            return pq.read_schema(stream).field(column).type
+    raise CorruptError(f"{folder}/ has no Parquet file", where=storage.uri)
 
-    Only the id column is read to find the file, and row groups whose range excludes the id are passed over.
+
+def find_row(storage: Storage, folder: str, column: str, value: Any, columns: list[str]) -> pa.Table:
+    """The row where `column` is `value`, or no row, in the Parquet files of a folder.
+
+    Only the id column is read to find it, and row groups whose range excludes the id are passed over. Files
+    are read one by one: `pyarrow.dataset` would load pandas, for which a command that looks has no time.
     """
-    wanted = ds.field(column) == value
-    found = dataset.scanner(columns=["__filename"], filter=wanted).head(1)
-    if not len(found):
-        return dataset.schema.empty_table().select(columns)
-    path = found["__filename"][0].as_py()
-    file = ds.dataset(path, filesystem=dataset.filesystem, format="parquet", schema=dataset.schema)
-    return file.to_table(columns=columns, filter=wanted)
+    for path in parquet_files(storage, folder):
+        with storage.fs.open_input_file(path) as stream:
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            for group in range(file.num_row_groups):
+                place = _place(file, group, column, value)
+                if place >= 0:
+                    return file.read_row_group(group, columns).slice(place, 1)
+    return pa.table({name: pa.nulls(0) for name in columns})
+
+
+def parquet_files(storage: Storage, folder: str) -> list[str]:
+    """Paths of the Parquet files below a folder, in the order of their names."""
+    return [path for path in storage.files(folder) if path.endswith(".parquet")]
+
+
+def _place(file: pq.ParquetFile, group: int, column: str, value: Any) -> int:
+    """Where in a row group an id is; −1 where it is not."""
+    leaves = file.metadata.row_group(group)
+    of_id = (leaves.column(i) for i in range(leaves.num_columns) if leaves.column(i).path_in_schema == column)
+    known = next(of_id).statistics
+    ranged = known is not None and known.has_min_max
+    if ranged and not known.min <= value <= known.max:
+        return -1
+    ids = file.read_row_group(group, [column])[column]
+    return int(pc.index(ids, pa.scalar(value, ids.type)).as_py())

@@ -1,8 +1,8 @@
 """The choice of an index by measurement: the fastest type whose recall on real queries reaches the target.
 
-Types compete on a sample of the titles. The winner is built on all of them, where its effort is
-raised on one half of the queries until the lower end of the recall's interval reaches the target; the
-other half judges the result. It stays only if it then beats exact search, which needs no proof.
+Types compete on a sample of the titles. The best `_FINALISTS` are built on all of them, where effort is
+raised on one half of the judging queries until the lower end of the recall's interval reaches the target; the
+other half judges the result. The fastest stays if it beats exact search, which needs no proof.
 """
 
 import time
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from retrieval import exact
-from retrieval.backends import BACKENDS, Backend
+from retrieval.backend import Backend, Guide
+from retrieval.backends import BACKENDS
 from retrieval.card import Trial
 from retrieval.config import IndexConfig
 from retrieval.engine import Engine
@@ -21,6 +22,9 @@ from retrieval.vectors import Rows, Scores, Vectors
 
 _FLAT = BACKENDS["flat"]
 _SHARES = (0.9, 0.75, 0.5, 0.25)
+_DEPTHS = (1, 2, 5, 10)
+"""Multiples of `recall_at` up to which recall is looked at."""
+_FINALISTS = 2
 
 
 @dataclass(frozen=True)
@@ -68,28 +72,50 @@ class Choice:
 def choose(vectors: Vectors, queries: Vectors, config: IndexConfig, rank: Rows | None) -> Choice:
     """The fastest engine for vectors (n, d) that reaches the target on queries (q, d).
 
-    At most `exact_below` titles, or no query to measure with, make it the exact one.
+    The last `config.queries` of them choose and judge, those before guide. At most `exact_below` titles, or
+    no query to measure with, make it the exact one.
     """
     flat = Engine.of(_FLAT, _FLAT.build(vectors), rank=rank)
     if len(queries) == 0:
         return Choice(flat, None, None)
-    judge = Judge.of(vectors, queries, config.recall_at)
+    judge = Judge.of(vectors, queries[-config.queries :], config.recall_at)
     if len(vectors) <= config.exact_below:
         return _judged(_trial(flat, judge, 0.0), flat, [])
+    return _chosen(vectors, queries[: -config.queries], (flat, judge), config)
+
+
+def _chosen(vectors: Vectors, spare: Vectors, known: tuple[Engine, Judge], config: IndexConfig) -> Choice:
+    """The outcome of the competition in a catalogue that is large enough for one; `spare` queries (q, d) only guide."""
+    flat, judge = known
     tune, held_out = judge.halves()
-    trials = _compete(vectors, tune.queries, config)
-    order = sorted((trial for trial in trials if trial.chosen), key=lambda trial: -trial.queries_per_second)
-    baseline = _trial(flat, held_out, 0.0)
-    for winner in order:
-        engine, tuned = _tuned(BACKENDS[winner.backend], vectors, tune, config, rank)
+    guides = np.concatenate([spare, tune.queries])
+    trials, guide = _compete(vectors, guides, tune.queries, config), _guide(vectors, guides, config)
+    finals = [(_trial(flat, held_out, 0.0), flat)]
+    for name in _finalists(trials):
+        engine, tuned = _tuned(BACKENDS[name], vectors, (guide, tune), config, flat.titles.rank)
         trials += tuned
-        if engine is None:
-            continue
-        final = _trial(engine, held_out, tuned[-1].build_seconds)
-        if _reaches(final, config, lower_end=False) and final.queries_per_second > baseline.queries_per_second:
-            engine = replace(engine, filter_from=_filter_from(engine, flat, tune, config))
-            return _judged(final, engine, [*_unmarked(trials), _unmarked([baseline])[0]])
-    return _judged(baseline, flat, _unmarked(trials))
+        if engine is not None:
+            finals.append((_trial(engine, held_out, tuned[-1].build_seconds), engine))
+    able = [final for final in finals if final[1] is flat or _reaches(final[0], config, lower_end=False)]
+    best, engine = max(able, key=lambda final: final[0].queries_per_second)
+    if engine is not flat:
+        engine = _with_limits(engine, flat, held_out, config)
+    others = [trial for trial, _ in finals if trial is not best]
+    return _judged(best, engine, _unmarked([*trials, *others]))
+
+
+def _finalists(trials: list[Trial]) -> list[str]:
+    """The fastest types of those that reached the target on the sample."""
+    reached = sorted((trial for trial in trials if trial.chosen), key=lambda trial: -trial.queries_per_second)
+    return [trial.backend for trial in reached[:_FINALISTS]]
+
+
+def _guide(vectors: Vectors, guides: Vectors, config: IndexConfig) -> Guide | None:
+    """What members who do not judge would find, for the types that learn from it; None where none is to be tried."""
+    if not any(BACKENDS[name].guided for name in config.backends):
+        return None
+    rows, scores = exact.top_k(exact.Titles.of(vectors), guides, config.recall_at, Filter())
+    return Guide(guides, rows, scores, config.target_recall, config.seed)
 
 
 def _judged(trial: Trial, engine: Engine, others: list[Trial]) -> Choice:
@@ -97,15 +123,15 @@ def _judged(trial: Trial, engine: Engine, others: list[Trial]) -> Choice:
     return Choice(engine, trial.recall, trial.queries_per_second, trials)
 
 
-def _compete(vectors: Vectors, queries: Vectors, config: IndexConfig) -> list[Trial]:
+def _compete(vectors: Vectors, guides: Vectors, queries: Vectors, config: IndexConfig) -> list[Trial]:
     """Trials on a sample of the titles; those that reach the target there are marked."""
     generator = np.random.default_rng(config.seed)
     size = min(config.trial_titles, len(vectors))
     sample = vectors[np.sort(generator.choice(len(vectors), size, replace=False))]
-    judge = Judge.of(sample, queries, config.recall_at)
+    judge, guide = Judge.of(sample, queries, config.recall_at), _guide(sample, guides, config)
     trials: list[Trial] = []
     for backend in _legal(vectors, config):
-        trials += _tuned(backend, sample, judge, config, None)[1]
+        trials += _tuned(backend, sample, (guide, judge), config, None)[1]
     return trials
 
 
@@ -118,11 +144,16 @@ def _legal(vectors: Vectors, config: IndexConfig) -> list[Backend]:
 
 
 def _tuned(
-    backend: Backend, vectors: Vectors, judge: Judge, config: IndexConfig, rank: Rows | None
+    backend: Backend,
+    vectors: Vectors,
+    members: tuple[Guide | None, Judge],
+    config: IndexConfig,
+    rank: Rows | None,
 ) -> tuple[Engine | None, list[Trial]]:
     """An engine with the least effort that reaches the target, or None, and the trials on the way."""
+    guide, judge = members
     began = time.perf_counter()
-    index = backend.build(vectors)
+    index = backend.build(vectors, guide)
     seconds = time.perf_counter() - began
     trials: list[Trial] = []
     for effort in backend.efforts:
@@ -135,18 +166,41 @@ def _tuned(
     return None, trials
 
 
+def _with_limits(engine: Engine, flat: Engine, judge: Judge, config: IndexConfig) -> Engine:
+    """The engine with the filters and depths up to which it reaches the target faster than exact search."""
+    return replace(
+        engine, filter_from=_filter_from(engine, flat, judge, config), reach=_reach(engine, flat, judge, config)
+    )
+
+
 def _filter_from(engine: Engine, flat: Engine, judge: Judge, config: IndexConfig) -> float:
     """The smallest share of titles, allowed at random, with which the engine reaches the target faster than exact."""
     generator = np.random.default_rng(config.seed)
     lowest = 1.0
     for share in _SHARES:
         wanted = Filter(generator.random(len(engine.titles)) < share)
-        filtered, floor = judge.filtered(flat, wanted)
-        recall, speed = filtered.measure(replace(engine, filter_from=0.0), wanted)
-        if recall is None or recall.value < config.target_recall or speed < floor:
+        if not _serves(replace(engine, filter_from=0.0), flat, judge, wanted, config):
             break
         lowest = share
     return lowest
+
+
+def _reach(engine: Engine, flat: Engine, judge: Judge, config: IndexConfig) -> int:
+    """The largest k with which the engine reaches the target faster than exact search."""
+    reach = config.recall_at
+    for depth in _DEPTHS[1:]:
+        k = depth * config.recall_at
+        deeper = Judge(judge.queries, np.zeros((len(judge.queries), k), np.float32))
+        if not _serves(engine, flat, deeper, Filter(), config):
+            break
+        reach = k
+    return reach
+
+
+def _serves(engine: Engine, flat: Engine, judge: Judge, wanted: Filter, config: IndexConfig) -> bool:
+    filtered, floor = judge.filtered(flat, wanted)
+    recall, speed = filtered.measure(engine, wanted)
+    return recall is not None and recall.low >= config.target_recall and speed >= floor
 
 
 def _trial(engine: Engine, judge: Judge, build_seconds: float) -> Trial:

@@ -1,5 +1,7 @@
 """One suite over all index types: what comes back is exact in its scores, and filters hold."""
 
+from dataclasses import replace
+
 import faiss
 import numpy as np
 import pytest
@@ -19,15 +21,16 @@ def data():
     rng = np.random.default_rng(1)
     taste = rng.normal(size=(6, DIM)) * np.linspace(2, 0.2, DIM)
     titles = rng.normal(size=(TITLES, DIM)) * np.linspace(2, 0.2, DIM)
-    members = rng.normal(size=(100, 6)) @ taste + 0.2 * rng.normal(size=(100, DIM))
-    return titles.astype(np.float32), members.astype(np.float32)
+    members = rng.normal(size=(4100, 6)) @ taste + 0.2 * rng.normal(size=(4100, DIM))
+    return titles.astype(np.float32), members[:100].astype(np.float32), members[100:].astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=list(BACKENDS))
-def engine(request, data):
+def engine(request, data, guide_of):
     backend = BACKENDS[request.param]
     effort = backend.efforts[-1] if backend.efforts else 0
-    return Engine.of(backend, backend.build(data[0]), effort)
+    made = Engine.of(backend, backend.build(data[0], guide_of(data[0], data[2], 200)), effort)
+    return replace(made, filter_from=0.8) if backend.guided else made  # guides were asked without filters
 
 
 def test_it_holds_the_vectors_in_row_order(engine, data):
@@ -44,7 +47,7 @@ def test_scores_are_exact_and_in_order(engine, data):
 
 
 def test_recall_at_the_highest_effort(engine, data):
-    expected = exact.search(*data, 10, "ip")
+    expected = exact.search(data[0], data[1], 10, "ip")
     found = engine.search(data[1], 10, Filter())
     recall = of_scores(found[1], expected[1])
     assert recall.value >= 0.99
@@ -58,10 +61,10 @@ def test_recall_at_the_highest_effort(engine, data):
 def test_filters_hold_and_k_come_back_whenever_k_exist(engine, data, share, k):
     rng = np.random.default_rng(int(share * 1000) + k)
     allowed = rng.random(TITLES) < share
-    best = exact.search(*data, 30, "ip")[0]
+    best = exact.search(data[0], data[1], 30, "ip")[0]
     gone = [best[i, : i % 30] if i % 3 else np.zeros(0, np.int64) for i in range(len(best))]
     rows, scores = engine.search(data[1], k, Filter(allowed, gone))
-    expected = exact.search(*data, k, "ip", allowed, gone)
+    expected = exact.search(data[0], data[1], k, "ip", allowed, gone)
     assert np.array_equal(rows >= 0, expected[0] >= 0)
     assert np.array_equal(np.isfinite(scores), expected[0] >= 0)
     for row, out in zip(rows, gone, strict=True):
@@ -91,15 +94,16 @@ def test_plain_faiss_gets_the_chosen_effort_from_the_file(engine, data):
     engine.backend.set_effort(engine.index, engine.effort)
     plain = faiss.deserialize_index(faiss.serialize_index(engine.index))
     scores, _ = plain.search(data[1], 10)
-    expected = exact.search(*data, 10, "ip")[1]
+    expected = exact.search(data[0], data[1], 10, "ip")[1]
     assert (scores >= expected[:, -1:] - 1e-3).mean() >= 0.97
 
 
 @pytest.mark.parametrize(("name", "count"), [("flat", 0), ("flat", 1), *((name, 50) for name in BACKENDS)])
-def test_tiny_catalogues(name, count, rng):
+def test_tiny_catalogues(name, count, rng, guide_of):
     vectors = rng.normal(size=(count, 4)).astype(np.float32)
     backend = BACKENDS[name]
-    engine = Engine.of(backend, backend.build(vectors), 64)
+    guide = guide_of(vectors, rng.normal(size=(9, 4)).astype(np.float32), 3) if backend.guided else None
+    engine = Engine.of(backend, backend.build(vectors, guide), 64)
     rows, scores = engine.search(vectors[:1] if count else np.zeros((1, 4), np.float32), 3, Filter())
     assert (rows >= 0).sum() == min(3, count)
     assert np.isfinite(scores).sum() == min(3, count)

@@ -24,9 +24,11 @@ def edit(folder, **changes):
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))
-def test_loaded_answers_as_saved(tmp_path, index, name, rng):
+def test_loaded_answers_as_saved(tmp_path, index, name, rng, guide_of):
     backend = BACKENDS[name]
-    engine = Engine.of(backend, backend.build(np.ascontiguousarray(index.vectors)), 64, index.ids.rank)
+    vectors = np.ascontiguousarray(index.vectors)
+    built = backend.build(vectors, guide_of(vectors, rng.normal(size=(99, 6)).astype(np.float32)))
+    engine = Engine.of(backend, built, 64, index.ids.rank)
     saved = TitleIndex(
         index.ids, engine, index.card.model_copy(update={"backend": name, "effort": 64}), Origin(space_id="2")
     )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.recall import interval, of_scores
+from retrieval.recall import interval, of_scores, of_slice
 
 
 def test_recall_counts_what_reaches_the_kth_score():
@@ -42,3 +42,14 @@ def test_the_interval_covers_the_truth_in_19_of_20_trials(spread):
 def test_perfect_on_few_queries_is_not_certain():
     assert interval(np.ones(20), 10)[0] < 0.9
     assert interval(np.ones(2000), 10)[0] > 0.99
+
+
+def test_a_slice_counts_only_its_own_titles():
+    rows = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]])
+    expected = np.array([[9, 8, 7], [9, 8, 7], [9, 8, 7]], np.float32)
+    found = np.array([[9, 7, 1], [9, 8, 7], [9, 8, 7]], np.float32)  # the first query misses title 1
+    kind = np.isin(np.arange(9), [1, 2, 5])
+    recall = of_slice(found, rows, expected, kind)
+    assert (recall.queries, recall.value) == (2, 0.75)
+    assert of_slice(found, rows, expected, np.zeros(9, bool)) is None
+    assert of_slice(found, rows, expected, np.isin(np.arange(9), [1])).value == 0.0

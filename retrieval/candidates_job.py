@@ -1,0 +1,137 @@
+"""The best titles of every member: a Ray job, one shard of members after the other, exact and filtered.
+
+A shard of `members/` and the shard of `histories/` of the same name give the shard of `candidates/`. Workers are
+processes of one core each, because a product that is cut to fit one core's cache gains nothing from two.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.util import ActorPool
+
+from retrieval import exact
+from retrieval.config import CandidatesConfig
+from retrieval.filters import Filter
+from retrieval.index import TitleIndex
+from retrieval.lookup import AVAILABLE, MATURITY, open_index, permitted, titles_beside
+from retrieval.rows import embeddings
+from retrieval.vectors import Rows, Scores, Vectors
+from stores.columns import COUNTRY, EMBEDDING, MEMBER_ID, TITLE_ID
+from stores.features.stamping import stamped
+from stores.features.views import CANDIDATES
+from stores.progress import Progress
+from stores.release import Release, StageReport
+
+TITLE_IDS, SCORES = CANDIDATES.columns
+Group = tuple[str | None, Rows]
+"""A country, and the rows of a shard that are asked with it."""
+
+
+def run(config: CandidatesConfig, release: Release) -> StageReport:
+    """Write `candidates/part-*.parquet`: `member_id`, `title_ids` and `scores` (float32), best first, and their origin.
+
+    Shards that are finished are not redone. Scores are the inner products of the published vectors. Raises
+    CorruptError and MismatchError where the release's index is not that of its titles.
+    """
+    paths = [path for path in release.storage.files("members") if path.endswith(".parquet")]
+    todo = [path for path in paths if not release.finished(_target(path))]
+    if todo:
+        _spread(config, release, todo)
+    entries = [entry for entry in release.entries() if entry.path.startswith(f"{CANDIDATES.folder}/")]
+    rows = sum(entry.rows for entry in entries)
+    return StageReport(name="candidates", rows=rows, metrics={"k": config.k, "shards": len(paths), "made": len(todo)})
+
+
+def _target(path: str) -> str:
+    return f"{CANDIDATES.folder}/{path.rsplit('/', 1)[-1]}"
+
+
+def _spread(config: CandidatesConfig, release: Release, paths: list[str]) -> None:
+    count = config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    worker = ray.remote(Chooser).options(num_cpus=1, max_restarts=3, max_task_retries=3)
+    workers = [worker.remote(config, release) for _ in range(min(count, len(paths)))]
+    try:
+        with Progress("candidates", len(paths), "shards") as progress:
+            for rows in ActorPool(workers).map_unordered(lambda actor, path: actor.write.remote(path), paths):
+                progress.advance(1, f"{rows:,} members in the last")
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    finally:
+        for actor in workers:
+            ray.kill(actor)
+
+
+class Chooser:
+    """Holds the titles of a release and chooses among them for one shard of members after the other."""
+
+    def __init__(self, config: CandidatesConfig, release: Release) -> None:
+        self.config, self.release = config, release
+        self.masks: dict[str | None, Any] = {}
+
+    @cached_property
+    def index(self) -> TitleIndex:
+        """The release's own index, of which only ids and vectors are used: candidates are exact."""
+        return open_index(self.release, "candidates")
+
+    @cached_property
+    def titles(self) -> pa.Table:
+        """What filters know of the titles, in the order of the index."""
+        return titles_beside(self.release, self.index, [AVAILABLE, MATURITY])
+
+    def write(self, path: str) -> int:
+        """Choose for the members of one shard and write them; how many they are."""
+        members = self.release.storage.read_table(path, [MEMBER_ID, EMBEDDING])
+        histories = self.release.storage.read_table(
+            f"histories/{path.rsplit('/', 1)[-1]}", [MEMBER_ID, TITLE_ID, COUNTRY]
+        )
+        known = histories.take(pc.index_in(members[MEMBER_ID], value_set=histories[MEMBER_ID].combine_chunks()))
+        rows, scores = self.choose(embeddings(members, path), known)
+        table = self._table(members[MEMBER_ID], rows, scores)
+        return self.release.write_table(_target(path), stamped(CANDIDATES, self.release, _target(path), table)).rows
+
+    def choose(self, queries: Vectors, histories: pa.Table) -> tuple[Rows, Scores]:
+        """Rows and scores (q, k) for member vectors (q, d), whose histories go in the same order."""
+        rows = np.full((len(queries), self.config.k), -1, dtype=np.int64)
+        scores = np.full((len(queries), self.config.k), -np.inf, dtype=np.float32)
+        seen = self._seen(histories) if self.config.exclude_seen else None
+        for country, some in self._groups(histories):
+            wanted = Filter(self._mask(country), seen).take(some)
+            found = exact.top_k(self.index.engine.titles, queries[some], self.config.k, wanted)
+            rows[some], scores[some] = found
+        return rows, scores
+
+    def _seen(self, histories: pa.Table) -> list[Rows]:
+        lists = histories[TITLE_ID].combine_chunks()
+        found = self.index.ids.rows(lists.flatten())
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False))
+        parts = np.split(found, ends[:-1]) if len(ends) else []
+        return [part[part >= 0] for part in parts]
+
+    def _groups(self, histories: pa.Table) -> list[Group]:
+        """Members by the country of their last event that names one."""
+        if not self.config.by_country:
+            return [(None, np.arange(len(histories)))]
+        lists = histories[COUNTRY].to_pylist()
+        last = [next((value for value in reversed(values or []) if value), None) for values in lists]
+        groups: dict[str | None, list[int]] = {}
+        for row, country in enumerate(last):
+            groups.setdefault(country, []).append(row)
+        return [(country, np.array(some, dtype=np.int64)) for country, some in groups.items()]
+
+    def _mask(self, country: str | None) -> Any:
+        if country not in self.masks:
+            self.masks[country] = permitted(self.titles, country, self.config.max_maturity)
+        return self.masks[country]
+
+    def _table(self, members: pa.ChunkedArray, rows: Rows, scores: Scores) -> pa.Table:
+        there = rows >= 0
+        offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]), pa.int32())
+        ids = self.index.ids.to_table()[TITLE_ID].combine_chunks().take(pa.array(rows[there]))
+        lists = pa.ListArray.from_arrays(offsets, ids)
+        return pa.table(
+            {MEMBER_ID: members, TITLE_IDS: lists, SCORES: pa.ListArray.from_arrays(offsets, pa.array(scores[there]))}
+        )

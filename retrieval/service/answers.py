@@ -1,0 +1,86 @@
+"""What the routes answer and are asked: the models from which FastAPI makes the OpenAPI document."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retrieval.recall import Recall
+from retrieval.service.opened import Catalogue, Found
+
+Id = int | str
+"""Ids are whole numbers or text, as in the lake."""
+
+
+class Answer(BaseModel):
+    """Every answer names the one release that it was made from."""
+
+    release_id: str
+    space_id: str
+
+
+class Scored(BaseModel):
+    """A title and its score; bigger is better."""
+
+    title_id: Id
+    name: str | None
+    score: float
+
+
+class Titles(Answer):
+    """Titles, best first; fewer than asked for only where fewer may be shown."""
+
+    titles: list[Scored]
+
+
+class Embedding(Answer):
+    """A member's published vector."""
+
+    member_id: Id
+    embedding: list[float]
+    changed_in: str | None = Field(description="the release in which this vector last changed")
+    event_time: datetime | None = Field(description="the member's last event")
+
+
+class ReleaseFacts(Answer):
+    """What is live."""
+
+    model_id: str
+    as_of: datetime
+    sealed_at: datetime
+    previous_release: str | None
+    titles: int
+    members: int
+    dim: int
+    candidates_recall: Recall | None
+    similar_recall: Recall | None
+
+
+class Health(Answer):
+    """The service answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Query(BaseModel):
+    """A vector in, titles out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vector: list[float] = Field(min_length=1, max_length=4096)
+    k: int = Field(default=10, ge=1)
+    metric: Literal["ip", "cosine"] = "ip"
+    space_id: str | None = Field(default=None, description="refuse (409) unless the live release is of this space")
+    exclude: list[Id] = Field(default=[], description="title ids to leave out")
+    country: str | None = Field(default=None, max_length=64)
+    max_maturity: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+
+def titles_of(opened: Catalogue, found: Found) -> list[Scored]:
+    """Rows and scores as titles."""
+    return [Scored(title_id=opened.ids[row], name=opened.names[row], score=score) for row, score in found]
+
+
+def facts_of(opened: Catalogue) -> dict[str, Any]:
+    """What every answer says of the release that it comes from."""
+    return {"release_id": opened.release_id, "space_id": opened.space_id}

@@ -1,0 +1,79 @@
+"""The application: routes, guard, metrics and problem documents, put together around one live release."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+
+from retrieval.service import explorer, public
+from retrieval.service.answers import Health, facts_of
+from retrieval.service.config import ServeConfig
+from retrieval.service.guard import Guard
+from retrieval.service.live import Live
+from retrieval.service.metrics import Measured, Metrics
+from retrieval.service.problems import Problem, add_handlers, documented
+from retrieval.service.wandering import Plane
+
+_DESCRIPTION = "Candidates, similar titles and embeddings of the live release; every answer names its release."
+
+
+def create_app(live: Live, config: ServeConfig, plane: Plane, token: str | None = None) -> FastAPI:
+    """The service of a workspace's live release, which it follows from startup to shutdown.
+
+    `plane` makes the map of a release's titles. With a `token` every request but the page's files and
+    `/healthz` has to bring it; without one only requests that name loopback are answered.
+    """
+    metrics = Metrics(live)
+
+    @asynccontextmanager
+    async def following(_: FastAPI) -> AsyncIterator[None]:
+        live.start()
+        yield
+        live.stop()
+
+    app = FastAPI(title="samespace", lifespan=following, docs_url=None, redoc_url=None, version=_version())
+    app.include_router(public.routes(live, config))
+    app.include_router(explorer.routes(live, config, plane))
+    app.include_router(explorer.page())
+    _watch_routes(app, live, metrics)
+    add_handlers(app)
+    app.add_middleware(Guard, token=token, max_body_bytes=config.max_body_bytes)
+    app.add_middleware(Measured, metrics=metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _watch_routes(app: FastAPI, live: Live, metrics: Metrics) -> None:
+    take = public.current(live)
+
+    @app.get("/healthz", tags=["watching"], responses=documented())
+    async def healthz() -> Health:
+        """200 with the live release, 503 before the first one."""
+        return Health(**facts_of(take()))
+
+    @app.get("/metrics", tags=["watching"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def exposition() -> Response:
+        """Figures for Prometheus."""
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the problem document and the token in it; made once."""
+    if not app.openapi_schema:
+        made = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+        parts = made.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{}, {"token": []}]
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _version() -> str:
+    try:
+        return version("samespace")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,99 @@
+"""Serving in Python: what the HTTP service answers, without HTTP, for a process that embeds it.
+
+A `Server` follows the workspace's pointer. A call takes the release that is open at that moment and answers
+from it alone; a new one is opened beside it and then takes its place, so no call waits, fails or mixes two.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from retrieval.service.live import Live
+from retrieval.service.opened import Found, Limits, OpenRelease
+from stores.errors import NotFoundError
+from stores.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Titles with scores, best first, and the one release that they come from."""
+
+    release_id: str
+    space_id: str
+    title_ids: list[Any]
+    scores: list[float]
+    names: list[str | None]
+
+
+class Server:
+    """Candidates and similar titles of the live release; safe to call from many threads."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+
+    @classmethod
+    def open(cls, workspace: str, refresh_s: float | None = None) -> "Server":
+        """Open the live release of a workspace, files mapped where they are on local disk.
+
+        With `refresh_s` a thread looks at the pointer so often; without, `refresh` does. Raises CorruptError and
+        MismatchError, naming both values, where files are not those of the release or of its space.
+        """
+        server = cls(Live(Workspace.open(workspace), refresh_s or 1.0))
+        server.live.start() if refresh_s else server.live.refresh()
+        return server
+
+    @property
+    def opened(self) -> OpenRelease:
+        """The release that answers now. Raises NotFoundError before the first one is live."""
+        opened = self.live.opened
+        if opened is None:
+            raise NotFoundError("nothing is live yet", where=self.live.workspace.uri, fix="samespace nightly")
+        return opened
+
+    def candidates(
+        self,
+        member_id: Any,
+        k: int = 10,
+        exclude_seen: bool = True,
+        country: str | None = None,
+        max_maturity: int | None = None,
+    ) -> Answer:
+        """The k best titles for a member, as `retrieval.candidates`. Raises NotFoundError for one who is not there."""
+        return self._answer(
+            lambda opened: opened.candidates(
+                opened.members.row(member_id), k, exclude_seen, Limits(country, max_maturity)
+            )
+        )
+
+    def similar(self, title: Any, k: int = 10) -> Answer:
+        """The k titles most like one, by id or by a name that matches one; raises as `names.find_title` does."""
+        return self._answer(lambda opened: opened.similar(opened.title(title), k))
+
+    def refresh(self) -> bool:
+        """Look at the pointer now; whether another release was opened. The old one serves on where that raises."""
+        return self.live.refresh()
+
+    def close(self) -> None:
+        """Stop following the pointer."""
+        self.live.stop()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer(self, ask: Callable[[OpenRelease], Found]) -> Answer:
+        opened = self.opened  # taken once, so that everything in the answer is of one release
+        found = ask(opened)
+        rows, scores = [row for row, _ in found], [score for _, score in found]
+        return Answer(
+            release_id=opened.release_id,
+            space_id=opened.space_id,
+            title_ids=[opened.ids[row] for row in rows],
+            scores=scores,
+            names=[opened.names[row] for row in rows],
+        )

@@ -1,0 +1,87 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from retrieval import RetrievalConfig, exact
+from retrieval.candidates_job import Chooser, run
+from retrieval.config import CandidatesConfig
+from retrieval.job import run as index
+from stores.errors import MismatchError
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(150, 6)).astype(np.float32), rng.normal(size=(40, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def release(make_release, vectors):
+    release = make_release(
+        *vectors,
+        available_countries=[["GB"] if row % 3 == 0 else None for row in range(150)],
+        maturity=[18 if row % 5 == 0 else None for row in range(150)],
+    )
+    index(RetrievalConfig(), release)
+    return release
+
+
+def rows_of(release):
+    table = pa.concat_tables(
+        release.storage.read_table(path) for path in release.storage.files("candidates") if path.endswith(".parquet")
+    )
+    return {row["member_id"]: row for row in table.to_pylist()}
+
+
+def histories(length):
+    """What conftest's release has as histories: the first few titles, by the place of the member."""
+    return [np.arange(row % 5) for row in range(length)]
+
+
+def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session):
+    report = run(CandidatesConfig(k=7, workers=1), release)
+    expected = exact.search(*vectors, 7, "ip", None, histories(40))
+    found = rows_of(release)
+    assert report.rows == len(found) == 40
+    assert report.metrics["made"] == 2
+    for member in range(40):
+        assert found[member]["title_ids"] == (10 * expected[0][member]).tolist()
+        assert np.array_equal(np.float32(found[member]["scores"]), expected[1][member])
+    times = [release.storage.local(path).stat().st_mtime_ns for path in release.storage.files("candidates")]
+    assert run(CandidatesConfig(k=7), release).metrics["made"] == 0
+    assert times == [release.storage.local(path).stat().st_mtime_ns for path in release.storage.files("candidates")]
+
+
+def test_seen_titles_come_back_if_asked_for(release, vectors):
+    chooser = Chooser(CandidatesConfig(k=7, exclude_seen=False), release)
+    for path in release.storage.files("members"):
+        chooser.write(path)
+    expected = exact.search(*vectors, 7, "ip")
+    for member, row in rows_of(release).items():
+        assert row["title_ids"] == (10 * expected[0][member]).tolist()
+
+
+def test_k_beyond_the_catalogue_gives_all_that_is_left(release, vectors):
+    chooser = Chooser(CandidatesConfig(k=500), release)
+    for path in release.storage.files("members"):
+        chooser.write(path)
+    for member, row in rows_of(release).items():
+        assert len(row["title_ids"]) == len(set(row["title_ids"])) == 150 - member % 5
+
+
+@pytest.mark.parametrize(("country", "count"), [("GB", 120), ("FR", 80), (None, 120)])
+def test_country_and_maturity_hold(release, vectors, country, count):
+    chooser = Chooser(CandidatesConfig(k=200, by_country=True, max_maturity=12, exclude_seen=False), release)
+    countries = pa.array([["DE", country, None] if country else []] * 40, pa.list_(pa.string()))
+    known = pa.table({"title_id": pa.array([[]] * 40, pa.list_(pa.int64())), "country": countries})
+    rows, _ = chooser.choose(vectors[1], known)
+    assert ((rows >= 0).sum(axis=1) == count).all()
+    assert not (rows[rows >= 0] % 5 == 0).any()
+    if country == "FR":
+        assert not (rows[rows >= 0] % 3 == 0).any()
+
+
+def test_an_index_of_other_titles_is_refused_naming_both(release):
+    release.write_table("titles/part-00000.parquet", release.titles().to_table().slice(0, 60))
+    with pytest.raises(MismatchError, match=r"artifact [0-9a-f]{64}, asked for was artifact [0-9a-f]{64}"):
+        Chooser(CandidatesConfig(), release).write("members/part-00000.parquet")
