@@ -10,10 +10,10 @@ from stores.errors import SamespaceError
 
 _HOME = {
     "Lake": "stores.lake.contract",
-    "Manifest": "stores.release",
-    "Plan": "stores.release",
+    "Manifest": "stores.manifest",
+    "Plan": "stores.manifest",
     "Release": "stores.release",
-    "StageReport": "stores.release",
+    "StageReport": "stores.manifest",
     "Storage": "stores.storage",
     "Workspace": "stores.workspace",
 }

@@ -1,11 +1,10 @@
 """Replace a small file only if it is still the one that was read (compare and swap).
 
 Locally under an exclusive lock of the operating system; on S3 one PUT with `If-Match` or
-`If-None-Match`, which pyarrow's file systems do not offer, hence boto3.
+`If-None-Match`, which pyarrow's file systems do not offer.
 """
 
 import fcntl
-import os
 from typing import Any
 
 from stores.errors import StoreError
@@ -34,22 +33,19 @@ def _replace_local(storage: Storage, path: str, data: bytes, expected: bytes | N
 
 
 def _replace_s3(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
-    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
-    bucket, _, prefix = storage.uri.removeprefix("s3://").partition("/")
-    place = {"Bucket": bucket, "Key": f"{prefix}/{path}".lstrip("/")}
-    client = boto3.client(
-        "s3", endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    )
+    from stores.s3 import client, place_of
+
+    place = place_of(storage.uri, path)
     try:
         condition: dict[str, Any] = {"IfNoneMatch": "*"}
         if expected is not None:
-            found = client.get_object(**place)
+            found = client().get_object(**place)
             if found["Body"].read() != expected:
                 return False
             condition = {"IfMatch": found["ETag"]}
-        client.put_object(**place, Body=data, **condition)
+        client().put_object(**place, Body=data, **condition)
     except ClientError as error:
         if error.response["Error"]["Code"] in (
             "PreconditionFailed",

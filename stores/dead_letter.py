@@ -5,7 +5,7 @@ has too many rows to list. Its value then begins with the number of rows, as in 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -58,8 +58,13 @@ def groups(release: Release, examples: int = 3) -> list[dict[str, Any]]:
     Each has `reason`, `source`, `column`, `rows`, and `examples`: a few `{row, value}` as they were refused.
     Reads one file of letters at a time.
     """
+    return grouped(release.storage.batches(FOLDER, dead_letter_schema().names), examples)
+
+
+def grouped(tables: Iterable[pa.Table], examples: int = 3) -> list[dict[str, Any]]:
+    """The same of tables of letters."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for table in release.storage.batches(FOLDER, dead_letter_schema().names):
+    for table in tables:
         for key, part in _by_kind(table):
             group = found.setdefault(key, {**dict(zip(_KEY, key, strict=True)), "rows": 0, "examples": []})
             group["rows"] += sum(count_reasons(part).values())

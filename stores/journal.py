@@ -10,6 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from stores.features.views import BLUE
 from stores.pointer import promoted_at
 from stores.settings import Settings
 from stores.storage import Storage
@@ -17,6 +18,7 @@ from stores.workspace import Workspace
 
 MOVE = "journal/move.json"
 LIVE = "journal/live.json"
+SLOT = "/"
 TICK = timedelta(milliseconds=1)
 
 
@@ -31,7 +33,8 @@ class Move(Settings):
     """One move of the pointer.
 
     `base` is what the views of `space_id` hold before it (None: nothing), `name` the stem of its
-    history files, `effective_at` the moment from which the release counts as live.
+    history files, `effective_at` the moment from which the release counts as live, `slot` the online
+    views that are brought to it.
     """
 
     event: Literal["published", "promoted"]
@@ -42,6 +45,7 @@ class Move(Settings):
     name: str
     effective_at: datetime
     why: str = ""
+    slot: str = BLUE
 
 
 def read_move(workspace: Workspace) -> Move | None:
@@ -66,13 +70,25 @@ def effective_time(workspace: Workspace, after: datetime | None = None) -> datet
     return max([datetime.now(UTC), *earlier])
 
 
-def live(storage: Storage) -> dict[str, Live]:
-    """What the views hold, by space."""
+def live(storage: Storage, slot: str = "") -> dict[str, Live]:
+    """What the views hold, by space: their history, or the online rows of a slot."""
     found = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
-    return {space_id: Live(**facts) for space_id, facts in found.items()}
+    kept = {name: Live(**facts) for name, facts in found.items()}
+    history = {name: held for name, held in kept.items() if SLOT not in name}
+    if not slot:
+        return history
+    slots = {name.partition(SLOT)[0]: held for name, held in kept.items() if name.endswith(f"{SLOT}{slot}")}
+    return {**history, **slots} if slot == BLUE else slots
 
 
-def set_live(storage: Storage, space_id: str, now: Live) -> None:
-    """Record what the views of a space hold."""
-    facts = {space: held.model_dump() for space, held in {**live(storage), space_id: now}.items()}
+def set_live(storage: Storage, space_id: str, now: Live, slot: str = BLUE) -> None:
+    """Record that the history of a space and the rows of a slot have come to a release."""
+    before = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
+    facts = {**before, space_id: now.model_dump(), f"{space_id}{SLOT}{slot}": now.model_dump()}
     storage.write(LIVE, json.dumps(facts, sort_keys=True).encode())
+
+
+def held_releases(storage: Storage) -> set[str]:
+    """Ids of all releases that some view holds."""
+    found = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
+    return {facts["release_id"] for facts in found.values()}

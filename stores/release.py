@@ -10,73 +10,26 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from pydantic import Field, ValidationError
+import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from stores.errors import CorruptError, NotFoundError, UsageError
 from stores.lease import check_token
-from stores.settings import Settings
+from stores.manifest import FORMAT_VERSION, FileEntry, Manifest, Plan, StageReport, parse_manifest
 from stores.storage import Storage, parquet_bytes, sha256
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+__all__ = ["EVENTS", "FORMAT_VERSION", "RELEASES", "WORK", "FileEntry", "Manifest", "Plan", "Release", "StageReport"]
+
 RELEASES = "releases"
 WORK = "work"
 EVENTS = "events"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
-
-
-class FileEntry(Settings):
-    """One finished file of a release: its path there, rows, bytes and SHA-256."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-class StageReport(Settings):
-    """What a finished stage says of itself: seconds, rows, and figures that JSON can hold."""
-
-    name: str
-    seconds: float = 0.0
-    rows: int = 0
-    metrics: dict[str, Any] = Field(default_factory=dict)
-
-
-class Plan(Settings):
-    """What a night set out to do; fixed before its first stage and kept when it is resumed."""
-
-    release_id: str
-    plan_hash: str
-    lake: str
-    lake_fingerprint: str = ""
-    as_of: datetime
-    created_at: datetime
-    model_id: str
-    space_id: str
-    reference_release: str | None
-    previous_release: str | None
-    shards: int
-    config: dict[str, Any]
-
-
-class Manifest(Settings):
-    """What a sealed release is: the plan, every data file with its hash, and every stage's report."""
-
-    format_version: int = FORMAT_VERSION
-    status: Literal["ready", "held"]
-    release_id: str
-    space_id: str
-    model_id: str
-    sealed_at: datetime
-    reasons: list[str]
-    plan: Plan
-    files: list[FileEntry]
-    stages: list[StageReport]
-    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class Release:
@@ -120,7 +73,7 @@ class Release:
         """The manifest. Raises NotFoundError where there is none, CorruptError where it cannot be read."""
         if not self.sealed:
             raise NotFoundError(f"there is no sealed release {self.release_id}", where=self.workspace_uri)
-        return _parse_manifest(self.storage.read("manifest.json"), self.release_id)
+        return parse_manifest(self.storage.read("manifest.json"), self.release_id)
 
     @property
     def space_id(self) -> str:
@@ -130,17 +83,33 @@ class Release:
         report = self.report("align")
         return str(report.metrics["space_id"]) if report else self.plan.space_id
 
-    def members(self) -> ds.Dataset:
+    def members(self) -> "ds.Dataset":
         """Aligned member vectors, `columns.member_vector_schema`."""
         return self.storage.dataset("members")
 
-    def titles(self) -> ds.Dataset:
+    def titles(self) -> "ds.Dataset":
         """Aligned title vectors, `columns.title_vector_schema`."""
         return self.storage.dataset("titles")
 
-    def histories(self) -> ds.Dataset:
+    def histories(self) -> "ds.Dataset":
         """Token histories, `columns.history_schema`."""
         return self.storage.dataset("histories")
+
+    def read_verified(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        """One Parquet file of a sealed release. Raises CorruptError unless its bytes are those that were written."""
+        data = self.storage.read(path)
+        if (found := sha256(data)) != self._hash_of(path):
+            self.__dict__.pop("manifest", None)  # an erasure may have sealed the next revision meanwhile
+        if found != (wanted := self._hash_of(path)):
+            raise CorruptError(
+                f"{path} has hash {found}, the manifest says {wanted or 'nothing of it'}",
+                where=self.storage.uri,
+                fix="samespace doctor --verify names every damaged file; restore it, or roll back",
+            )
+        return pq.read_table(pa.BufferReader(data), columns=columns)
+
+    def _hash_of(self, path: str) -> str:
+        return next((entry.sha256 for entry in self.manifest.files if entry.path == path), "")
 
     def verify(self) -> list[str]:
         """One line for each file that is missing or whose bytes are not those that the manifest names."""
@@ -235,15 +204,3 @@ class Release:
 
 def _entry_path(path: str) -> str:
     return f"{WORK}/entries/{path}.json"
-
-
-def _parse_manifest(data: bytes, release_id: str) -> Manifest:
-    try:
-        version = json.loads(data).get("format_version")
-        if version != FORMAT_VERSION:
-            raise CorruptError(
-                f"manifest of {release_id} has format version {version}", expected=f"version {FORMAT_VERSION}"
-            )
-        return Manifest.model_validate_json(data)
-    except (ValueError, AttributeError) as error:
-        raise CorruptError(f"the manifest of {release_id} cannot be read: {error}", where="manifest.json") from error

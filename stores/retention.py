@@ -1,6 +1,6 @@
 """Which releases may go: all but the newest ones, the live one, and those that spaces and Feast's views refer to."""
 
-from stores.journal import live, read_move
+from stores.journal import held_releases, read_move
 from stores.release import Release
 from stores.workspace import Workspace
 
@@ -12,7 +12,7 @@ def droppable(workspace: Workspace, keep: int) -> list[Release]:
     if pointer := workspace.pointer():
         kept = [*kept, workspace.release(pointer["release_id"])]
     needed = {release.release_id for release in kept} | {release.plan.reference_release for release in kept}
-    needed |= {held.release_id for held in live(workspace.storage).values()}
+    needed |= held_releases(workspace.storage)
     if move := read_move(workspace):
         needed.add(move.release_id)
     return [release for release in sealed if release.release_id not in needed]

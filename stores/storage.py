@@ -9,15 +9,19 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from stores.errors import CorruptError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 TEMPORARY = ".tmp-"
 
@@ -50,7 +54,9 @@ class Storage:
         scheme, _, rest = self.uri.partition("://")
         if scheme != "s3":
             raise UsageError(f"no such kind of storage: {scheme}://", expected="a folder or s3://bucket/prefix")
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        from stores.s3 import endpoint_url
+
+        endpoint = endpoint_url()
         base = pafs.S3FileSystem(endpoint_override=endpoint) if endpoint else pafs.S3FileSystem()
         return pafs.SubTreeFileSystem(rest, base)
 
@@ -75,9 +81,23 @@ class Storage:
             target.write_bytes(self.read(path))
         return copy
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Raise StoreError where the store does not answer or refuses."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"cannot read from {self.uri}: {error}",
+                fix="check the path, the server, the credentials in the environment, and the rights",
+            ) from error
+
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of this name."""
-        return bool(self.fs.get_file_info(path).type != pafs.FileType.NotFound)
+        with self._reached():
+            return bool(self.fs.get_file_info(path).type != pafs.FileType.NotFound)
 
     def size(self, path: str) -> int:
         """Bytes in a file; 0 where there is none."""
@@ -86,18 +106,20 @@ class Storage:
     def files(self, folder: str = "") -> list[str]:
         """Paths of all files below a folder, sorted; temporary ones left out."""
         selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
-        found = (info.path for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File)
+        with self._reached():
+            found = [info.path for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File]
         return sorted(path for path in found if not path.rsplit("/", 1)[-1].startswith(TEMPORARY))
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders directly in a folder, sorted."""
-        infos = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        with self._reached():
+            infos = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises CorruptError where it is missing."""
         try:
-            with self.fs.open_input_file(path) as stream:
+            with self._reached(), self.fs.open_input_file(path) as stream:
                 return bytes(stream.read())
         except FileNotFoundError as error:
             raise CorruptError(f"the file {path} is missing", where=self.uri) from error
@@ -108,8 +130,9 @@ class Storage:
             if self.is_local:
                 self._write_local(self.local(path), data)
                 return
-            with self.fs.open_output_stream(path) as stream:
-                stream.write(data)
+            from stores.s3 import put
+
+            put(self.uri, path, data)
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error}", where=self.uri, fix="check free space and rights"
@@ -138,18 +161,28 @@ class Storage:
         if self.exists(folder):
             self.fs.delete_dir(folder)
 
-    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """One Parquet file as a table. Raises CorruptError where it cannot be read."""
+    def read_table(
+        self, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
+    ) -> pa.Table:
+        """One Parquet file as a table; `dictionaries` are columns (by Parquet's path) left as codes of their values.
+
+        Raises CorruptError where it cannot be read.
+        """
         try:
             with self.fs.open_input_file(path) as stream:
-                return pq.read_table(stream, columns=columns)
+                # not pq.read_table, which loads pyarrow.dataset and with it pandas
+                file = pq.ParquetFile(stream, read_dictionary=dictionaries, page_checksum_verification=True)
+                return file.read(columns)
         except (OSError, pa.ArrowException) as error:
             raise CorruptError(f"cannot read {path}: {error}", where=self.uri) from error
 
-    def dataset(self, folder: str, schema: pa.Schema | None = None) -> ds.Dataset:
+    def dataset(self, folder: str, schema: pa.Schema | None = None) -> "ds.Dataset":
         """All Parquet files below a folder, in the order of their names."""
+        import pyarrow.dataset as ds  # here, because it loads pandas, for which a command that looks has no time
+
         files = [path for path in self.files(folder) if path.endswith(".parquet")]
-        return ds.dataset(files, filesystem=self.fs, format="parquet", schema=schema)
+        checked = ds.ParquetFileFormat(page_checksum_verification=True)
+        return ds.dataset(files, filesystem=self.fs, format=checked, schema=schema)
 
     def batches(self, folder: str, columns: list[str]) -> Iterator[pa.Table]:
         """The Parquet files below a folder, one table each, in the order of their names."""
@@ -172,6 +205,7 @@ def parquet_bytes(table: pa.Table) -> pa.Buffer:
         sink,
         compression={path: "NONE" if path in plain else "ZSTD" for path in leaves},
         use_dictionary=[path for path in leaves if path not in plain],
+        write_page_checksum=True,
     )
     return sink.getvalue()
 

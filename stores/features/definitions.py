@@ -5,56 +5,75 @@ objects; it needs Feast and nothing else.
 """
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
-from feast.types import Array, Float32, String, UnixTimestamp
+from feast.types import Array, Float32, Int32, Int64, String, UnixTimestamp
 
 VALUE_TYPES = {"int64": ValueType.INT64, "string": ValueType.STRING}
+FEATURE_TYPES: dict[str, Any] = {
+    "string": String,
+    "int64": Int64,
+    "timestamp": UnixTimestamp,
+    "list<float>": Array(Float32),
+    "list<string>": Array(String),
+    "list<int32>": Array(Int32),
+    "list<int64>": Array(Int64),
+}
 
 
 def build(repository: Path, described: dict[str, Any]) -> list[Any]:
     """All Feast objects of a repository folder, as `views.json` describes them."""
-    entities = {name: _entity(name, kind) for name, kind in described["entities"].items()}
-    objects = list(entities.values())
-    for space_id, views in described["spaces"].items():
-        made = [_view(repository, name, entities[entity], described) for entity, name in views.items()]
-        objects += [*made, FeatureService(name=f"embeddings_v{space_id}", features=made)]
-    return objects
+    entities = {
+        name: Entity(name=name, join_keys=[one["join_key"]], value_type=VALUE_TYPES[one["id"]])
+        for name, one in described["entities"].items()
+    }
+    views = {name: _view(repository, name, entities, described) for name in described["views"]}
+    services = [
+        FeatureService(name=name, features=[views[view] for view in one["views"]], tags=one["tags"])
+        for name, one in described["services"].items()
+    ]
+    return [*entities.values(), *views.values(), *services]
 
 
-def _entity(name: str, kind: str) -> Entity:
-    return Entity(name=name, join_keys=[f"{name}_id"], value_type=VALUE_TYPES[kind])
-
-
-def _view(repository: Path, name: str, entity: Entity, described: dict[str, Any]) -> FeatureView:
-    """A view without expiry: a vector is valid until the next row of its entity replaces it."""
+def _view(repository: Path, name: str, entities: dict[str, Entity], described: dict[str, Any]) -> FeatureView:
+    """A view without expiry: a row is valid until the next row of its entity replaces it."""
+    view = described["views"][name]
     source = FileSource(
         name=f"{name}_history",
-        path=_history(repository, name, described["offline_store"]),
+        path=_history(repository, view["history"], described),
         file_format=ParquetFormat(),
         timestamp_field="event_timestamp",
         created_timestamp_column="created_timestamp",
+        s3_endpoint_override=_endpoint() if described.get("root") else None,
     )
-    schema = [
-        Field(name="embedding", dtype=Array(Float32)),
-        Field(name="release_id", dtype=String),
-        Field(name="space_id", dtype=String),
-        Field(name="encoded_at", dtype=UnixTimestamp),
-    ]
-    return FeatureView(name=name, entities=[entity], ttl=timedelta(0), schema=schema, source=source, online=True)
+    return FeatureView(
+        name=name,
+        entities=[entities[view["entity"]]],
+        ttl=timedelta(0),
+        schema=[Field(name=feature, dtype=FEATURE_TYPES[kind]) for feature, kind in view["features"].items()],
+        source=source,
+        online=True,
+    )
 
 
-def _history(repository: Path, name: str, offline_store: str) -> str:
+def _history(repository: Path, folder: str, described: dict[str, Any]) -> str:
     """The view's files. Feast 0.67's DuckDB store resolves a relative path in the process's folder, not in this one.
 
     Hence an absolute path there, which `feast apply` here, or any writing command of samespace, renews after a move.
     """
-    path = f"history/{name}/*.parquet"
-    return str(repository.resolve() / path) if offline_store == "duckdb" else path
+    path = f"history/{folder}/*.parquet"
+    if root := described.get("root"):
+        return f"{root}/{path}"
+    return str(repository.resolve() / path) if described["offline_store"] == "duckdb" else path
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 HERE = Path(__file__).parent

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from stores.errors import SamespaceError, StoreError
 from stores.features.delta import Delta
 from stores.features.library import load_feast
 from stores.features.repository import FeatureRepository
 from stores.features.values import entity_keys, feature_values
-from stores.features.views import FEATURES, KINDS, Kind
+from stores.features.views import View
 
 
 class OnlineWriter(Protocol):
@@ -26,26 +28,30 @@ class OnlineWriter(Protocol):
     def remove(self, view: Any, keys: list[bytes]) -> None:
         """Remove the rows of a view."""
 
+    def purge(self) -> None:
+        """Leave no byte of removed rows behind."""
+
     def close(self) -> None:
         """Make what was written durable."""
 
 
 class OnlineViews:
-    """The views of one space, open for writing; a context manager. Raises StoreError where the store refuses."""
+    """The online store, open for writing some views of one slot; a context manager.
 
-    def __init__(self, repository: FeatureRepository, space_id: str) -> None:
-        self.space_id, self.batch_rows = space_id, repository.config.batch_rows
+    Raises StoreError where the store refuses.
+    """
+
+    def __init__(self, repository: FeatureRepository, names: list[str]) -> None:
+        self.repository, self.batch_rows = repository, repository.config.batch_rows
         with _store_errors(repository):
             load_feast()
             from feast.infra.online_stores.helpers import get_online_store_from_config
 
             store = repository.open()
-            self.config = store.config
-            self.views = {kind.entity: store.get_feature_view(kind.view(space_id)) for kind in KINDS}
+            self.views = {name: store.get_feature_view(name) for name in names}
             self.store = get_online_store_from_config(store.config.online_store)
             self.store.update(store.config, [], list(self.views.values()), [], [], partial=True)
             self.writer = _writer(self.store, store.config)
-        self.repository = repository
 
     def __enter__(self) -> "OnlineViews":
         return self
@@ -54,22 +60,39 @@ class OnlineViews:
         with _store_errors(self.repository):
             self.writer.close()
 
-    def write(self, kind: Kind, parts: Iterator[Delta], at: datetime, check: Callable[[], None]) -> int:
-        """Apply differences; `check` is called before each batch. Returns the rows written and removed."""
-        view, rows = self.views[kind.entity], 0
+    def write(self, view: View, place: tuple[str, str], parts: Iterator[Delta], move: "Moment") -> int:
+        """Apply differences to a view of a (space, slot); returns the rows written and removed."""
+        space_id, slot = place
+        feast_view, rows = self.views[view.view(space_id, slot)], 0
         with _store_errors(self.repository):
             for delta in parts:
                 for start in range(0, delta.written.num_rows, self.batch_rows):
-                    check()
+                    move.check()
                     table = delta.written.slice(start, self.batch_rows).combine_chunks()
-                    keys = entity_keys(table.column(kind.join_key).combine_chunks(), kind.join_key)
-                    self.writer.write(view, keys, feature_values(table, self.space_id), at)
-                for start in range(0, len(delta.departed), self.batch_rows):
-                    check()
-                    gone = delta.departed.slice(start, self.batch_rows)
-                    self.writer.remove(view, entity_keys(gone, kind.join_key))
+                    keys = entity_keys(table.column(view.join_key).combine_chunks(), view.join_key)
+                    self.writer.write(feast_view, keys, feature_values(view, table, space_id), move.at)
+                self._remove(feast_view, view.join_key, delta.departed, move.check)
                 rows += delta.rows
         return rows
+
+    def erase(self, join_key: str, ids: pa.Array) -> None:
+        """Remove entities from every view that is open, and every trace of their rows."""
+        with _store_errors(self.repository):
+            for feast_view in self.views.values():
+                self._remove(feast_view, join_key, ids, lambda: None)
+            self.writer.purge()
+
+    def _remove(self, feast_view: Any, join_key: str, ids: pa.Array, check: Callable[[], None]) -> None:
+        for start in range(0, len(ids), self.batch_rows):
+            check()
+            self.writer.remove(feast_view, entity_keys(ids.slice(start, self.batch_rows), join_key))
+
+
+class Moment:
+    """When a move takes effect, and what is called before each batch: it raises once the lease is lost."""
+
+    def __init__(self, at: datetime, check: Callable[[], None]) -> None:
+        self.at, self.check = at, check
 
 
 @contextmanager
@@ -122,7 +145,10 @@ class FeastWriter:
 
     def remove(self, view: Any, keys: list[bytes]) -> None:
         """Put null values in place of the rows of entities."""
-        self.write(view, keys, {name: [b""] * len(keys) for name in FEATURES}, datetime.now(UTC))
+        self.write(view, keys, {feature.name: [b""] * len(keys) for feature in view.features}, datetime.now(UTC))
+
+    def purge(self) -> None:
+        """What a store keeps of overwritten values is the store's own affair."""
 
     def close(self) -> None:
         """Nothing is held open here."""

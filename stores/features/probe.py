@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stores import columns
+from stores.features.registering import serving
 from stores.features.repository import FeatureRepository, PublishConfig
-from stores.features.views import KINDS
+from stores.features.views import BLUE, EMBEDDINGS
 from stores.release import Release
 from stores.storage import Storage
 
@@ -20,9 +21,10 @@ def read_online(config: PublishConfig, release: Release, folder: str, ids: list[
     Each is (vector (d,) float32, release in which it last changed); (None, None) where nothing is served.
     Raises what Feast raises where the store cannot be reached.
     """
-    kind = next(kind for kind in KINDS if kind.folder == folder)
-    view = kind.view(release.space_id)
-    store = FeatureRepository(Storage(release.workspace_uri), config).open()
+    kind = next(kind for kind in EMBEDDINGS if kind.folder == folder)
+    repository = FeatureRepository(Storage(release.workspace_uri), config)
+    now = serving(repository.described(), release.space_id)
+    view, store = kind.view(release.space_id, now["slot"] if now else BLUE), repository.open()
     features = [f"{view}:{columns.EMBEDDING}", f"{view}:{columns.RELEASE_ID}"]
     served = store.get_online_features(features, [{kind.join_key: entity} for entity in ids]).to_dict()
     rows = dict(

@@ -1,124 +1,156 @@
 """The Feast repository of a workspace: a folder that any Feast user can open.
 
-`views.json` says which spaces there are; `definitions.py` makes Feast's objects from it. The registry
-is replaced by one rename, and only when something in it changed, so that a reader never meets half a file.
+`views.json` says which entities, views and services there are; `definitions.py` makes Feast's objects from it. The
+registry is replaced by one rename (one PUT), and only when something in it changed, so that a reader never meets half
+a file. Of a workspace on an object store, registry and history stay there; the folder with `feature_store.yaml` is
+generated on local disk, and a copy of it lies beside the registry.
 """
 
+import hashlib
 import json
-import shutil
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # has no type stubs
-from pydantic import Field
 
 from stores.errors import ConfigError, MismatchError
 from stores.features.library import load_feast
-from stores.features.views import FOLDER, KINDS, PROJECT
-from stores.settings import Settings
+from stores.features.repository_config import PublishConfig
+from stores.features.views import FOLDER, PROJECT
 from stores.storage import Storage, sha256
 
+__all__ = ["REGISTRY", "FeatureRepository", "PublishConfig"]
+
 REGISTRY = "registry.db"
+GENERATED = ("feature_store.yaml", "definitions.py", "views.json")
+FORMAT = 2
 
-
-class PublishConfig(Settings):
-    """Where features are published.
-
-    `online_store` and `offline_store` are Feast's own blocks and go into `feature_store.yaml` as they
-    are; Feast puts environment variables in place of `${NAME}`, which is where passwords belong.
-    `batch_rows` is the number of rows in one write to the online store.
-    """
-
-    online_store: dict[str, Any] = Field(default_factory=lambda: {"type": "sqlite", "path": "online.db"})
-    offline_store: dict[str, Any] = Field(default_factory=lambda: {"type": "duckdb"})
-    batch_rows: int = 20_000
+Described = dict[str, Any]
 
 
 class FeatureRepository:
-    """The repository below a workspace's root. Raises UsageError for a workspace that is not on local disk."""
+    """The repository below a workspace's root, and its folder on local disk."""
 
     def __init__(self, storage: Storage, config: PublishConfig) -> None:
         self.storage, self.config = storage.below(FOLDER), config
-        self.path: Path = self.storage.local()
+        self.path = self.storage.local() if storage.is_local else _folder(storage.uri, config)
 
-    def prepare(self, space_id: str, id_types: dict[str, str]) -> None:
-        """Make the views of a space exist; `id_types` is "int64" or "string" by entity.
+    def change(self, amend: Callable[[Described], Described]) -> None:
+        """Register what `amend` makes of the description, in one write of the registry.
 
-        Raises MismatchError where the repository has another kind of id, ConfigError where Feast
-        refuses the stores' configuration.
+        Raises MismatchError where the repository has another kind of id, ConfigError where Feast refuses the
+        stores' configuration.
         """
-        described = self._described()
-        if described["entities"] not in ({}, id_types):
-            raise MismatchError(
-                f"ids are {id_types}, the Feast repository has {described['entities']}",
-                where=str(self.path),
-                fix="use a new workspace for other ids",
-            )
-        views = {kind.entity: kind.view(space_id) for kind in KINDS}
-        described = {
-            "offline_store": self.config.offline_store.get("type", "dask"),
-            "entities": id_types,
-            "spaces": {**described["spaces"], space_id: views},
-        }
-        self._register(described)
+        before = self.described()
+        after = amend(json.loads(json.dumps(before)))
+        for name, entity in after["entities"].items():
+            if before["entities"].get(name, entity) != entity:
+                raise MismatchError(
+                    f"{name} ids are {entity['id']}, the Feast repository has {before['entities'][name]['id']}",
+                    where=str(self.path),
+                    fix="use a new workspace for other ids",
+                )
+        self._register({**after, **self._places()})
 
     @property
     def online_name(self) -> str:
         """A hash that names the online store, so that a change of store is noticed."""
-        return sha256(json.dumps(self.config.online_store, sort_keys=True).encode())[:16]
+        block: list[Any] = [self.config.online_store]
+        if not self.storage.is_local and self.config.online_store.get("type") == "sqlite":
+            block += [socket.gethostname(), str(self.path)]  # a file of this machine, though the workspace is not
+        return sha256(json.dumps(block[0] if len(block) == 1 else block, sort_keys=True).encode())[:16]
 
     def follow(self) -> bool:
         """Register the history's place again if the workspace was moved; says whether that was needed."""
-        described = self._described()
-        if not described["spaces"] or not self._moved():
+        described = self.described()
+        if not described["views"] or not self._moved():
             return False
-        self._register(described)
+        self._register({**described, **self._places()})
         return True
 
     def open(self) -> Any:
         """The repository as plain Feast opens it: a `feast.FeatureStore`."""
+        self._mirror()
         return load_feast().FeatureStore(repo_path=str(self.path))
 
-    def _described(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"entities": {}, "spaces": {}}
-        return json.loads(self.storage.read("views.json")) if self.storage.exists("views.json") else empty
+    def described(self) -> Described:
+        """What `views.json` says."""
+        empty: Described = {"format": FORMAT, "entities": {}, "views": {}, "services": {}}
+        found = json.loads(self.storage.read("views.json")) if self.storage.exists("views.json") else empty
+        return found if "format" in found else _of_first_format(found)
+
+    def changed_at(self) -> datetime:
+        """When the registry was last written."""
+        found: datetime = self.storage.fs.get_file_info(REGISTRY).mtime
+        return found
+
+    @property
+    def offline_kind(self) -> str:
+        """Feast's name of the kind of offline store."""
+        return str(self._offline_store().get("type", "dask"))
+
+    def _places(self) -> Described:
+        root = {} if self.storage.is_local else {"root": self.storage.uri}
+        return {"offline_store": self.offline_kind, **root}
+
+    def _offline_store(self) -> dict[str, Any]:
+        return self.config.offline_store or {"type": "duckdb" if self.storage.is_local else "dask"}
 
     def _moved(self) -> bool:
-        registry = self.path / REGISTRY
-        if self._described().get("offline_store") != "duckdb" or not registry.exists():
-            return not registry.exists()
-        return f"{self.path.resolve()}/history/".encode() not in registry.read_bytes()
+        if not self.storage.exists(REGISTRY):
+            return True
+        if not self.storage.is_local:
+            return f"{self.storage.uri}/history/".encode() not in self.storage.read(REGISTRY)
+        duckdb = self.described().get("offline_store") == "duckdb"
+        return duckdb and f"{self.path.resolve()}/history/".encode() not in self.storage.read(REGISTRY)
 
-    def _register(self, described: dict[str, Any]) -> None:
+    def _register(self, described: Described) -> None:
         """`views.json` is written last: what it says is registered."""
         wanted = {
             "feature_store.yaml": yaml.safe_dump(self._settings(), sort_keys=False).encode(),
             "definitions.py": Path(__file__).with_name("definitions.py").read_bytes(),
             "views.json": json.dumps(described, indent=1, sort_keys=True).encode(),
         }
-        stale = [name for name, data in wanted.items() if self._bytes(name) != data]
-        if not stale and not self._moved():
+        if all(self._bytes(name) == data for name, data in wanted.items()) and not self._moved():
+            self._mirror()
             return
         for name in ("feature_store.yaml", "definitions.py"):
             self.storage.write(name, wanted[name])
+        self._mirror()
         self._apply(described)
         self.storage.write("views.json", wanted["views.json"])
+        self._mirror()
+
+    def _mirror(self) -> None:
+        """The generated files on local disk as they are on the object store."""
+        if self.storage.is_local:
+            return
+        here = Storage(str(self.path))
+        for name in GENERATED:
+            if (data := self._bytes(name)) is not None and not (here.exists(name) and here.read(name) == data):
+                here.write(name, data)
 
     def _bytes(self, name: str) -> bytes | None:
         return self.storage.read(name) if self.storage.exists(name) else None
 
     def _settings(self) -> dict[str, Any]:
+        place = REGISTRY if self.storage.is_local else f"{self.storage.uri}/{REGISTRY}"
         return {
             "project": PROJECT,
             "provider": "local",
-            "registry": {"registry_type": "file", "path": REGISTRY, "cache_ttl_seconds": 60},
+            "registry": {"registry_type": "file", "path": place, "cache_ttl_seconds": self.config.registry_ttl_s},
             "online_store": self.config.online_store,
-            "offline_store": self.config.offline_store,
+            "offline_store": self._offline_store(),
             "entity_key_serialization_version": 3,
         }
 
-    def _apply(self, described: dict[str, Any]) -> None:
-        """What `feast apply` does, with the registry written beside the live one and renamed."""
+    def _apply(self, described: Described) -> None:
+        """What `feast apply` does, with the registry written beside the live one and put in its place at once."""
         feast = load_feast()
         from feast.repo_config import load_repo_config
 
@@ -130,9 +162,32 @@ class FeatureRepository:
             raise ConfigError(
                 f"Feast refuses [publish] online_store or offline_store: {error}", where=str(self.path)
             ) from error
-        following = self.path / f"{REGISTRY}.next"
-        if (self.path / REGISTRY).exists():
-            shutil.copyfile(self.path / REGISTRY, following)
-        config.registry.path = str(following)
-        feast.FeatureStore(config=config).apply(build(self.path, described))
-        following.replace(self.path / REGISTRY)
+        with tempfile.TemporaryDirectory(prefix="samespace-") as place:
+            following = Path(place) / REGISTRY
+            if (data := self._bytes(REGISTRY)) is not None:
+                following.write_bytes(data)
+            config.registry.path = str(following)
+            feast.FeatureStore(config=config).apply(build(self.path, described))
+            self.storage.write(REGISTRY, following.read_bytes())
+
+
+def _folder(uri: str, config: PublishConfig) -> Path:
+    """Where the generated repository of a workspace on an object store is."""
+    if config.repository:
+        return Path(config.repository).absolute()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = uri.partition("://")[2].strip("/").replace("/", "-")
+    return cache / "samespace" / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+
+
+def _of_first_format(found: Described) -> Described:
+    """The description of a repository from before there were optional views."""
+    kinds = {"embedding": "list<float>", "release_id": "string", "space_id": "string", "encoded_at": "timestamp"}
+    entities = {name: {"join_key": f"{name}_id", "id": kind} for name, kind in found["entities"].items()}
+    views: Described = {}
+    services: Described = {}
+    for space_id, named in found["spaces"].items():
+        views |= {n: {"entity": entity, "history": n, "features": kinds} for entity, n in named.items()}
+        services[f"embeddings_v{space_id}"] = {"views": list(named.values()), "tags": {}}
+    rest = {key: found[key] for key in ("offline_store",) if key in found}
+    return {"format": FORMAT, "entities": entities, "views": views, "services": services, **rest}

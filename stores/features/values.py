@@ -2,7 +2,7 @@
 
 A serialised value with a packed float list is a constant prefix and the raw little-endian floats; a
 serialised entity key of one join key is a constant prefix and the id. Both prefixes are taken from
-Feast's own functions, once per batch.
+Feast's own functions, once per batch. Other columns are few or repeat themselves.
 """
 
 import struct
@@ -14,64 +14,134 @@ import pyarrow as pa
 
 from stores import columns
 from stores.errors import MismatchError
-from stores.features.delta import vectors
+from stores.features.views import View
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def entity_keys(ids: pa.Array, join_key: str) -> list[bytes]:
     """The serialised entity key (version 3) of every id. Raises MismatchError if Feast's own format differs."""
     if not len(ids):
         return []
-    plain = ids.to_pylist()
     prefix = _entity_key(join_key, 0 if pa.types.is_integer(ids.type) else "")
     if pa.types.is_integer(ids.type):
-        raw, head = ids.to_numpy().astype("<i8").tobytes(), prefix[:-8]
-        keys = [head + raw[at : at + 8] for at in range(0, len(raw), 8)]
+        raw = ids.to_numpy().astype("<i8").view(np.uint8).reshape(-1, 8)
+        keys = _prefixed(prefix[:-8], raw)
     else:
         head, length = prefix[:-4], struct.Struct("<I").pack
-        keys = [head + length(len(text)) + text for text in (value.encode() for value in plain)]
-    if keys[0] != _entity_key(join_key, plain[0]):
+        keys = [head + length(len(text)) + text for text in (value.encode() for value in ids.to_pylist())]
+    if keys[0] != _entity_key(join_key, ids[0].as_py()):
         raise MismatchError("this version of Feast serialises entity keys in another way", expected="feast 0.67")
     return keys
 
 
-def feature_values(table: pa.Table, space_id: str) -> dict[str, list[bytes]]:
-    """The serialised `Value` of every feature, a list of rows for each, in the order of `views.FEATURES`."""
-    return {
-        columns.EMBEDDING: float_lists(vectors(table)),
-        columns.RELEASE_ID: _each(table.column(columns.RELEASE_ID).to_pylist(), _text),
-        columns.SPACE_ID: [_text(space_id)] * table.num_rows,
-        columns.ENCODED_AT: _each(table.column(columns.ENCODED_AT).cast(pa.int64()).to_pylist(), _moment),
-    }
+def feature_values(view: View, table: pa.Table, space_id: str) -> dict[str, list[bytes]]:
+    """The serialised `Value` of every feature of a view, a list of rows for each, in the order of `view.features`."""
+    found = {name: serialised(_whole(table, name)) for name in (*view.columns, columns.RELEASE_ID)}
+    found[columns.SPACE_ID] = [_value(string_val=space_id)] * table.num_rows
+    found[columns.ENCODED_AT] = serialised(_whole(table, columns.ENCODED_AT))
+    return found
+
+
+def serialised(column: pa.Array) -> list[bytes]:
+    """The serialised `Value` of every row of a column. Raises MismatchError for a type that no view has."""
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32() and not column.null_count:
+        return float_lists(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size))
+    if pa.types.is_list(kind) and kind.value_type == pa.float32() and not column.null_count:
+        return _ragged(column)
+    make = _MAKERS.get(_kind(kind))
+    if make is None:
+        raise MismatchError(f"no feature can have the type {kind}", expected=", ".join(sorted(_MAKERS)))
+    if pa.types.is_timestamp(kind):
+        column = column.cast(columns.TIME).cast(pa.int64())
+    if pa.types.is_nested(kind):
+        return [_value() if row is None else make(row) for row in column.to_pylist()]
+    known = {row: _value() if row is None else make(row) for row in column.unique().to_pylist()}
+    return [known[row] for row in column.to_pylist()]
 
 
 def float_lists(matrix: np.ndarray[Any, np.dtype[np.float32]]) -> list[bytes]:
     """A serialised `Value` with a float list for every row of a (n, d) matrix."""
-    from feast.protos.feast.types.Value_pb2 import FloatList, Value
-
     rows, dim = matrix.shape
-    sample = Value(float_list_val=FloatList(val=[0.0] * dim)).SerializeToString()
-    width = 4 * dim
-    prefix, raw = sample[: len(sample) - width], np.ascontiguousarray(matrix, dtype="<f4").tobytes()
-    return [prefix + raw[at : at + width] for at in range(0, rows * width, width)]
+    raw = np.ascontiguousarray(matrix, dtype="<f4").view(np.uint8).reshape(rows, 4 * dim)
+    return _prefixed(_float_head(dim), raw)
 
 
-def _each(values: list[Any], serialise: Callable[[Any], bytes]) -> list[bytes]:
-    """Serialise a column of few distinct values."""
-    known = {value: serialise(value) for value in set(values)}
-    return [known[value] for value in values]
+def _ragged(column: pa.Array) -> list[bytes]:
+    """The same for lists of any length: a slice of the raw floats for each row."""
+    raw = column.flatten().to_numpy(zero_copy_only=False).astype("<f4").tobytes()
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False)) * 4
+    begins = np.concatenate([[0], ends[:-1]])
+    heads: dict[int, bytes] = {}
+    found = []
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        size = (end - begin) // 4
+        head = heads.get(size) or heads.setdefault(size, _float_head(size))
+        found.append(head + raw[begin:end])
+    return found
 
 
-def _text(value: str | None) -> bytes:
+def _prefixed(head: bytes, raw: Bytes) -> list[bytes]:
+    """Every row of a (n, width) matrix of bytes after the same head, as Python bytes, in one step of NumPy."""
+    rows, width = raw.shape
+    whole = np.empty((rows, len(head) + width), np.uint8)
+    whole[:, : len(head)] = np.frombuffer(head, np.uint8)
+    whole[:, len(head) :] = raw
+    found: list[bytes] = whole.view(f"V{len(head) + width}").ravel().tolist()
+    return found
+
+
+def _float_head(size: int) -> bytes:
+    from feast.protos.feast.types.Value_pb2 import FloatList
+
+    sample = _value(float_list_val=FloatList(val=[0.0] * size))
+    return sample[: len(sample) - 4 * size]
+
+
+def _whole(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
+
+
+def _value(**content: Any) -> bytes:
     from feast.protos.feast.types.Value_pb2 import Value
 
-    return bytes((Value() if value is None else Value(string_val=value)).SerializeToString())
+    return bytes(Value(**content).SerializeToString())
 
 
-def _moment(value: int | None) -> bytes:
-    """Feast keeps whole seconds."""
-    from feast.protos.feast.types.Value_pb2 import Value
+def _list(field: str, message: str) -> Callable[[list[Any]], bytes]:
+    def make(row: list[Any]) -> bytes:
+        from feast.protos.feast.types import Value_pb2
 
-    return bytes((Value() if value is None else Value(unix_timestamp_val=value // 1_000_000)).SerializeToString())
+        return _value(**{field: getattr(Value_pb2, message)(val=row)})
+
+    return make
+
+
+_MAKERS: dict[str, Callable[[Any], bytes]] = {
+    "string": lambda value: _value(string_val=value),
+    "int64": lambda value: _value(int64_val=value),
+    "timestamp": lambda value: _value(unix_timestamp_val=value // 1_000_000),  # Feast keeps whole seconds
+    "list<float>": _list("float_list_val", "FloatList"),
+    "list<string>": _list("string_list_val", "StringList"),
+    "list<int32>": _list("int32_list_val", "Int32List"),
+    "list<int64>": _list("int64_list_val", "Int64List"),
+}
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    return f"list<{kind.value_type}>" if pa.types.is_nested(kind) else str(kind)
+
+
+def feature_kind(kind: pa.DataType) -> str:
+    """The name of a column's type in `views.json`. Raises MismatchError for a type that no view has."""
+    name = _kind(kind)
+    if name not in _MAKERS:
+        raise MismatchError(f"no feature can have the type {kind}", expected=", ".join(sorted(_MAKERS)))
+    return name
 
 
 def _entity_key(join_key: str, value: int | str) -> bytes:

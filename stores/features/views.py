@@ -1,48 +1,89 @@
-"""Names in the Feast repository: entities, views, services, and the columns of the history. No Feast import."""
+"""Names in the Feast repository: views, entities, slots, services, and the columns of the history. No Feast import.
+
+A view is one declaration here: its name, Feast's entity, the release's folder, and the columns that it serves.
+Everything else (difference, history, online rows, registration, rollback, erasure) follows from it.
+"""
 
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from stores import columns
+from stores.columns import EMBEDDING, ENCODED_AT, GENRE, RELEASE_ID, SPACE_ID
 
 FOLDER = "feast"
 HISTORY = f"{FOLDER}/history"
 PROJECT = "samespace"
 FIRST_SPACE = "1"
+BLUE, GREEN = "blue", "green"
 EVENT_TIMESTAMP = "event_timestamp"
 CREATED_TIMESTAMP = "created_timestamp"
-FEATURES = (columns.EMBEDDING, columns.RELEASE_ID, columns.SPACE_ID, columns.ENCODED_AT)
+ORIGIN = (RELEASE_ID, SPACE_ID, ENCODED_AT)
+"""What every view serves beside its own columns: the release in which the row last changed, its space, its time."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What one view publishes: the release's folder, Feast's entity, and its join key."""
+class View:
+    """One published view: `folder` of a release holds `columns` of an `entity`, one row each, beside ORIGIN.
 
-    folder: str
+    An optional view is published where a release has files in its folder.
+    """
+
+    name: str
     entity: str
-    join_key: str
+    folder: str
+    columns: tuple[str, ...]
+    optional: bool = True
 
-    def view(self, space_id: str) -> str:
-        """The feature view of a space; the suffix begins with the second space."""
-        base = f"{self.entity}_embedding"
-        return base if space_id == FIRST_SPACE else f"{base}_s{space_id}"
+    @property
+    def join_key(self) -> str:
+        """The column of the entity's ids, which is Feast's join key."""
+        return GENRE if self.entity == GENRE else f"{self.entity}_id"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of everything that Feast serves of this view."""
+        return (*self.columns, *ORIGIN)
+
+    def view(self, space_id: str, slot: str = BLUE) -> str:
+        """Feast's name of the view: the suffix of the space begins with the second, that of the slot is green's."""
+        space = "" if space_id == FIRST_SPACE else f"_s{space_id}"
+        return f"{self.name}{space}{'' if slot == BLUE else f'_{slot}'}"
 
 
-MEMBERS = Kind("members", "member", columns.MEMBER_ID)
-TITLES = Kind("titles", "title", columns.TITLE_ID)
-KINDS = (MEMBERS, TITLES)
+MEMBERS = View("member_embedding", "member", "members", (EMBEDDING,), optional=False)
+TITLES = View("title_embedding", "title", "titles", (EMBEDDING,), optional=False)
+GENRES = View("genre_embedding", "genre", "genres", (EMBEDDING,))
+SEMANTIC_IDS = View("title_semantic_id", "title", "semantic_ids", ("semantic_id",))
+PREFERENCES = View(
+    "member_preferences", "member", "preferences", ("genres", "genre_share", "languages", "language_share")
+)
+CANDIDATES = View("member_candidates", "member", "candidates", ("title_ids", "scores"))
+EMBEDDINGS = (MEMBERS, TITLES)
+VIEWS = (MEMBERS, TITLES, GENRES, SEMANTIC_IDS, PREFERENCES, CANDIDATES)
 
 
-def history_schema(kind: Kind, id_type: pa.DataType) -> pa.Schema:
+def services(space_id: str, views: list[View], slot: str) -> dict[str, list[str]]:
+    """Feast's views by feature service: the two embeddings together, every optional view by itself."""
+    both = [view.view(space_id, slot) for view in views if not view.optional]
+    alone = {f"{view.name}_v{space_id}": [view.view(space_id, slot)] for view in views if view.optional}
+    return {f"embeddings_v{space_id}": both, **alone}
+
+
+def served_type(stored: pa.DataType) -> pa.DataType:
+    """The Arrow type in which Feast keeps a column of a release: lists of fixed size become plain ones."""
+    return pa.list_(stored.value_type) if pa.types.is_fixed_size_list(stored) else stored
+
+
+def history_schema(view: View, stored: pa.Schema) -> pa.Schema:
     """One row per (entity, move that changed it); every feature is null in the row of a departure."""
     return pa.schema(
         [
-            pa.field(kind.join_key, id_type),
-            pa.field(columns.EMBEDDING, pa.list_(pa.float32())),
-            pa.field(columns.RELEASE_ID, pa.string()),
-            pa.field(columns.SPACE_ID, pa.string()),
-            pa.field(columns.ENCODED_AT, columns.TIME),
+            pa.field(view.join_key, stored.field(view.join_key).type),
+            *(pa.field(name, served_type(stored.field(name).type)) for name in view.columns),
+            pa.field(RELEASE_ID, pa.string()),
+            pa.field(SPACE_ID, pa.string()),
+            pa.field(ENCODED_AT, columns.TIME),
             pa.field(EVENT_TIMESTAMP, columns.TIME),
             pa.field(CREATED_TIMESTAMP, columns.TIME),
         ]

@@ -1,5 +1,6 @@
 """Tiny sealed releases, and plain Feast to look at what was published."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,14 +25,21 @@ class Nights:
     """Makes releases of one workspace, in three shards of members and one of titles."""
 
     workspace: Workspace
+    repository: str
+    """The folder that a Feast user opens."""
     ids: Callable[[int], Any] = int
     made: list[Release] = field(default_factory=list)
     changed: dict[tuple[str, int, float], str] = field(default_factory=dict)
 
     def seal(
-        self, members: dict[int, float], titles: dict[int, float], space_id: str = "1", held: bool = False
+        self,
+        members: dict[int, float],
+        titles: dict[int, float],
+        space_id: str = "1",
+        held: bool = False,
+        more: dict[str, pa.Table] | None = None,
     ) -> Release:
-        """A release whose entity `i` has a vector made from the seed `members[i]`."""
+        """A release whose entity `i` has a vector made from the seed `members[i]`; `more` are other files."""
         number = len(self.made)
         release_id = f"{NIGHT + timedelta(days=number):%Y%m%dT%H%M%SZ}-{number:04x}"
         plan = Plan(
@@ -45,6 +53,8 @@ class Nights:
             if part:
                 release.write_table(f"members/part-{shard:05}.parquet", self.member_table(part, release_id))
         release.write_table("titles/part-00000.parquet", self.title_table(titles, release_id))
+        for path, table in (more or {}).items():
+            release.write_table(path, table)
         release.seal(["too odd"] if held else [], [], {})
         self.made.append(Release(self.workspace.uri, release_id))
         return self.made[-1]
@@ -81,21 +91,34 @@ def vector(i: int, seed: float) -> np.ndarray:
     return np.random.default_rng([i, int(seed * 1000)]).standard_normal(DIM, dtype=np.float32)
 
 
-@pytest.fixture
-def nights(tmp_path: Path) -> Nights:
-    """Releases with int64 ids."""
-    return Nights(Workspace.open(str(tmp_path / "workspace")))
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
+def nights(request: pytest.FixtureRequest) -> Nights:
+    """Releases with int64 ids, in a workspace on local disk and in one on an object store."""
+    made: Nights = request.getfixturevalue(f"{request.param}_nights")
+    return made
 
 
 @pytest.fixture
-def config() -> PublishConfig:
-    return PublishConfig()
+def local_nights(tmp_path: Path) -> Nights:
+    return Nights(Workspace.open(str(tmp_path / "workspace")), str(tmp_path / "workspace" / "feast"))
 
 
 @pytest.fixture
-def text_nights(tmp_path: Path) -> Nights:
+def s3_nights(s3_bucket: str, tmp_path: Path) -> Nights:
+    return Nights(Workspace.open(f"{s3_bucket}/{uuid.uuid4().hex}/ws"), str(tmp_path / "repository"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PublishConfig:
+    """The defaults; `repository` counts for workspaces on an object store only."""
+    return PublishConfig(repository=str(tmp_path / "repository"), registry_ttl_s=1)
+
+
+@pytest.fixture
+def text_nights(local_nights: Nights) -> Nights:
     """Releases with string ids, unusual ones among them."""
-    return Nights(Workspace.open(str(tmp_path / "workspace")), ids=lambda i: f"é/{i}" if i else "")
+    local_nights.ids = lambda i: f"é/{i}" if i else ""
+    return local_nights
 
 
 class Look:
@@ -104,7 +127,7 @@ class Look:
     def store(self, nights: Nights) -> Any:
         from feast import FeatureStore
 
-        return FeatureStore(repo_path=f"{nights.workspace.uri}/feast")
+        return FeatureStore(repo_path=nights.repository)
 
     def rows(self, nights: Nights, entity: str, ids: list[Any], view: str = "") -> dict[str, list[Any]]:
         """All features of entities, online."""

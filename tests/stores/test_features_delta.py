@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stores.errors import MismatchError
 from stores.features.delta import compare, vectors
+from stores.features.views import MEMBERS
 
 
 def table(rows: dict, dim: int = 2, kind: pa.DataType | None = None) -> pa.Table:
@@ -22,7 +23,7 @@ ROWS = st.dictionaries(st.integers(0, 9), st.tuples(*[st.sampled_from([0.0, -0.0
 @settings(deadline=None)
 @given(ROWS, ROWS)
 def test_applying_the_difference_gives_the_new_release(old, new):
-    delta = compare(table(old), table(new), "member_id")
+    delta = compare(table(old), table(new), MEMBERS)
     gone = set(delta.departed.to_pylist())
     held = {i: np.float32(row).tobytes() for i, row in old.items() if i not in gone}
     written = zip(delta.written.column("member_id").to_pylist(), vectors(delta.written), strict=True)
@@ -33,13 +34,13 @@ def test_applying_the_difference_gives_the_new_release(old, new):
 
 
 def test_another_width_changes_every_row():
-    delta = compare(table({1: [0, 0]}), table({1: [0, 0, 0]}, dim=3), "member_id")
+    delta = compare(table({1: [0, 0]}), table({1: [0, 0, 0]}, dim=3), MEMBERS)
     assert delta.written.num_rows == 1
 
 
 def test_an_id_twice_and_other_ids_are_refused():
     twice = pa.concat_tables([table({1: [0, 0]}), table({1: [1, 1]})])
     with pytest.raises(MismatchError, match="repeat a member_id"):
-        compare(None, twice, "member_id")
+        compare(None, twice, MEMBERS)
     with pytest.raises(MismatchError, match="int64 and string"):
-        compare(table({1: [0, 0]}), table({"a": [0, 0]}, kind=pa.string()), "member_id")
+        compare(table({1: [0, 0]}), table({"a": [0, 0]}, kind=pa.string()), MEMBERS)

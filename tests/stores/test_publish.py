@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stores import journal, publish
+from stores import journal, moving, publish
 from stores.errors import GateError, NotFoundError, StoreError
 from stores.features import repository
 from stores.workspace import Workspace
@@ -61,7 +61,7 @@ def test_promote_current_rebuilds_an_emptied_store(nights, config, look):
     release = nights.seal(dict.fromkeys(range(9), 1), {0: 1})
     publish.publish(nights.workspace, release, config)
     pointer = nights.workspace.pointer()
-    for path in (Path(nights.workspace.uri) / "feast").glob("online.db*"):
+    for path in Path(nights.repository).glob("online.db*"):
         path.unlink()
     publish.promote(nights.workspace, "current", config)
     assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(release, "members"))
@@ -107,7 +107,7 @@ def test_another_online_store_is_filled_by_the_next_publish(nights, config, look
         nights.seal({**dict.fromkeys(range(9), 1), 3: 2}, {0: 1}),
     )
     publish.publish(nights.workspace, first, config)
-    other = repository.PublishConfig(online_store={"type": "sqlite", "path": "other.db"})
+    other = config.model_copy(update={"online_store": {"type": "sqlite", "path": "other.db"}})
     report = publish.publish(nights.workspace, second, other)
     assert (report.metrics["online_members"], report.metrics["history_members"]) == (9, 1)
     assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(second, "members"))
@@ -141,14 +141,14 @@ def break_at(patch, step):
         return 1 // 0
 
     places = {
-        "history": (publish, "write_history"),
-        "prepare": (repository.FeatureRepository, "prepare"),
+        "history": (moving, "write_history"),
+        "prepare": (repository.FeatureRepository, "change"),
         "register": (repository.FeatureRepository, "_apply"),
-        "online": (publish.OnlineViews, "write"),
-        "live": (publish, "set_live"),
-        "pointer": (publish, "move_pointer"),
-        "event": (publish.Release, "add_event"),
-        "close": (publish, "close_move"),
+        "online": (moving.OnlineViews, "write"),
+        "live": (moving, "set_live"),
+        "pointer": (moving, "move_pointer"),
+        "event": (moving.Release, "add_event"),
+        "close": (moving, "close_move"),
     }
     patch.setattr(*places[step], stop)
 
@@ -164,19 +164,19 @@ def test_effective_times_increase_when_the_clock_moves_back(nights, config):
 
 def test_the_sqlite_store_lets_readers_go_on(nights, config):
     publish.publish(nights.workspace, nights.seal({0: 1}, {0: 1}), config)
-    connection = sqlite3.connect(Path(nights.workspace.uri) / "feast" / "online.db")
+    connection = sqlite3.connect(Path(nights.repository) / "online.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
 
 
-def test_a_store_that_cannot_be_reached_is_named_and_the_pointer_stays(nights, look):
+def test_a_store_that_cannot_be_reached_is_named_and_the_pointer_stays(nights, config, look):
     first, second = nights.seal({0: 1}, {0: 1}), nights.seal({0: 2}, {0: 1})
-    publish.publish(nights.workspace, first, repository.PublishConfig())
-    lost = repository.PublishConfig(online_store={"type": "redis", "connection_string": "127.0.0.1:1"})
+    publish.publish(nights.workspace, first, config)
+    lost = config.model_copy(update={"online_store": {"type": "redis", "connection_string": "127.0.0.1:1"}})
     with pytest.raises(StoreError, match="the online store refused"):
         publish.publish(nights.workspace, second, lost)
     assert nights.workspace.pointer()["release_id"] == first.release_id
-    publish.recover(nights.workspace, repository.PublishConfig())
+    publish.recover(nights.workspace, config)
     assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(second, "members"))
 
 
@@ -185,6 +185,7 @@ def test_string_ids_and_a_moved_workspace(text_nights, config, look, tmp_path):
     publish.publish(text_nights.workspace, release, config)
     shutil.move(text_nights.workspace.uri, tmp_path / "elsewhere")
     text_nights.workspace = Workspace.open(str(tmp_path / "elsewhere"))
+    text_nights.repository = str(tmp_path / "elsewhere" / "feast")
     ids = [text_nights.ids(i) for i in EVERYONE]
     moved = text_nights.workspace.release(release.release_id)
     assert look.same_bits(look.online(text_nights, "member", ids), look.published(moved, "members"))
@@ -195,15 +196,19 @@ def test_importing_the_publisher_imports_no_feast():
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
 
 
-def test_a_night_prints_nothing_and_keeps_the_warning_filters(nights):
+def test_a_night_prints_nothing_and_keeps_the_warning_filters(local_nights):
     """Feast's modules set filters for the whole process when imported."""
     script = (
         "import sys, warnings; from stores import publish, workspace; before = list(warnings.filters);"
         "w = workspace.Workspace.open(sys.argv[1]); publish.publish(w, w.releases()[0], publish.PublishConfig());"
         "sys.exit(warnings.filters != before)"
     )
-    nights.seal({0: 1}, {0: 1})
+    local_nights.seal({0: 1}, {0: 1})
     done = subprocess.run(
-        [sys.executable, "-c", script, nights.workspace.uri], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", script, local_nights.workspace.uri],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

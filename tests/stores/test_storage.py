@@ -104,3 +104,11 @@ def test_an_unknown_kind_of_storage_is_refused() -> None:
 def test_equal_tables_have_equal_bytes() -> None:
     table = pa.table({"x": pa.array(range(1000))})
     assert parquet_bytes(table).equals(parquet_bytes(table.slice(0)))
+
+
+def test_a_server_that_does_not_answer_is_a_named_error(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for attempt in (lambda s: s.exists("x"), lambda s: s.files(), lambda s: s.read("x"), lambda s: s.write("x", b"")):
+        with pytest.raises(StoreError, match=s3_bucket):
+            attempt(Storage(f"{s3_bucket}/lost"))

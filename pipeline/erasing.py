@@ -1,0 +1,28 @@
+"""Erasing a member under the lease, and writing anew the reports that showed the member."""
+
+from html import escape
+
+from pipeline.config import Config
+from stores.erasure import Receipt, erase
+from stores.lease import lease
+from stores.publish import recover
+from stores.workspace import Workspace
+from validation.report import write_report
+
+PAGE = "report.html"
+
+
+def erase_member(config: Config, member: str, why: str) -> Receipt:
+    """Remove a member from all that the workspace keeps; the receipt.
+
+    Raises NotFoundError where nothing is published or there can be no such id, BusyError while a night runs.
+    """
+    workspace = Workspace.open(config.workspace)
+    workspace.current()
+    with lease(workspace.storage, "erase") as token:
+        recover(workspace, config.publish, token)
+        receipt = erase(workspace, member, config.publish, token, why)
+        for release in workspace.releases():
+            if release.storage.exists(PAGE) and escape(member).encode() in release.storage.read(PAGE):
+                write_report(release)
+    return receipt

@@ -1,0 +1,29 @@
+"""Settings of publishing."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from stores.settings import Settings
+
+
+class PublishConfig(Settings):
+    """Where and how features are published."""
+
+    online_store: dict[str, Any] = Field(default_factory=lambda: {"type": "sqlite", "path": "online.db"})
+    """Feast's own block, as it goes into `feature_store.yaml`; Feast puts environment variables in place of
+    `${NAME}`, which is where passwords belong."""
+    offline_store: dict[str, Any] = Field(default_factory=dict)
+    """Feast's own block. Empty: `duckdb` for a workspace on disk, `dask` for one on an object store, where DuckDB
+    would fetch an extension at run time."""
+    repository: str = ""
+    """Folder of the Feast repository of a workspace on an object store, whose registry and history stay there.
+    Default: one for each workspace below the user's cache folder."""
+    batch_rows: int = 20_000
+    """Rows in one write to the online store."""
+    slots: Literal[1, 2] = 1
+    """1: changed rows are overwritten in place. 2: the next release is written beside the live one, and feature
+    services move to it in one write: twice the online memory, and readers must read through the services."""
+    registry_ttl_s: int = Field(default=60, ge=1)
+    """How long Feast's readers may keep the registry that they read. A new space goes live, and with two slots the
+    idle one is written to, only when this time has passed since the registry changed."""

@@ -1,0 +1,117 @@
+"""Two slots: the next release is written beside the live one, and services move to it in one write."""
+
+import numpy as np
+import pytest
+
+from stores import moving, publish
+from stores.features.repository import FeatureRepository
+
+EVERYONE = list(range(9))
+
+
+@pytest.fixture
+def slots(config):
+    return config.model_copy(update={"slots": 2, "registry_ttl_s": 1})
+
+
+def through_service(look, nights, service="embeddings_v1"):
+    """Members and titles as a consumer of the service reads them, and the release that the service names."""
+    store = look.store(nights)
+    found = store.get_feature_service(service)
+    rows = [{"member_id": i, "title_id": i % 3} for i in EVERYONE]
+    served = store.get_online_features(found, rows, full_feature_names=True).to_dict()
+    read = {}
+    for entity in ("member", "title"):
+        name = next(name for name in served if name.startswith(entity) and name.endswith("__embedding"))
+        pairs = zip(served[f"{entity}_id"], served[name], strict=True)
+        read[f"{entity}s"] = {i: np.asarray(v, np.float32) for i, v in pairs if v is not None}
+    return read, dict(found.tags)
+
+
+def holds(look, nights, release, service="embeddings_v1"):
+    read, tags = through_service(look, nights, service)
+    same = all(look.same_bits(read[folder], look.published(release, folder)) for folder in ("members", "titles"))
+    return same and tags["release_id"] == release.release_id
+
+
+def three(nights):
+    return [nights.seal(dict.fromkeys(range(seed, 9), seed), dict.fromkeys(range(3), seed)) for seed in (1, 2, 3)]
+
+
+def test_the_service_always_holds_one_release_and_the_other_stays_readable(nights, slots, look):
+    first, second, third = three(nights)
+    publish.publish(nights.workspace, first, slots)
+    assert holds(look, nights, first)
+    publish.publish(nights.workspace, second, slots)
+    assert holds(look, nights, second)
+    blue, green = (
+        look.online(nights, "member", EVERYONE),
+        look.online(nights, "member", EVERYONE, "member_embedding_green"),
+    )
+    assert look.same_bits(blue, look.published(first, "members"))
+    assert look.same_bits(green, look.published(second, "members"))
+    publish.publish(nights.workspace, third, slots)
+    assert holds(look, nights, third)
+    assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(third, "members"))
+
+
+def test_rollback_writes_no_row(nights, slots, look):
+    first, second, _ = three(nights)
+    publish.publish(nights.workspace, first, slots)
+    publish.publish(nights.workspace, second, slots)
+    report = publish.rollback(nights.workspace, slots)
+    assert report.rows == 0
+    assert holds(look, nights, first)
+    assert nights.workspace.pointer()["release_id"] == first.release_id
+
+
+@pytest.mark.parametrize("step", ["write", "set_live", "change", "move_pointer", "close_move"])
+def test_an_interrupted_move_never_shows_two_releases(local_nights, slots, look, monkeypatch, step):
+    nights = local_nights
+    first, second, _ = three(nights)
+    publish.publish(nights.workspace, first, slots)
+    with monkeypatch.context() as broken:
+        if step == "write":
+            real = moving.OnlineViews.write
+            broken.setattr(moving.OnlineViews, "write", lambda *args: (real(*args), 1 // 0))
+        elif step == "change":
+            broken.setattr(FeatureRepository, "change", lambda *_: 1 // 0)
+        else:
+            broken.setattr(moving, step, lambda *_, **__: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            publish.publish(nights.workspace, second, slots)
+    read, tags = through_service(look, nights)
+    live = first if tags["release_id"] == first.release_id else second
+    assert all(look.same_bits(read[folder], look.published(live, folder)) for folder in read)
+    publish.recover(nights.workspace, slots)
+    assert holds(look, nights, second)
+
+
+def test_the_idle_slot_is_left_alone_while_readers_may_still_use_it(local_nights, slots, look, monkeypatch):
+    nights, slept = local_nights, []
+    releases = three(nights)
+    patient = slots.model_copy(update={"registry_ttl_s": 30})
+    for release in releases[:2]:
+        publish.publish(nights.workspace, release, patient)
+    clock = moving.datetime
+
+    class Later(clock):
+        @classmethod
+        def now(cls, tz=None):
+            return clock.now(tz) + moving.timedelta(seconds=sum(slept))
+
+    monkeypatch.setattr(moving, "datetime", Later)
+    monkeypatch.setattr(moving, "sleep", slept.append)
+    publish.publish(nights.workspace, releases[2], patient)
+    assert 20 < sum(slept) <= 32
+
+
+def test_from_one_slot_to_two_and_back(local_nights, config, slots, look):
+    nights = local_nights
+    first, second, third = three(nights)
+    publish.publish(nights.workspace, first, config)
+    publish.publish(nights.workspace, second, slots)
+    assert holds(look, nights, second)
+    publish.publish(nights.workspace, third, config)
+    read, _ = through_service(look, nights)
+    assert look.same_bits(read["members"], look.published(third, "members"))
