@@ -4,8 +4,9 @@ BIN    := $(VENV)/bin
 EXTRA  := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 FOLDERS := alignment embeddings pipeline retrieval stores validation
 PYTHON ?= python3
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: setup nightly test test-fast check format bench clean
+.PHONY: setup nightly test test-fast check format bench chaos docs clean
 
 setup: $(VENV)/.installed
 
@@ -17,18 +18,18 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 nightly: setup  ## a whole night; LAKE=path for a lake of your own, WORKSPACE=path for another place
 	$(BIN)/samespace nightly --workspace $(or $(WORKSPACE),workspace) $(if $(LAKE),--lake $(LAKE))
 
-test: setup  ## the whole suite
-	$(BIN)/pytest
+test: setup  ## the whole suite, a file at a time on each of two processors
+	$(PYTEST)
 
 test-fast: setup  ## the suite without the slow tests
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 check: setup  ## format, lint, types, import contracts, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(PYTEST)
 
 format: setup
 	$(BIN)/ruff format .
@@ -38,5 +39,15 @@ bench: setup  ## every benchmark, in full
 	$(BIN)/pip install --quiet -c requirements.lock -e '.[$(EXTRA),dev,bench]'
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --size full || exit 1; done
 
+chaos: setup  ## faults on purpose: readers under fire while releases are published, killed and spaces opened; killed nights
+	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2
+	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --slots 2
+	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --store redis
+	PYTHONPATH=. $(BIN)/python tests/chaos/nights.py --kills 100
+
+docs: setup  ## the documentation site in site/, every link and reference checked
+	$(BIN)/pip install --quiet -c requirements.lock -e '.[$(EXTRA),dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) workspace lake
+	rm -rf $(VENV) workspace lake site

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stores.errors import UsageError
@@ -10,6 +11,8 @@ from stores.errors import UsageError
 if TYPE_CHECKING:
     from pipeline.config import Config
     from stores.workspace import Workspace
+
+DEFAULT_FILE = "samespace.toml"
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,15 @@ def config_of(args: Namespace) -> "Config":
 
 
 def workspace_of(args: Namespace) -> "Workspace":
-    """The workspace that a command line names."""
+    """The workspace that a command line names.
+
+    Where nothing else is configured the rest of the configuration is not loaded: a command that looks has
+    no use for it and answers in half the time.
+    """
     from stores.workspace import Workspace
 
-    return Workspace.open(config_of(args).workspace)
+    plain = args.workspace and not args.config and not args.set and not Path(DEFAULT_FILE).exists()
+    return Workspace.open(args.workspace if plain else config_of(args).workspace)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

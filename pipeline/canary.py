@@ -3,8 +3,9 @@
 from time import monotonic
 
 from pipeline.config import Config
+from pipeline.metrics_file import write_metrics_file
 from retrieval.probe import search_candidates
-from stores.errors import GateError, NotFoundError
+from stores.errors import ConfigError, GateError, NotFoundError
 from stores.features.probe import read_online
 from stores.publish import promote, rollback
 from stores.release import Release, StageReport
@@ -28,13 +29,26 @@ def probe(workspace: Workspace, release: Release, config: Config) -> StageReport
     report = run_canary(config.gate, release, readers)
     if failed := report.metrics["failed"]:
         live = _go_back(workspace, release, config)
+        told = _noted(workspace, release, config, report)
         raise GateError(
             f"release {release.release_id} was taken back: what consumers read is not what was published\n  - "
             + "\n  - ".join(failed),
             where=write_report(release),
-            fix=f"{live}; find what writes to the store besides samespace, then run the night again",
+            fix=f"{live}; find what writes to the store besides samespace, then run the night again{told}",
         )
     return report.model_copy(update={"seconds": round(monotonic() - began, 3)})
+
+
+def _noted(workspace: Workspace, release: Release, config: Config, report: StageReport) -> str:
+    """Write the figures for Prometheus, if asked for; why they could not be written, to stand after a sentence."""
+    if not config.night.metrics_file:
+        return ""
+    live = workspace.current().release_id == release.release_id
+    try:
+        write_metrics_file(config.night.metrics_file, release.manifest, live, [report])
+    except ConfigError as error:
+        return f"; {error.what} ({error.where})"
+    return ""
 
 
 def _go_back(workspace: Workspace, release: Release, config: Config) -> str:

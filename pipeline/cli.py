@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import warnings
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 from stores.errors import SamespaceError
@@ -25,18 +26,46 @@ VERBS = {
     "import": "turn a MovieLens folder into a lake",
     "train": "train the foundation model; the next night runs it",
     "evaluate": "next-title quality of a model beside popularity baselines",
+    "plan": "what tonight would do and take; changes nothing",
+    "backfill": "past nights with the current model, into the point-in-time history",
     "nightly": "the whole night: read, encode, align, check, index, publish",
     "releases": "list the releases, or show one manifest",
     "promote": "make a release the live one",
     "rollback": "make the release before the live one live again",
     "candidates": "the best titles for a member",
     "similar": "the titles most like a title",
+    "index": "how the live release is searched; --explain: what was tried and why this was chosen",
+    "serve": "the live release over HTTP, with a page to wander in it",
     "diff": "what changed between two releases: dimensions, neighbours, titles",
     "dead-letter": "the refused rows of a release by reason, source and column",
     "report": "write the HTML report of a release again",
+    "erase": "remove a member from every release, the history and the online store",
     "gc": "drop old releases",
+    "completions": "a completion script for bash, zsh or fish",
     "doctor": "check the environment and, with --verify, every published file",
 }
+
+LOOKING = ("releases", "similar", "candidates", "index", "dead-letter")
+
+
+class WithoutPandas(MetaPathFinder):
+    """Lets nothing of this process find pandas.
+
+    Arrow loads it when the first array is made, if only to know its version, and that is a third of the time of a
+    command that looks; where there is none, Arrow goes without.
+    """
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Refuse pandas, know nothing of any other module."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is left out of commands that only look", name=name)
+
+
+def command() -> int:
+    """The process of one command, as it is installed."""
+    if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
+        sys.meta_path.insert(0, WithoutPandas())
+    return main()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,6 +92,13 @@ def main(argv: list[str] | None = None) -> int:
     return int(answer.exit_code)
 
 
+def options_of(verb: str) -> dict[str, str]:
+    """Every option of a verb with what its help says of it, first lines only."""
+    parser = argparse.ArgumentParser(prog=f"samespace {verb}")
+    fill(parser, verb)
+    return {flag: " ".join((action.help or "").split()) for action in parser._actions for flag in action.option_strings}
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="samespace",
@@ -72,11 +108,20 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     asked = next((word for word in argv if not word.startswith("-")), None)
     for verb, summary in VERBS.items():
-        sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        plain = argparse.RawDescriptionHelpFormatter
+        told = summary[0].upper() + summary[1:] + "."
+        sub = verbs.add_parser(verb, help=summary, description=told, formatter_class=plain)
         if verb == asked:
-            importlib.import_module(_module(verb)).arguments(sub)
-            _common(sub)
+            fill(sub, verb)
     return parser.parse_args(argv)
+
+
+def fill(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Give a parser the verb's own arguments, those that every verb has, and the verb's examples."""
+    module = importlib.import_module(_module(verb))
+    module.arguments(parser)
+    _common(parser)
+    parser.epilog = "\n  ".join(["examples:", *module.EXAMPLES])
 
 
 def _module(verb: str) -> str:
@@ -102,4 +147,4 @@ def _fail(error: SamespaceError, as_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

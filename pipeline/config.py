@@ -11,20 +11,24 @@ from alignment.config import AlignmentConfig
 from embeddings.encode_config import EncodeConfig
 from embeddings.foundation.config import FoundationConfig
 from embeddings.histories_config import HistoriesConfig
+from pipeline.answer import DEFAULT_FILE
 from pipeline.cluster import RayConfig
-from retrieval.config import RetrievalConfig
+from pipeline.estimate import PlanConfig
+from pipeline.features_config import FeaturesConfig
+from retrieval.config import CandidatesConfig, RetrievalConfig
+from retrieval.service.config import ServeConfig
 from stores.errors import ConfigError, NotFoundError
 from stores.features.repository import PublishConfig
 from stores.settings import Settings
 from validation.thresholds import GateConfig
-
-DEFAULT_FILE = "samespace.toml"
 
 
 class NightConfig(Settings):
     """The night as a whole: a crashed one is resumed if it began less than `resume_within_h` hours ago."""
 
     resume_within_h: float = 24.0
+    metrics_file: str = ""
+    """A file for Prometheus' textfile collector, for example `/var/lib/node_exporter/samespace.prom`; "" for none."""
 
 
 class Config(Settings):
@@ -34,13 +38,17 @@ class Config(Settings):
     workspace: str = "workspace"
     night: NightConfig = Field(default_factory=NightConfig)
     ray: RayConfig = Field(default_factory=RayConfig)
+    plan: PlanConfig = Field(default_factory=PlanConfig)
     histories: HistoriesConfig = Field(default_factory=HistoriesConfig)
     train: FoundationConfig = Field(default_factory=FoundationConfig)
     encode: EncodeConfig = Field(default_factory=EncodeConfig)
     align: AlignmentConfig = Field(default_factory=AlignmentConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
     index: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
     publish: PublishConfig = Field(default_factory=PublishConfig)
+    serve: ServeConfig = Field(default_factory=ServeConfig)
 
 
 def read_config(path: str | None = None, settings: list[str] | None = None, **flags: str | None) -> Config:

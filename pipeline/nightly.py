@@ -8,13 +8,18 @@ import alignment.job
 import embeddings.comparison
 import embeddings.histories
 import embeddings.job
+import pipeline.features
+import retrieval.candidates_job
 import retrieval.job
 import stores.publish
 import validation.job
 import validation.report
 from pipeline.canary import probe
+from pipeline.carrying import carry_for
 from pipeline.cluster import cluster
 from pipeline.config import Config
+from pipeline.features_config import FeaturesConfig
+from pipeline.forecast import Forecast
 from pipeline.planning import Request, Wish, begin
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
@@ -29,23 +34,28 @@ PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations", 
 
 @dataclass(frozen=True)
 class Night:
-    """How a night ended: its release, sealed, and whether it went live."""
+    """How a night ended: its release, sealed, whether it went live, and the reports of publishing and canary."""
 
     release: Release
     manifest: Manifest
     live: bool
+    after: tuple[StageReport, ...] = ()
 
 
 def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
     """The stages of a night in their order; each reads what the ones before it wrote into the release."""
     yield "histories", lambda: embeddings.histories.run(config.histories, release)
     yield "gate_input", lambda: validation.job.run_input(config.gate, release)
-    yield "encode", lambda: embeddings.job.run(config.encode, release)
+    yield "encode", lambda: embeddings.job.run(config.encode, release, carry_for(config, release))
     yield "compare", lambda: embeddings.comparison.run(config.encode, release)
     yield "align", lambda: alignment.job.run(config.align, release)
     yield "gate_vectors", lambda: validation.job.run_vectors(config.gate, release)
     yield "index", lambda: retrieval.job.run(config.index, release)
     yield "gate_index", lambda: validation.job.run_index(config.gate, release)
+    if config.features != FeaturesConfig():
+        yield "features", lambda: pipeline.features.run(config.features, config.encode, release)
+    if config.candidates.enabled:
+        yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release)
 
 
 def run_night(config: Config, request: Request, tell: Teller) -> Night:
@@ -61,17 +71,23 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
         release, resumed = begin(workspace, wish, token, recovered is not None)
         tell.begins(release, resumed)
+        forecast = None if resumed else Forecast.begin(config, request, release, workspace, tell)
         if not release.sealed:
             with cluster(config.ray):
                 reports, reasons = _run_stages(config, release, tell)
             release.seal(reasons, reports, _versions())
         manifest = release.manifest
+        after = []
         if manifest.status == "ready" and request.promote:
             if not _is_live(workspace, release):
-                tell.stage(stores.publish.publish(workspace, release, config.publish))
-            tell.stage(probe(workspace, release, config))
+                after.append(stores.publish.publish(workspace, release, config.publish))
+                tell.stage(after[-1])
+            after.append(probe(workspace, release, config))
+            tell.stage(after[-1])
         _report(release, tell)
-        return Night(release, manifest, _is_live(workspace, release))
+        if forecast and after:
+            forecast.close([*manifest.stages, *after], tell)
+        return Night(release, manifest, _is_live(workspace, release), tuple(after))
 
 
 def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[StageReport], list[str]]:

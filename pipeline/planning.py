@@ -11,7 +11,7 @@ from stores.lake.contract import Lake
 from stores.release import Plan, Release
 from stores.workspace import Workspace
 
-SECTIONS = ("histories", "encode", "align", "gate", "index")
+SECTIONS = ("histories", "encode", "align", "gate", "index", "features", "candidates")
 FIRST_SPACE = "1"
 
 
@@ -77,6 +77,7 @@ def _plan(workspace: Workspace, wish: Wish, now: datetime) -> Plan:
         previous_release=live.release_id if live else None,
         # As many as the live release has, so that shards can be carried forward.
         shards=live.plan.shards if live else plan_shards(Lake.open(config.lake), config.histories),
+        full=wish.request.full,
         config=config.model_dump(mode="json", exclude={"publish": {"online_store"}}),
     )
 

@@ -39,7 +39,8 @@ def _histories(metrics: dict[str, Any]) -> str:
 
 def _encode(metrics: dict[str, Any]) -> str:
     done = f"{metrics['shards_encoded']} of {metrics['shards']} shards encoded"
-    return f"{metrics['members']:,} members and {metrics['titles']:,} titles x {metrics['dim']}, {done}"
+    carried = f", {metrics['carried']:,} members carried forward" if metrics.get("carried") else ""
+    return f"{metrics['members']:,} members and {metrics['titles']:,} titles x {metrics['dim']}, {done}{carried}"
 
 
 def _align(metrics: dict[str, Any]) -> str:

@@ -1,16 +1,22 @@
 """From a lake to a model in the workspace: what `samespace train` does, and a first night without a model."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
-from embeddings.foundation import training
+import pyarrow as pa
+
+from embeddings.exposure import with_propensity
+from embeddings.foundation import fine_tuning, training
 from embeddings.histories import read_histories
 from embeddings.job import load_model
+from pipeline.cluster import cluster
 from pipeline.config import Config
 from pipeline.telling import Teller
 from stores.errors import NotFoundError
 from stores.lake.contract import Lake
 from stores.progress import Progress
+from stores.suppression import suppressed
 from stores.workspace import Workspace
 
 OURS = "embeddings.foundation:FoundationEncoder"
@@ -25,10 +31,9 @@ def train_model(
     Raises NotFoundError where there is no such model.
     """
     before = _folder_of(workspace, parent) if parent else None
-    lake = Lake.open(config.lake)
-    histories, catalogue = read_histories(lake, as_of or datetime.now(UTC), config.histories)
-    tell.line(f"training on {histories.num_rows:,} members and {catalogue.num_rows:,} titles")
-    with Progress("train", 1, "steps") as progress:
+    histories, catalogue = _data(config, workspace, as_of, tell)
+    several = cluster(config.ray) if config.train.workers > 1 else nullcontext()
+    with several, Progress("train", 1, "steps") as progress:
         model = training.train(
             histories, catalogue, config.train, seed, workspace.models.uri, shown_as(progress), before
         )
@@ -36,10 +41,42 @@ def train_model(
     return model
 
 
+def fine_tune_model(
+    config: Config, workspace: Workspace, as_of: datetime | None, seed: int, tell: Teller, parent: str | None = None
+) -> training.TrainedModel:
+    """Let a model of the workspace learn the lake of an application, as `[train.fine_tune]` says.
+
+    `parent` is the model's id; without one it is the model that the night runs, and the night goes on running that.
+    Raises NotFoundError where there is no such model.
+    """
+    before = _folder_of(workspace, parent or workspace.next_model() or "")
+    histories, catalogue = _data(config, workspace, as_of, tell)
+    with Progress("train", 1, "steps") as progress:
+        return fine_tuning.fine_tune(
+            histories, catalogue, config.train, seed, workspace.models, before, shown_as(progress)
+        )
+
+
+def _data(config: Config, workspace: Workspace, as_of: datetime | None, tell: Teller) -> tuple[pa.Table, pa.Table]:
+    """Histories and catalogue of the lake as of a moment, without the members who were erased."""
+    lake, erased, moment = Lake.open(config.lake), suppressed(workspace.storage), as_of or datetime.now(UTC)
+    histories, catalogue = read_histories(lake, moment, config.histories, erased)
+    histories = with_exposure(histories, lake, config, moment)
+    tell.line(f"training on {histories.num_rows:,} members and {catalogue.num_rows:,} titles")
+    return histories, catalogue
+
+
+def with_exposure(histories: pa.Table, lake: Lake, config: Config, as_of: datetime) -> pa.Table:
+    """The histories with what was shown beside them, where targets are to be weighed by it."""
+    if not config.train.training.exposure_clip:
+        return histories
+    return with_propensity(histories, lake, as_of, config.histories.scan)
+
+
 def _folder_of(workspace: Workspace, model_id: str) -> str:
     if model_id not in workspace.models.folders():
         raise NotFoundError(
-            f"there is no model {model_id}",
+            f"there is no model {model_id}".strip(),
             where=workspace.models.uri,
             expected=f"one of {', '.join(workspace.models.folders()) or 'none: the workspace has no model'}",
             fix="samespace train without --from begins anew",

@@ -23,8 +23,14 @@ def ray_session() -> Iterator[None]:
     """A local Ray of two cores for the whole run."""
     from pipeline.cluster import RayConfig, cluster
 
-    with cluster(RayConfig(num_cpus=2)):
-        yield
+    # Workers inherit the environment: `own_models` has encoders of a user's own.
+    places = [str(HERE / "embeddings"), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(place for place in places if place))
+        # Ray's workers are nice by default, and starve where the machine is shared.
+        patch.setenv("RAY_worker_niceness", "0")
+        with cluster(RayConfig(num_cpus=2)):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,13 @@ class Expectation(Settings):
     """One figure of a frame and what is allowed: a closed range, or one of some values.
 
     `level` says what a failure does. `reason` says why the threshold is what it is. A figure that is
-    null or absent always fails: what was not measured was not shown to be good.
+    null or absent always fails: what was not measured was not shown to be good. `kind` is the domain's
+    own type in `validation.expectations`, empty where a plain range or set says it all.
     """
 
     name: str
     column: str
+    kind: str = ""
     minimum: float | None = None
     maximum: float | None = None
     one_of: tuple[str, ...] | None = None
@@ -45,7 +47,10 @@ class Expectation(Settings):
 
 
 class Check(Settings):
-    """The answer to one expectation; `observed` is None where the figure is absent."""
+    """The answer to one expectation; `observed` is None where the figure is absent.
+
+    `kind` is the type that Great Expectations answered, such as `expect_vectors_to_be_finite`.
+    """
 
     expectation: str
     column: str
@@ -55,6 +60,17 @@ class Check(Settings):
     level: Level
     examples: tuple[str, ...] = ()
     reason: str = ""
+    kind: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    one_of: tuple[str, ...] | None = None
+
+    @property
+    def asked(self) -> Expectation:
+        """The expectation that this answers."""
+        limits: dict[str, Any] = {"minimum": self.minimum, "maximum": self.maximum, "one_of": self.one_of}
+        facts: dict[str, Any] = {"level": self.level, "reason": self.reason, "examples": self.examples}
+        return Expectation(name=self.expectation, column=self.column, kind=self.kind, **limits, **facts)
 
     def __str__(self) -> str:
         found = "not measured" if self.observed is None else shown(self.observed)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stores.features.delta import deltas
-from stores.features.views import KINDS
+from stores.features.views import EMBEDDINGS
 from stores.release import Release
 from validation.drift import beyond_chance, identity, neighbour_overlap
 from validation.geometry import TINY, Places, cosines, nearest, spread
@@ -28,7 +28,7 @@ def difference(before: Release, after: Release, thresholds: DriftThresholds) -> 
         "same_space": before.space_id == after.space_id,
         "same_model": before.manifest.model_id == after.manifest.model_id,
     }
-    for kind in KINDS:
+    for kind in EMBEDDINGS:
         parts = [_counted(delta.written.num_rows, len(delta.departed)) for delta in deltas(kind, before, after)]
         sizes = {name: _rows(release, kind.folder) for name, release in (("before", before), ("after", after))}
         facts[kind.folder] = {**sizes, **_counted(*(sum(part[name] for part in parts) for name in ("changed", "left")))}
@@ -64,7 +64,7 @@ def _compared(both: Pair, same_space: bool, thresholds: DriftThresholds) -> dict
         "title_cosine_p50": float(np.median(moved)),
         "moved_share": float((moved < thresholds.moved_cosine).mean()),
         "dimensions": dimensions(both.now.vectors, both.before.vectors),
-        "moved": _named(both, farthest(both, moved)[:MOVED], moved),
+        "moved": _named(both, farthest(both, moved, thresholds)[:MOVED], moved),
     }
 
 
@@ -85,10 +85,17 @@ def dimensions(now: Floats, before: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def farthest(both: Pair, moved: Floats) -> Places:
-    """The best-known titles that moved most, farthest first."""
-    played = well_known(both.now)
-    return np.asarray(played[np.argsort(moved[played], kind="stable")], np.int64)
+def farthest(both: Pair, moved: Floats, thresholds: DriftThresholds) -> Places:
+    """Titles by how far they moved: best-known that moved, then others that did, then best-known that stayed.
+
+    The others only where few titles moved: after a retraining many that hardly anybody played move by noise.
+    """
+    known = np.isin(np.arange(len(moved)), well_known(both.now))
+    gone = moved < thresholds.moved_cosine
+    if gone.sum() > MOVED:
+        gone &= known
+    order = np.lexsort((moved, np.where(gone & known, 0, np.where(gone, 1, 2))))
+    return np.asarray(order[(gone | known)[order]], np.int64)
 
 
 def well_known(titles: Titles) -> Places:

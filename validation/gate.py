@@ -42,42 +42,31 @@ def run_suite(name: str, frame: "pd.DataFrame", expectations: Sequence[Expectati
     """
     if not expectations:
         return []
-    with _quiet():
-        import great_expectations as gx
-
-        source = _context().data_sources.add_or_update_pandas(name)
-        asset = source.add_dataframe_asset(name)
-        batch = asset.add_batch_definition_whole_dataframe(name).get_batch(batch_parameters={"dataframe": frame})
-        suite = gx.ExpectationSuite(name=name, expectations=[_in_gx(e, at) for at, e in enumerate(expectations)])
-        results = batch.validate(suite, result_format="COMPLETE").results
+    results = answered(name, frame, expectations).results
     answers = {result.expectation_config.meta["at"]: result for result in results}
     if len(answers) != len(expectations):
         raise SamespaceError(f"suite {name}: {len(answers)} of {len(expectations)} expectations were answered")
     return [_check(expectation, answers[at], frame) for at, expectation in enumerate(expectations)]
 
 
-def _in_gx(expectation: Expectation, at: int) -> Any:
-    """The Great Expectations object that asks for an expectation; `at` finds its answer again."""
-    import great_expectations.expectations as gxe
+def answered(name: str, frame: "pd.DataFrame", expectations: Sequence[Expectation]) -> Any:
+    """What Great Expectations makes of a small frame: its `ExpectationSuiteValidationResult`."""
+    with quiet():
+        import great_expectations as gx
 
-    severity = "critical" if expectation.level == "hold" else "warning"
-    common = {"column": expectation.column, "severity": severity, "notes": expectation.reason or None}
-    # The name makes two expectations about one column distinct.
-    meta = {"at": at, "name": expectation.name}
-    if expectation.one_of is not None:
-        return gxe.ExpectColumnValuesToBeInSet(**common, value_set=list(expectation.one_of), meta=meta)
-    if expectation.minimum is None and expectation.maximum is None:
-        return gxe.ExpectColumnValuesToNotBeNull(**common, meta=meta)
-    return gxe.ExpectColumnValuesToBeBetween(
-        **common, min_value=expectation.minimum, max_value=expectation.maximum, meta=meta
-    )
+        from validation.expectations import in_gx
+
+        source = _context().data_sources.add_or_update_pandas(name)
+        asset = source.add_dataframe_asset(name)
+        batch = asset.add_batch_definition_whole_dataframe(name).get_batch(batch_parameters={"dataframe": frame})
+        suite = gx.ExpectationSuite(name=name, expectations=[in_gx(e, at) for at, e in enumerate(expectations)])
+        return batch.validate(suite, result_format="COMPLETE")
 
 
 def _check(expectation: Expectation, result: Any, frame: "pd.DataFrame") -> Check:
     values = frame[expectation.column].tolist() if expectation.column in frame else []
     missing = not values or any(_is_null(value) for value in values)
-    # Great Expectations passes over nulls; a gate must not.
-    passed = bool(result.success) and not missing
+    passed = bool(result.success)
     unexpected = result.result.get("unexpected_list") or values
     observed: Any = None if missing else unexpected[0]
     reason = expectation.reason if not missing else f"the figure is absent; {expectation.reason}".rstrip("; ")
@@ -90,6 +79,10 @@ def _check(expectation: Expectation, result: Any, frame: "pd.DataFrame") -> Chec
         level=expectation.level,
         examples=() if passed else expectation.examples,
         reason=reason,
+        kind=result.expectation_config.type,
+        minimum=expectation.minimum,
+        maximum=expectation.maximum,
+        one_of=expectation.one_of,
     )
 
 
@@ -110,7 +103,7 @@ def _context() -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the library's import warnings and log lines out of a night's output."""
     logger = logging.getLogger("great_expectations")
     level = logger.level

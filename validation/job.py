@@ -15,6 +15,7 @@ from validation.coverage import Coverage, of_members, of_titles
 from validation.gate import judge
 from validation.model import quality
 from validation.pairs import pair
+from validation.segments import segment_figures
 from validation.statistics import VectorStatistics, batches, matrix
 from validation.suites import Suite
 from validation.suites import alignment as space_suite
@@ -120,7 +121,7 @@ def _drift_figures(
     both = pair(release, before, config.drift.sample)
     if both is None:
         return None
-    found = drift.figures(both, config.drift)
+    found = drift.figures(both, config.drift) | segment_figures(both, release, config.drift)
     earlier = past.metrics(before, "gate_vectors").get("figures", {})
     if before.manifest.model_id != release.plan.model_id:
         return found  # a training learns its own temperature, and with it the scale of all norms

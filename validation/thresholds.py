@@ -131,6 +131,10 @@ class DriftThresholds(Thresholds):
     """How often a member is closer to the own old place than others are; mixed-up ids score 0.5, retrains 0.99."""
     max_moved_share: Share = 0.2
     """A night moves few titles; many mean a bent space."""
+    max_segment_moved_share: Share = 0.5
+    """A retrain moves some of any genre and of the tail; when half of one has moved, that part was lost."""
+    least_segment: Count = 20
+    """Fewer titles than this move together by chance."""
     moved_cosine: Cosine = 0.5
     """A title below this cosine to its old place has moved."""
     swapped_cosine: Cosine = 0.9

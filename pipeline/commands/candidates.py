@@ -4,6 +4,11 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from pipeline.answer import Answer, table, workspace_of
 
+EXAMPLES = (
+    "samespace candidates 42 --workspace ws",
+    "samespace candidates 42 -k 50 --country GB --max-maturity 12 --json --workspace ws",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

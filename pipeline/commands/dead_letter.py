@@ -1,23 +1,32 @@
 """`samespace dead-letter [ID]`: what was refused, why, where, and a few of the rows.
 
 Nothing has to be put back by hand: the night reads the whole lake again, so rows that were mended at
-their source are taken in by the next one.
+their source are taken in by the next one. `--retry` says beforehand whether they would be.
 """
 
 from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.answer import Answer, workspace_of
+from pipeline.answer import Answer, config_of, moment, table, workspace_of
 from stores.errors import NotFoundError
 from stores.release import Release
 from stores.workspace import Workspace
 
-AGAIN = "mend these rows in the lake; the next night reads it again and takes them in"
+AGAIN = "mend these rows in the lake, then see with --retry whether the next night would take them in"
+STOPS_EXIT = 3
+
+EXAMPLES = (
+    "samespace dead-letter --workspace ws                    # of the newest night",
+    "samespace dead-letter 20260721T020000Z-3f9a --examples 10 --workspace ws",
+)
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("release_id", nargs="?", help="which night, finished or not (default: the newest)")
+    parser.add_argument("--retry", action="store_true", help="judge the lake again: what the next night would take in")
+    parser.add_argument("--as-of", metavar="ISO", help="with --retry, the moment of that next night (default: now)")
     parser.add_argument("--examples", type=int, default=3, help="rows shown of each kind (default: 3)")
 
 
@@ -26,6 +35,8 @@ def run(args: Namespace) -> Answer:
     from stores.dead_letter import groups
 
     release = _night(workspace_of(args), args.release_id)
+    if args.retry:
+        return _retried(args, release)
     found = groups(release, args.examples)
     rows = sum(group["rows"] for group in found)
     facts = {
@@ -35,6 +46,63 @@ def run(args: Namespace) -> Answer:
         "files": f"{release.storage.uri}/dead_letter",
     }
     return Answer(facts, _text(facts, args.examples))
+
+
+def _retried(args: Namespace, release: Release) -> Answer:
+    """Judge the lake again as the next night would, and set the counts beside the dead letter's; changes nothing.
+
+    Exit code 3 where that night would stop, as it would itself.
+    """
+    from embeddings.histories import refusals
+    from stores.dead_letter import grouped, groups
+    from stores.lake.contract import Lake
+    from stores.storage import Storage
+    from stores.suppression import suppressed
+
+    config, plan = config_of(args), release.plan
+    lake, as_of = config.lake or plan.lake, moment(args.as_of) or datetime.now(UTC)
+    erased = suppressed(Storage(release.workspace_uri))
+    letters, stops = refusals(Lake.open(lake), as_of, config.histories, plan.shards, erased)
+    now = grouped(letters, args.examples)
+    facts = {
+        "release_id": release.release_id,
+        "lake": lake,
+        "as_of": as_of.isoformat(),
+        "would_stop": stops,
+        "kinds": _kinds(groups(release, 0), now),
+        "groups": now,
+    }
+    return Answer(facts, _retry_text(facts, args.examples), STOPS_EXIT if stops else 0)
+
+
+def _kinds(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of each reason and column then and now, and how many fewer there are; most frequent first."""
+    before, after = (
+        {kind: sum(group["rows"] for group in found) for kind, found in _by_reason(side)} for side in (then, now)
+    )
+    return [
+        {
+            "reason": kind,
+            "refused": before.get(kind, 0),
+            "still_refused": after.get(kind, 0),
+            "mended": max(0, before.get(kind, 0) - after.get(kind, 0)),
+        }
+        for kind in sorted({*before, *after}, key=lambda kind: (-before.get(kind, 0), kind))
+    ]
+
+
+def _retry_text(facts: dict[str, Any], examples: int) -> str:
+    if not facts["kinds"]:
+        return f"{facts['release_id']}: no row was refused, and none would be now"
+    parts = [f"{facts['release_id']} and the lake as it is now ({facts['lake']}):", table(facts["kinds"])]
+    parts += [_kind_text(kind, groups, examples) for kind, groups in _by_reason(facts["groups"])]
+    left = sum(kind["still_refused"] for kind in facts["kinds"])
+    mended = sum(kind["mended"] for kind in facts["kinds"])
+    if facts["would_stop"]:
+        parts.append(f"the next night would stop: {facts['would_stop']}")
+    else:
+        parts.append(f"the next night would take {mended:,} of these rows in and refuse {left:,}: samespace nightly")
+    return "\n\n".join(parts)
 
 
 def _night(workspace: Workspace, release_id: str | None) -> Release:
@@ -52,12 +120,16 @@ def _text(facts: dict[str, Any], examples: int) -> str:
     if not facts["groups"]:
         return f"{facts['release_id']}: no row was refused"
     lines = [f"{facts['release_id']}: {facts['rows']:,} rows were refused, all in {facts['files']}"]
-    for reason, groups in _by_reason(facts["groups"]):
-        files = "one file" if len(groups) == 1 else f"{len(groups):,} files"
-        lines.append(f"\n{sum(group['rows'] for group in groups):>9,}  {reason}, in {files}")
-        shown = [(group["source"], example) for group in groups for example in group["examples"]]
-        lines += [f"           {_example(source, example)}" for source, example in shown[:examples]]
+    lines += [f"\n{_kind_text(reason, groups, examples)}" for reason, groups in _by_reason(facts["groups"])]
     return "\n".join([*lines, f"\n{AGAIN}"])
+
+
+def _kind_text(reason: str, groups: list[dict[str, Any]], examples: int) -> str:
+    """How many rows of a reason, in how many files, and a few of them."""
+    files = "one file" if len(groups) == 1 else f"{len(groups):,} files"
+    lines = [f"{sum(group['rows'] for group in groups):>9,}  {reason}, in {files}"]
+    shown = [(group["source"], example) for group in groups for example in group["examples"]]
+    return "\n".join([*lines, *(f"           {_example(source, example)}" for source, example in shown[:examples])])
 
 
 def _by_reason(groups: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:

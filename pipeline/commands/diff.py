@@ -8,6 +8,8 @@ from stores.workspace import Workspace
 
 DIMENSIONS, TITLES = 8, 10
 
+EXAMPLES = ("samespace diff 20260720T020000Z-11aa 20260721T020000Z-3f9a --workspace ws",)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

@@ -11,6 +11,11 @@ from pipeline.telling import Teller
 from stores.errors import NotFoundError
 from stores.workspace import Workspace
 
+EXAMPLES = (
+    "samespace evaluate --train --lake lake                    # train on the protocol's part, judge on the rest",
+    "samespace evaluate --lake lake --workspace ws --json",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""
@@ -23,12 +28,15 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> Answer:
     """Rank every title for every member's held-out one; exit code 2 where there is no model to judge."""
     from embeddings.histories import read_histories
+    from pipeline.training import with_exposure
     from stores.lake.contract import Lake
 
     config, tell = config_of(args), Teller(args.json)
     as_of = moment(args.as_of) or datetime.now(UTC)
-    data = read_histories(Lake.open(config.lake), as_of, config.histories)
+    lake = Lake.open(config.lake)
+    data = read_histories(lake, as_of, config.histories)
     if args.train:
+        data = (with_exposure(data[0], lake, config, as_of), data[1])
         metrics = _trained(config, data, args, tell)
     else:
         metrics = _of_workspace(config, data, args.protocol)

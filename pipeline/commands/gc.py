@@ -5,6 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pipeline.answer import Answer, workspace_of
 from stores.errors import UsageError
 
+EXAMPLES = ("samespace gc --keep 14 --workspace ws",)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

@@ -4,6 +4,8 @@ from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer
 
+EXAMPLES = ("samespace import movielens ml-latest-small lake",)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

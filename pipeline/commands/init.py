@@ -6,6 +6,11 @@ from pathlib import Path
 from pipeline.answer import Answer
 from stores.errors import UsageError
 
+EXAMPLES = (
+    "samespace init                      # samespace.toml in this folder, every key at its default",
+    "samespace init night.toml",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

@@ -8,13 +8,23 @@ from typing import Any
 
 from pipeline.answer import Answer, config_of, moment
 from pipeline.config import Config
+from pipeline.metrics_file import write_metrics_file
 from pipeline.nightly import Night, run_night
 from pipeline.planning import Request
 from pipeline.quality import quality_table
 from pipeline.telling import Teller
+from stores.errors import ConfigError
+from stores.features.repository import FeatureRepository
+from stores.storage import Storage
 from stores.workspace import Workspace
 
 GATE_EXIT = 4
+
+EXAMPLES = (
+    "samespace nightly --lake lake --workspace ws",
+    "samespace nightly --config samespace.toml --as-of 2026-07-21T02:00:00Z",
+    "samespace nightly --lake lake --workspace ws --no-promote   # publish later, with promote",
+)
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -31,8 +41,19 @@ def run(args: Namespace) -> Answer:
     if not config.lake:
         config = config.model_copy(update={"lake": _simulated_lake(tell)})
     night = run_night(config, Request(moment(args.as_of), args.full, not args.no_promote), tell)
+    _write_metrics(config, night, tell)
     facts = _facts(config, night)
     return Answer(facts, _text(config, night, facts), 0 if night.manifest.status == "ready" else GATE_EXIT)
+
+
+def _write_metrics(config: Config, night: Night, tell: Teller) -> None:
+    """The figures for Prometheus, if asked for; the night is over, so that a failure is only told."""
+    if not config.night.metrics_file:
+        return
+    try:
+        write_metrics_file(config.night.metrics_file, night.manifest, night.live, night.after)
+    except ConfigError as error:
+        tell.line(f"  {error}")
 
 
 def _simulated_lake(tell: Teller) -> str:
@@ -87,4 +108,10 @@ def _next_steps(config: Config, facts: dict[str, Any]) -> str:
   samespace candidates MEMBER {there}  the best titles for a member
   samespace releases {there}           what is live, what was held
   open {facts["report"]}
-  python -c "from feast import FeatureStore; print(FeatureStore('{config.workspace}/feast').list_feature_views())\""""
+  python -c "from feast import FeatureStore; print(FeatureStore('{_repository(config)}').list_feature_views())\""""
+
+
+def _repository(config: Config) -> str:
+    """The folder that a Feast user opens."""
+    place = FeatureRepository(Storage(config.workspace), config.publish).path
+    return f"{config.workspace}/feast" if Storage(config.workspace).is_local else str(place)

@@ -5,6 +5,12 @@ from argparse import ArgumentParser, Namespace
 from pipeline.answer import Answer, config_of
 from pipeline.telling import Teller
 
+EXAMPLES = (
+    "samespace promote 20260721T020000Z-3f9a --workspace ws",
+    "samespace promote 20260721T020000Z-3f9a --force --why 'holiday traffic, looked at it' --workspace ws",
+    "samespace promote current --workspace ws                # write all features again",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

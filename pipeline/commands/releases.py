@@ -7,6 +7,12 @@ from pipeline.answer import Answer, table, workspace_of
 from stores.release import Release
 from stores.workspace import Workspace
 
+EXAMPLES = (
+    "samespace releases --workspace ws",
+    "samespace releases show --workspace ws                  # the live manifest",
+    "samespace releases show 20260721T020000Z-3f9a --workspace ws --json",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

@@ -1,20 +1,33 @@
-"""`samespace report [ID]`: write a release's HTML report again."""
+"""`samespace report [ID]`: write a release's HTML report again, and on request Great Expectations' own pages."""
 
 from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, workspace_of
 
+EXAMPLES = (
+    "samespace report --workspace ws                         # of the live release",
+    "samespace report --data-docs --workspace ws             # with a page for each gate by Great Expectations",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("release_id", nargs="?", help="which release (default: the live one)")
+    parser.add_argument(
+        "--data-docs", action="store_true", help="also write Great Expectations' pages of the checks into data_docs/"
+    )
 
 
 def run(args: Namespace) -> Answer:
-    """Write the page and print where it is."""
+    """Write the page, and the Data Docs if asked for; print where they are."""
     from validation.report import write_report
 
     workspace = workspace_of(args)
     release = workspace.release(args.release_id) if args.release_id else workspace.current()
     path = write_report(release)
-    return Answer({"report": path}, path)
+    if not args.data_docs:
+        return Answer({"report": path}, path)
+    from validation.data_docs import write_data_docs
+
+    pages = write_data_docs(release)
+    return Answer({"report": path, "data_docs": pages}, "\n".join([path, *pages]))

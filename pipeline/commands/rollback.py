@@ -4,6 +4,8 @@ from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, config_of
 
+EXAMPLES = ("samespace rollback --why 'odd neighbours for series' --workspace ws",)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

@@ -4,6 +4,11 @@ from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, table, workspace_of
 
+EXAMPLES = (
+    "samespace similar 'Toy Story (1995)' --workspace ws",
+    "samespace similar 1 -k 50 --json --workspace ws",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""

@@ -8,6 +8,11 @@ from pipeline.answer import Answer
 from pipeline.config import explained
 from stores.lake.simulate import SimulationConfig, simulate
 
+EXAMPLES = (
+    "samespace simulate lake",
+    "samespace simulate lake --members 20000 --titles 3000 --days 90 --broken 0.01",
+)
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments, with the simulation's own defaults."""

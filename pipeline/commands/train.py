@@ -1,11 +1,16 @@
-"""`samespace train`: train the foundation model; the next night runs it."""
+"""`samespace train`: train the foundation model; the next night runs it. Or fine-tune one for an application."""
 
 from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, config_of, moment
 from pipeline.telling import Teller
-from pipeline.training import train_model
+from pipeline.training import fine_tune_model, train_model
 from stores.workspace import Workspace
+
+EXAMPLES = (
+    "samespace train --lake lake --workspace ws",
+    "samespace train --lake lake --workspace ws --as-of 2026-07-01 --seed 1",
+)
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -13,13 +18,20 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--as-of", metavar="ISO", help="train on the lake as of this moment (default: now)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     parser.add_argument("--from", dest="parent", metavar="MODEL_ID", help="go on from this model of the workspace")
+    parser.add_argument(
+        "--fine-tune",
+        action="store_true",
+        help="let that model (default: the night's) learn an application's lake, as [train.fine_tune] says; "
+        "the night's model stays as it is",
+    )
 
 
 def run(args: Namespace) -> Answer:
-    """Train on the lake, save the model in the workspace, and make it the next night's."""
+    """Train on the lake, save the model in the workspace, and make it the next night's; or fine-tune a model there."""
     config = config_of(args)
     workspace = Workspace.open(config.workspace)
-    model = train_model(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
+    learn = fine_tune_model if args.fine_tune else train_model
+    model = learn(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
     facts = {"model_id": model.model_id, "path": str(model.path), **model.metrics}
     figures = ", ".join(f"{name} {model.metrics[name]:.4f}" for name in ("hr@10", "ndcg@10", "coverage@10"))
     return Answer(facts, f"model {model.model_id} in {model.path}\nheld-out last title: {figures}")

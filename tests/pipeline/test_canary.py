@@ -94,13 +94,21 @@ def test_a_store_that_serves_something_else_is_taken_back_whole(
     assert "Taken back" in second.storage.read("report.html").decode()
 
 
-def test_an_index_under_wrong_ids_is_taken_back(two_live: tuple[Workspace, list[Release], Config]) -> None:
+def test_an_index_under_wrong_ids_is_taken_back_and_prometheus_is_told(
+    two_live: tuple[Workspace, list[Release], Config], tmp_path: Path
+) -> None:
     workspace, (first, second), config = two_live
+    place = tmp_path / "samespace.prom"
+    config = config.model_copy(update={"night": config.night.model_copy(update={"metrics_file": str(place)})})
     wrong = pa.table({columns.TITLE_ID: pa.array(np.roll(np.arange(20), 1))})
     second.write_table("index/ids.parquet", wrong)
     with pytest.raises(GateError, match="FAISS scores"):
         probe(workspace, second, config)
     assert workspace.current().release_id == first.release_id
+    told = place.read_text()
+    assert "samespace_night_live 0.0" in told
+    assert 'samespace_checks_failed{gate="canary",level="hold"} 1.0' in told
+    assert second.release_id in told
 
 
 def test_a_first_release_has_nowhere_to_go_back_to_and_fails_all_the_same(
@@ -109,6 +117,8 @@ def test_a_first_release_has_nowhere_to_go_back_to_and_fails_all_the_same(
     workspace, (first, second), config = two_live
     workspace.remove(first)
     second.write_table("index/ids.parquet", pa.table({columns.TITLE_ID: pa.array(np.roll(np.arange(20), 1))}))
+    nowhere = config.night.model_copy(update={"metrics_file": str(Path(workspace.uri, "no", "x.prom"))})
     with pytest.raises(GateError) as raised:
-        probe(workspace, second, config)
+        probe(workspace, second, config.model_copy(update={"night": nowhere}))
     assert "stays live" in raised.value.fix
+    assert "the metrics file cannot be written" in raised.value.fix

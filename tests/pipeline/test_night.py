@@ -250,3 +250,54 @@ def test_the_night_prints_no_noise(lake: Path, two_nights: tuple[Path, Any, Any]
     done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "next:" in done.stdout
+
+
+def test_a_night_of_the_same_model_encodes_only_who_was_active_and_equals_a_full_one(
+    lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "ws" / "models")
+    words = ("nightly", "--lake", str(lake), "--as-of")
+    first = samespace(*words, "2025-12-30", cwd=tmp_path)
+    second = samespace(*words, "2025-12-31", cwd=tmp_path)
+    metrics = second["stages"]["encode"]["metrics"]
+    assert metrics["carried_from"] == first["release_id"]
+    assert 0 < metrics["encoded"] - metrics["titles"] < metrics["members"] / 2
+    full = samespace(*words, "2025-12-31", "--full", "--no-promote", cwd=tmp_path)
+    assert full["stages"]["encode"]["metrics"]["carried"] == 0
+    found, again = (Workspace.open(str(tmp_path / "ws")).release(night["release_id"]) for night in (second, full))
+    for kind in ("member", "title"):
+        got, expected = vectors(found, kind), vectors(again, kind)
+        assert got[0] == expected[0]
+        np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
+    since = found.members().to_table()["release_id"].to_pylist()
+    assert since.count(first["release_id"]) == metrics["carried"]
+
+
+def test_a_backfill_is_the_past_of_the_space_for_whoever_asks_feast(
+    lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    import pandas as pd
+    from feast import FeatureStore
+
+    shutil.copytree(two_nights[0] / "ws", tmp_path / "ws")
+    words = ("backfill", "--lake", str(lake), "--from", "2025-12-20", "--to", "2025-12-22")
+    nights = samespace(*words, cwd=tmp_path)["nights"]
+    assert [night["night"][:10] for night in nights] == ["2025-12-20", "2025-12-21", "2025-12-22"]
+    assert 0 < nights[1]["members"] < nights[0]["members"]
+    assert not (tmp_path / "ws" / "backfill").exists()
+    ids, _ = vectors(Workspace.open(str(tmp_path / "ws")).current(), "member")
+    store = FeatureStore(repo_path=str(tmp_path / "ws" / "feast"))
+
+    def asked(when: datetime) -> set[Any]:
+        frame = pd.DataFrame({"member_id": ids, "event_timestamp": [when] * len(ids)})
+        found = store.get_historical_features(entity_df=frame, features=["member_embedding:embedding"]).to_df()
+        return set(found[found["embedding"].notna()]["member_id"])
+
+    assert asked(datetime(2025, 12, 19, 23, tzinfo=UTC)) == set()
+    early = asked(datetime(2025, 12, 20, 1, tzinfo=UTC))
+    assert len(early) == nights[0]["members"]
+    assert early < asked(datetime(2025, 12, 22, 1, tzinfo=UTC))
+    error = samespace(
+        "backfill", "--lake", str(lake), "--from", "2025-12-20", "--to", "2099-01-01", cwd=tmp_path, expect=2
+    )
+    assert "begins at" in error["error"]["what"]

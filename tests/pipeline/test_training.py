@@ -40,3 +40,15 @@ def test_a_model_that_is_not_there_is_said_before_the_training(place: Path, caps
 
 def test_waiting_threads_do_not_spin() -> None:
     assert os.environ["OMP_WAIT_POLICY"]
+
+
+def test_a_model_is_fine_tuned_and_the_night_keeps_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--lake", "lake", "--fine-tune", *SHORT]) == 2
+    assert "there is no model" in said(capsys)["error"]["what"]
+    assert main(["train", "--lake", "lake", *SHORT]) == 0
+    first = said(capsys)
+    assert main(["train", "--lake", "lake", "--fine-tune", "--set", "train.fine_tune.mode=frozen", *SHORT]) == 0
+    second = said(capsys)
+    assert second["parent"] == first["model_id"] != second["model_id"]
+    assert second["fine_tune"]["mode"] == "frozen"
+    assert json.loads((place / "workspace/models/next.json").read_text())["model_id"] == first["model_id"]

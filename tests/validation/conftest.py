@@ -84,6 +84,8 @@ class Nights:
         events = 10_000 + 300 * number
         return {
             "model_id": "m1",
+            "snapshot_members": np.arange(MEMBERS),
+            "snapshot_titles": np.arange(TITLES),
             "member_ids": np.arange(MEMBERS),
             "title_ids": np.arange(TITLES),
             "names": [f"Title {i}" for i in range(TITLES)],
@@ -150,18 +152,18 @@ def _profile(rng: np.random.Generator, created: datetime) -> dict[str, Any]:
 
 def _write_tables(release: Release, content: dict[str, Any], created: datetime) -> None:
     _write_catalogue(release, content)
-    ids = content["member_ids"]
-    kept = MEMBERS - content["drop_members"]
+    ids, known = content["member_ids"], content["snapshot_members"]
+    kept = len(known) - content["drop_members"]
     for shard in range(SHARDS):
-        home = np.arange(MEMBERS) % SHARDS == shard
-        release.write_table(f"histories/part-{shard:05d}.parquet", _histories(np.flatnonzero(home)))
-        rows = np.flatnonzero(home & (np.arange(MEMBERS) < kept))
+        home = known % SHARDS == shard
+        release.write_table(f"histories/part-{shard:05d}.parquet", _histories(known[home]))
+        rows = np.flatnonzero(home & (np.arange(len(known)) < kept))
         vectors = np.asarray(content["members"])[rows]
         table = {
             columns.MEMBER_ID: pa.array(ids[rows]),
             columns.EMBEDDING: _embedding(vectors),
             columns.EVENT_TIME: pa.array([created] * len(rows), columns.TIME),
-            columns.HISTORY_HASH: [f"hash-{row}" for row in rows],
+            columns.HISTORY_HASH: [f"hash-{member}" for member in known[rows]],
             "history_length": pa.array([3] * len(rows), pa.int32()),
             columns.RELEASE_ID: [content.get("vectors_of", release.release_id)] * len(rows),
             columns.ENCODED_AT: pa.array([created] * len(rows), columns.TIME),
@@ -171,7 +173,7 @@ def _write_tables(release: Release, content: dict[str, Any], created: datetime) 
 
 
 def _write_titles(release: Release, content: dict[str, Any], created: datetime) -> None:
-    count = TITLES - content["drop_titles"]
+    count = len(content["snapshot_titles"]) - content["drop_titles"]
     vectors = np.asarray(content["titles"])[:count]
     schema = columns.title_vector_schema(pa.int64(), vectors.shape[1])
     values: dict[str, Any] = {name: pa.nulls(count, schema.field(name).type) for name in schema.names}
@@ -179,7 +181,7 @@ def _write_titles(release: Release, content: dict[str, Any], created: datetime) 
         columns.TITLE_ID: pa.array(content["title_ids"][:count]),
         columns.EMBEDDING: _embedding(vectors),
         columns.NAME: content["names"][:count],
-        "genres": pa.array([[GENRES[i % 3]] for i in range(count)], pa.list_(pa.string())),
+        "genres": pa.array([[GENRES[i % 3]] for i in content["snapshot_titles"][:count]], pa.list_(pa.string())),
         "plays": pa.array(content["plays"][:count], pa.int64()),
         columns.RELEASE_ID: [content.get("vectors_of", release.release_id)] * count,
         columns.ENCODED_AT: pa.array([created] * count, columns.TIME),
@@ -188,11 +190,13 @@ def _write_titles(release: Release, content: dict[str, Any], created: datetime) 
 
 
 def _histories(members: np.ndarray) -> pa.Table:
-    return pa.table({columns.MEMBER_ID: pa.array(members), columns.HISTORY_HASH: [f"hash-{row}" for row in members]})
+    return pa.table(
+        {columns.MEMBER_ID: pa.array(members), columns.HISTORY_HASH: [f"hash-{member}" for member in members]}
+    )
 
 
 def _write_catalogue(release: Release, content: dict[str, Any]) -> None:
-    table = pa.table({columns.TITLE_ID: pa.array(np.arange(TITLES)), columns.NAME: content["names"]})
+    table = pa.table({columns.TITLE_ID: pa.array(content["snapshot_titles"]), columns.NAME: content["names"]})
     release.write_table("work/catalogue.parquet", table)
 
 

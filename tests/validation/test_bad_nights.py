@@ -1,6 +1,6 @@
 """The corpus of bad nights: each is held, or its rows are quarantined, for the right named reason.
 
-Twenty healthy nights that raise no alarm are in `test_job.py`.
+Twenty healthy nights that raise no alarm are in `test_healthy_nights.py`, faults of a real lake in `test_bad_feeds.py`.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,14 @@ def test_psi_of_norm_histograms_sees_a_factor():
     counts = {"first": 2500, "counts": [100] * 60}
     assert drift.norms_psi(counts, counts) == 0
     assert drift.norms_psi({**counts, "first": 2540}, counts) > 0.25
+
+
+def test_norms_of_few_titles_do_not_shift_by_chance():
+    rng = np.random.default_rng(5)
+    draws = [{"first": 2500, "counts": np.bincount(rng.integers(0, 60, 70), minlength=60).tolist()} for _ in range(300)]
+    found = [drift.norms_psi(now, before) for now, before in pairwise(draws)]
+    assert np.mean(np.array(found) > LIMITS.max_norm_psi) < 0.01
+    assert drift.norms_psi({**draws[0], "first": 2560}, draws[0]) > LIMITS.max_norm_psi
 
 
 @pytest.mark.parametrize("ties", [1, 3])

@@ -90,6 +90,24 @@ def test_the_page_says_what_moved_from_where_to_where(live):
     assert len(re.findall(r"Title \d+", first)) == 10
 
 
+def test_a_title_that_hardly_anybody_played_is_listed_where_it_is_the_one_that_moved(live):
+    def moved(content):
+        content["plays"][7], content["titles"][7] = 0, -content["titles"][7]
+
+    text = read(live.stage(moved))
+    listed = text[text.index("Titles that moved most") :]
+    assert "Title 7<" in listed[listed.index("<tbody>") : listed.index("</tr>", listed.index("<tbody>"))]
+
+
+def test_the_page_says_how_much_of_each_segment_moved(live):
+    release = live.stage()
+    release.once("gate_vectors", lambda: run_vectors(GateConfig(), release))
+    text = read(release)
+    table = text[text.index("By genre and popularity") :].partition("</table>")[0]
+    for segment in ("least played third", "Drama", "Space &lt;opera&gt;"):
+        assert segment in table
+
+
 def test_the_verdict_comes_first_with_its_reasons(nights):
     nights.seal(nights.stage())
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from validation.data_docs import write_data_docs
+from validation.job import run_index, run_input, run_vectors
 from validation.report import write_report
+from validation.thresholds import GateConfig
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright from PyPI")
 axe = pytest.importorskip("axe_playwright_python", reason="the browser tests need axe-playwright-python from PyPI")
@@ -42,8 +45,11 @@ def evil(content):
 
 @pytest.fixture(scope="module")
 def report(live) -> Path:
-    """The report of a night with a warning, a moved title and a name that tries to be markup."""
+    """The report of a judged night with a warning, a moved title and a name that tries to be markup; data docs too."""
     release = live.stage(evil)
+    for name, stage in (("gate_input", run_input), ("gate_vectors", run_vectors), ("gate_index", run_index)):
+        release.once(name, lambda s=stage: s(GateConfig(), release))
+    write_data_docs(release)
     return Path(write_report(release))
 
 
@@ -87,6 +93,21 @@ def test_the_page_has_no_serious_accessibility_violation(browser, report, width,
         visit.page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
         found = visit.page.evaluate("axe.run()")["violations"]
         assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_data_docs_are_quiet_alone_and_lead_back_to_the_report(browser, report, width, scheme):
+    page = report.parent / "data_docs" / "gate_vectors.html"
+    with Visit(browser, page, width, scheme, strict=False) as visit:
+        assert visit.said == []
+        assert visit.asked == [page.as_uri()]
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        visit.page.evaluate(Path(axe.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+        found = visit.page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS] == []
+        visit.page.click("text=Report")
+        assert visit.page.url == report.as_uri()
 
 
 def test_the_map_names_a_title_that_is_pointed_at_and_finds_one_by_name(browser, report):

@@ -4,5 +4,6 @@ Every section is one small file with a `section(facts) -> Html | None`; `page` p
 """
 
 from validation.report.page import write_report
+from validation.report.title_map import plane_of
 
-__all__ = ["write_report"]
+__all__ = ["plane_of", "write_report"]

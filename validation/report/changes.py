@@ -10,6 +10,7 @@ from validation.difference import farthest, neighbours, well_known
 from validation.drift import beyond_chance, neighbour_overlap
 from validation.geometry import Places, cosines
 from validation.pairs import Pair
+from validation.report.charts import meter
 from validation.report.facts import Facts
 from validation.report.markup import Html, card, el, join, table
 from validation.thresholds import DriftThresholds
@@ -27,7 +28,7 @@ def section(facts: Facts) -> Html:
     """Counts beside the release before, titles that came and went, titles that moved."""
     if facts.before is not None and facts.pair is not None:
         note = f"Beside release {facts.before.release_id}, which was live when this night began."
-        parts = [_arrivals(facts, facts.pair, facts.before), _moved(facts.pair)]
+        parts = [_arrivals(facts, facts.pair, facts.before), _moved(facts.pair), _segments(facts)]
     elif facts.before is not None:
         note = "The live release is in another space, so single titles cannot be compared with it."
         parts = [_examples(facts)]
@@ -73,8 +74,9 @@ def _named(what: str, names: Sequence[str]) -> Html:
 def _moved(both: Pair) -> Html:
     thresholds = DriftThresholds()
     moved = cosines(both.now.vectors, both.before.vectors)
-    rows = farthest(both, moved)[:MOVED]
-    now, before = (neighbours(side, rows, well_known(both.now)) for side in (both.now, both.before))
+    rows = farthest(both, moved, thresholds)[:MOVED]
+    among = np.union1d(well_known(both.now), rows)
+    now, before = (neighbours(side, rows, among) for side in (both.now, both.before))
     body = [
         (
             both.now.names[row],
@@ -94,6 +96,28 @@ def _moved(both: Pair) -> Html:
     rest = _listed(body[IN_SIGHT:]) if len(body) > IN_SIGHT else None
     more = el("details", el("summary", f"{len(body) - IN_SIGHT} more"), rest) if rest else None
     return el("div", el("h3", "Titles that moved most"), el("p", text), _listed(body[:IN_SIGHT]), more)
+
+
+def _segments(facts: Facts) -> Html | None:
+    """How many titles of each genre and third of the catalogue moved; None where it was not measured."""
+    found: list[dict[str, Any]] = (facts.figures.get("drift") or {}).get("segments") or []
+    if not found:
+        return None
+    rows = [
+        (
+            entry["segment"],
+            meter(entry["moved_share"], f"{entry['moved_share']:.0%} moved"),
+            f"{entry['moved_share']:.0%}",
+            f"{entry['titles']:,}",
+            f"{entry['cosine_p50']:.2f}",
+        )
+        for entry in found
+    ]
+    head = ("segment", ".share that moved", "moved", "titles", "median cosine")
+    shown = table(head, rows[:IN_SIGHT], numbers=(2, 3, 4), label="segments that moved most")
+    rest = table(head, rows[IN_SIGHT:], numbers=(2, 3, 4), label="other segments") if len(rows) > IN_SIGHT else None
+    more = el("details", el("summary", f"{len(rows) - IN_SIGHT} more"), rest) if rest else None
+    return el("div", el("h3", "By genre and popularity"), shown, more)
 
 
 def _listed(rows: Sequence[Sequence[Any]]) -> Html:

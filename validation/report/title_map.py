@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from stores.release import Release
 from validation.geometry import TINY, Places, unit
+from validation.pairs import Titles
 from validation.report.facts import Facts
 from validation.report.markup import Html, card, el, embedded
 from validation.statistics import Floats
@@ -25,15 +27,9 @@ def section(facts: Facts) -> Html | None:
     """A canvas that the page's script draws: hover for names, search, pick genres."""
     if facts.titles is None or facts.catalogue is None or len(facts.titles.ids) < 3:
         return None
-    shown = np.argsort(-facts.titles.plays, kind="stable")[:POINTS]
-    genres = _main_genres(facts.catalogue)
-    names = [facts.titles.names[i] for i in shown]
-    kinds = [genres.get(facts.titles.ids[i], OTHER) for i in shown]
-    legend = [genre for genre, _ in Counter(kind for kind in kinds if kind != OTHER).most_common(GENRES)]
-    legend.append(OTHER)
-    colour = [legend.index(kind) if kind in legend else len(legend) - 1 for kind in kinds]
-    plane = project(facts.titles.vectors[shown], np.array(colour), len(legend) - 1)
-    data = {"x": _short(plane[:, 0]), "y": _short(plane[:, 1]), "genre": colour, "name": names, "legend": legend}
+    data = points(facts.titles, facts.catalogue)
+    names = data["name"]
+    del data["title_id"]
     label = f"Map of {len(names)} titles; titles that are alike lie close together"
     search = el("input", type="search", id="find", placeholder="Find a title", aria_label="Find a title on the map")
     return card(
@@ -45,6 +41,31 @@ def section(facts: Facts) -> Html | None:
         f"{_scope(len(names), len(facts.titles.ids))}",
         anchor="titles-map",
     )
+
+
+def plane_of(release: Release) -> dict[str, Any]:
+    """The map of a release's titles as `points` gives it; empty lists where there are fewer than three."""
+    facts = Facts.of(release)
+    if facts.titles is None or facts.catalogue is None or len(facts.titles.ids) < 3:
+        return {"title_id": [], "name": [], "x": [], "y": [], "genre": [], "legend": [OTHER]}
+    return points(facts.titles, facts.catalogue)
+
+
+def points(titles: Titles, catalogue: pa.Table) -> dict[str, Any]:
+    """The most played titles on the plane: lists `title_id`, `name`, `x`, `y`, `genre` of one length, and the `legend`.
+
+    `genre` is a place in `legend`, whose last entry stands for all others. `catalogue` has ids and genres.
+    """
+    shown = np.argsort(-titles.plays, kind="stable")[:POINTS]
+    genres = _main_genres(catalogue)
+    ids = [titles.ids[i] for i in shown]
+    kinds = [genres.get(title, OTHER) for title in ids]
+    legend = [genre for genre, _ in Counter(kind for kind in kinds if kind != OTHER).most_common(GENRES)]
+    legend.append(OTHER)
+    colour = [legend.index(kind) if kind in legend else len(legend) - 1 for kind in kinds]
+    plane = project(titles.vectors[shown], np.array(colour), len(legend) - 1)
+    places = {"x": _short(plane[:, 0]), "y": _short(plane[:, 1]), "genre": colour, "legend": legend}
+    return {"title_id": ids, "name": [titles.names[i] for i in shown], **places}
 
 
 def project(vectors: Floats, genre: Places, other: int) -> Floats:

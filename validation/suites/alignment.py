@@ -8,6 +8,7 @@ from validation.suites import Suite
 from validation.thresholds import AlignmentThresholds
 
 OUTCOMES = ("same_space", "new_space")
+KIND = "expect_the_space_to_be_kept_or_announced"
 _ANNOUNCED = "as announced"
 
 
@@ -24,6 +25,7 @@ def suite(metrics: dict[str, Any], plan: Plan, thresholds: AlignmentThresholds) 
         Expectation(
             name="the space is the same or announced as new",
             column="outcome",
+            kind=KIND,
             one_of=OUTCOMES,
             reason="vectors of a refused space mean something else to every consumer",
             examples=few(metrics.get("reasons") or []),
@@ -41,6 +43,7 @@ def _numbered() -> Expectation:
     return Expectation(
         name="the number of the space says so",
         column="space",
+        kind=KIND,
         one_of=(_ANNOUNCED,),
         reason="a new space under the old number would be read as the old one",
     )

@@ -6,6 +6,15 @@ from validation.checks import Expectation, Level
 from validation.suites import Suite
 from validation.thresholds import DriftThresholds
 
+_KINDS = {
+    "neighbours_beyond_chance": "expect_neighbours_to_be_kept",
+    "neighbour_jaccard": "expect_neighbours_to_be_kept",
+    "moved_share": "expect_titles_to_keep_their_places",
+    "segment_moved_share": "expect_titles_to_keep_their_places",
+    "swapped_titles": "expect_titles_to_keep_their_places",
+    "member_identity": "expect_members_to_be_who_they_were",
+}
+
 
 def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
     """What is expected of the figures of `validation.drift`."""
@@ -13,6 +22,7 @@ def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
     swaps = Expectation(
         name="no two titles changed places",
         column="swapped_titles",
+        kind=_KINDS["swapped_titles"],
         maximum=0,
         reason="two titles at each other's place are two ids mixed up",
         examples=tuple(figures.get("swapped") or ())[:5],
@@ -23,6 +33,8 @@ def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
         _bound("few titles moved", "moved_share", thresholds, high="max_moved_share", level="warn"),
         swaps,
     ]
+    if "segment_moved_share" in figures:
+        expected.append(_segments(figures, thresholds))
     if "score_psi" in figures:
         expected += [
             _bound("scores are distributed as before", "score_psi", thresholds, high="max_score_psi", level="warn"),
@@ -37,12 +49,23 @@ def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
     return figures, expected
 
 
+def _segments(figures: dict[str, Any], thresholds: DriftThresholds) -> Expectation:
+    """No genre and no third of the catalogue may leave its place unnoticed behind a healthy whole."""
+    above = [entry for entry in figures["segments"] if entry["moved_share"] > thresholds.max_segment_moved_share]
+    name, column = "no segment of titles moved away", "segment_moved_share"
+    found = _bound(name, column, thresholds, high="max_segment_moved_share", level="warn")
+    return found.with_examples(
+        [f"{entry['segment']}: {entry['moved_share']:.0%} of {entry['titles']:,} titles" for entry in above]
+    )
+
+
 def _bound(
     name: str, column: str, thresholds: DriftThresholds, *, low: str = "", high: str = "", level: Level = "hold"
 ) -> Expectation:
     return Expectation(
         name=name,
         column=column,
+        kind=_KINDS.get(column, ""),
         minimum=getattr(thresholds, low) if low else None,
         maximum=getattr(thresholds, high) if high else None,
         level=level,

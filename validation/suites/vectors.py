@@ -7,6 +7,20 @@ from validation.checks import Expectation, Level
 from validation.suites import Suite
 from validation.thresholds import VectorThresholds
 
+_KINDS = {
+    "coverage": "expect_snapshot_to_be_covered",
+    "unknown_ids": "expect_vectors_to_belong_to_their_ids",
+    "repeated_ids": "expect_vectors_to_belong_to_their_ids",
+    "null_ids": "expect_vectors_to_belong_to_their_ids",
+    "agreement": "expect_vectors_to_belong_to_their_ids",
+    "finite_share": "expect_vectors_to_be_finite",
+    "width": "expect_vectors_to_have_the_width",
+    "widths": "expect_vectors_to_have_the_width",
+    "duplicate_share": "expect_vectors_to_span_the_space",
+    "effective_rank": "expect_vectors_to_span_the_space",
+    "rank_ratio": "expect_vectors_to_span_the_space",
+}
+
 
 class Expected(Settings):
     """What is known of a side before looking: its width, its figures in the current release, a new model or not."""
@@ -46,6 +60,7 @@ class _Asker:
         return Expectation(
             name=f"{self.side} {what}",
             column=f"{self.side}_{column}",
+            kind=_KINDS.get(column, ""),
             minimum=getattr(self.thresholds, low) if low else None,
             maximum=getattr(self.thresholds, high) if high else None,
             level=level,
@@ -54,8 +69,14 @@ class _Asker:
 
     def exactly(self, what: str, column: str, value: float, reason: str) -> Expectation:
         """An expectation of one value."""
-        name, column = f"{self.side} {what}", f"{self.side}_{column}"
-        return Expectation(name=name, column=column, minimum=value, maximum=value, reason=reason)
+        limits: dict[str, Any] = {"minimum": value, "maximum": value}
+        return Expectation(
+            name=f"{self.side} {what}",
+            column=f"{self.side}_{column}",
+            kind=_KINDS.get(column, ""),
+            reason=reason,
+            **limits,
+        )
 
 
 def _whose(ask: _Asker) -> list[Expectation]:

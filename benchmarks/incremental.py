@@ -1,0 +1,132 @@
+"""A night with few active members: encode and publish beside those of a full night with the same model.
+
+Both nights are of the same members; in the second some of them have a longer history, the others are carried forward.
+The vectors of the second night are compared with those of a full one on the same histories. The floor is the share of
+active members: nothing else has to be encoded or written.
+
+    python benchmarks/incremental.py --size full --active 0.05
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from encode import grown, simulated, staged
+
+# Beside this script lies another one named as a package of ours, for this process and for Ray's workers.
+sys.path.remove(str(Path(__file__).resolve().parent))
+
+import alignment.job
+from alignment.transform import AlignmentTransform
+from embeddings import job
+from embeddings.carry import Carry
+from embeddings.encode_config import EncodeConfig
+from embeddings.foundation import train
+from embeddings.foundation.config import FoundationConfig, TrainingConfig
+from pipeline.cluster import RayConfig, cluster
+from stores.columns import HISTORY_HASH
+from stores.features.delta import vectors
+from stores.features.repository import PublishConfig
+from stores.lease import lease
+from stores.publish import publish
+from stores.release import Release
+from stores.workspace import Workspace
+
+SIZES = {"small": 2_000, "medium": 20_000, "full": 200_000}
+
+
+def active(histories: pa.Table, share: float) -> pa.Table:
+    """The same members; some, spread evenly, have the history of another one."""
+    some = np.random.default_rng(1).random(histories.num_rows) < share
+    order = np.where(some, np.roll(np.arange(histories.num_rows), 1), np.arange(histories.num_rows))
+    rows = histories.take(order).set_column(0, "member_id", histories["member_id"])
+    place = rows.schema.get_field_index(HISTORY_HASH)
+    return rows.set_column(place, HISTORY_HASH, pa.array([f"{x}" for x in order], pa.string()))
+
+
+def night(
+    release: Release, workspace: Workspace, transform: AlignmentTransform, carry: Carry | None, live: bool = True
+) -> dict[str, Any]:
+    """Encode, apply the transform, seal and publish; the seconds of the first and the last."""
+    began = time.perf_counter()
+    report = job.run(EncodeConfig(precision="fp32"), release, carry)
+    encoded = time.perf_counter() - began
+    alignment.job.apply(release, transform, carry.release if carry else None)
+    release.seal([], [report.model_copy(update={"name": "encode"})], {})
+    began = time.perf_counter()
+    if live:
+        with lease(workspace.storage, "benchmark"):
+            publish(workspace, Release(workspace.uri, release.release_id), PublishConfig())
+    return {"encode": encoded, "publish": time.perf_counter() - began, "carried": report.metrics["carried"]}
+
+
+def measure(members: int, share: float, folder: Path) -> dict[str, Any]:
+    """The whole table of one size."""
+    workspace = Workspace.open(str(folder / "ws"))
+    few, catalogue = simulated(folder)
+    config = FoundationConfig(training=TrainingConfig(min_steps=5, max_steps=5))
+    model = train(few, catalogue, config, 0, workspace.models.uri)
+    dim = config.network.dim
+    same = AlignmentTransform(np.eye(dim), np.eye(dim), np.ones(dim), "orthogonal", dim)
+    first = grown(few, members)
+    first = first.set_column(
+        first.schema.get_field_index(HISTORY_HASH),
+        HISTORY_HASH,
+        pa.array([str(x) for x in range(members)], pa.string()),
+    )
+    second = active(first, share)
+    with cluster(RayConfig()):
+        opened = staged(workspace.uri, "1", first, catalogue, model.model_id)
+        full = night(opened, workspace, same, None)
+        live = Release(workspace.uri, opened.release_id)
+        tonight = staged(workspace.uri, "2", second, catalogue, model.model_id)
+        few_active = night(tonight, workspace, same, Carry(live, same.inverse().members))
+        again = staged(workspace.uri, "3", second, catalogue, model.model_id)
+        night(again, workspace, same, None, live=False)
+    found, expected = (vectors(one.storage.dataset("members").to_table()) for one in (tonight, again))
+    seconds = [night["encode"] + night["publish"] for night in (full, few_active)]
+    return {
+        "stage": "incremental",
+        "ours": seconds[1],
+        "floor": share * seconds[0],
+        "peers": {"full_night": seconds[0]},
+        "unit": "s",
+        "ratio_floor": share * seconds[0] / seconds[1],
+        "ratios": {"full_night": seconds[0] / seconds[1]},
+        "ratio_best_peer": seconds[0] / seconds[1],
+        "quality": {
+            "share_of_full": seconds[1] / seconds[0],
+            "largest_difference": float(np.abs(found - expected).max()),
+            "members": members,
+            "active": share,
+            "full": full,
+            "few_active": few_active,
+        },
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--active", type=float, default=0.05)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"size": args.size, **measure(SIZES[args.size], args.active, Path(folder))}
+    if not args.json:
+        quality = found["quality"]
+        for name in ("full", "few_active"):
+            print(f"{name:<12} encode {quality[name]['encode']:8.1f} s   publish {quality[name]['publish']:8.1f} s")
+        print(f"of a full night {quality['share_of_full']:.3f}, largest difference {quality['largest_difference']:.1e}")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Warm start: one more day of data, learned from yesterday's model in 30 % of the steps or from nothing in all of them.
+
+The last tenth of the events is asked (time split, all titles ranked). Today's data are what ended before it,
+yesterday's what ended `--hours` earlier. The floor is yesterday's model as it is.
+
+    python benchmarks/warm_start.py --size small
+    python benchmarks/warm_start.py --size full --lake LAKE --hours 24
+"""
+
+import argparse
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings.foundation.config import FoundationConfig
+from embeddings.foundation.encoder import FoundationEncoder
+from embeddings.foundation.metrics import of_vectors, rank
+from embeddings.foundation.protocols import Exam, time_split, with_plays_of
+from embeddings.foundation.queries import Events, cut
+from embeddings.foundation.training import TrainedModel, train
+from embeddings.histories import HistoriesConfig, read_histories
+from stores.lake.contract import Lake
+from stores.lake.simulate import SimulationConfig, simulate
+
+SIZES = {"small": ((200, 100, 20), 60), "full": ((2000, 800, 90), 30_000)}
+HOUR = 3600
+
+
+def quality(exam: Exam, model: TrainedModel) -> dict[str, float]:
+    """How a model answers the exam, and the steps that it took."""
+    encoder, queries = FoundationEncoder.load(model.path), exam.queries
+    members, titles = encoder.encode_members(queries.histories), encoder.encode_titles(exam.candidates)
+    ranking = rank(of_vectors(members, titles), queries, len(titles))
+    steps = {name: float(model.metrics[name]) for name in ("steps", "best_step")}
+    return {**ranking.metrics(), "gain": ranking.gain(), **steps}
+
+
+def measured(exam: Exam, config: FoundationConfig, hours: float, seed: int) -> dict[str, dict[str, float]]:
+    """Yesterday's model, today's from nothing, and today's from yesterday's."""
+    events = Events.of(exam.part, exam.title_ids)
+    known = events.last < events.last.max() - hours * HOUR
+    ends = np.bincount(events.owner[known], minlength=len(exam.part))
+    before = cut(exam.part, np.arange(len(exam.part)), ends)
+    then = with_plays_of(before, exam.part, exam.catalogue)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        yesterday = train(before, then, config, seed, place / "yesterday")
+        fresh = train(exam.part, exam.catalogue, config, seed, place / "fresh")
+        warm = train(exam.part, exam.catalogue, config, seed, place / "warm", parent=yesterday.path)
+        ways = {"yesterday": yesterday, "from_nothing": fresh, "warm": warm}
+        return {name: quality(exam, model) for name, model in ways.items()}
+
+
+def main() -> None:
+    """Read or simulate the lake, train three times, print the figures and, with --json, all as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--lake", help="a lake to learn from (default: a simulated one)")
+    parser.add_argument(
+        "--hours", type=float, default=24.0, help="how much later today is than yesterday (default: 24)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    shape, steps = SIZES[args.size]
+    config = FoundationConfig.model_validate({"training": {"min_steps": min(steps, 1000), "max_steps": steps}})
+    with tempfile.TemporaryDirectory() as folder:
+        if not args.lake:
+            simulate(f"{folder}/lake", SimulationConfig(members=shape[0], titles=shape[1], days=shape[2]))
+        lake = Lake.open(args.lake or f"{folder}/lake")
+        exam = time_split(*read_histories(lake, datetime.now(UTC), HistoriesConfig()))
+    found = measured(exam, config, args.hours, args.seed)
+    for name, figures in found.items():
+        print(f"{name:12s} " + "  ".join(f"{figure} {value:.4f}" for figure, value in figures.items()))
+    ours, peer, floor = (found[name]["gain"] for name in ("warm", "from_nothing", "yesterday"))
+    result: dict[str, Any] = {
+        "stage": "warm_start",
+        "size": args.size,
+        "ours": ours,
+        "floor": floor,
+        "peers": {"from_nothing": peer},
+        "unit": "ndcg without a cut",
+        "ratio_floor": ours / floor,
+        "ratios": {"from_nothing": ours / peer},
+        "ratio_best_peer": ours / peer,
+        "quality": {**found, "share_of_steps": found["warm"]["steps"] / found["from_nothing"]["steps"]},
+    }
+    if args.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""`samespace backfill`: past nights with the live model, into the point-in-time history"""
+
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+
+from pipeline.answer import Answer, config_of, moment
+
+EXAMPLES = ("samespace backfill --lake lake --workspace ws --from 2026-06-01 --to 2026-06-30",)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the verb's own arguments."""
+    parser.add_argument("--from", dest="first", metavar="ISO", required=True, help="the first night to fill")
+    parser.add_argument("--to", dest="last", metavar="ISO", required=True, help="the last night to fill, included")
+    parser.add_argument("--every", type=float, default=24.0, metavar="HOURS", help="between nights (default: 24)")
+
+
+def run(args: Namespace) -> Answer:
+    """Encode every night of the span with the live model and write what changed as rows of the history."""
+    import stores.publish
+    from pipeline.backfill import Backfill, Span
+    from pipeline.cluster import cluster
+    from pipeline.telling import Teller
+    from stores.errors import UsageError
+    from stores.lease import lease
+    from stores.workspace import Workspace
+
+    config, now = config_of(args), datetime.now(UTC)
+    if not config.lake:
+        raise UsageError("backfill needs a lake", fix="samespace backfill --lake LAKE --from ISO --to ISO")
+    span = Span(moment(args.first) or now, moment(args.last) or now, args.every)
+    workspace = Workspace.open(config.workspace)
+    with lease(workspace.storage, "a backfill") as token, cluster(config.ray):
+        stores.publish.recover(workspace, config.publish, token)
+        filled = Backfill(config, workspace, token).run(span, Teller(args.json))
+    rows = sum(int(str(night["members"])) for night in filled)
+    text = f"{len(filled)} nights in the history, {rows:,} rows of members; get_historical_features sees them now"
+    return Answer({"nights": filled}, text)

@@ -1,0 +1,165 @@
+"""Optional features of a release: vectors of genres, semantic ids of titles, what members prefer. Each on by choice.
+
+They are made after the gates, from what the release holds and from the model, and published like the embeddings.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.util import ActorPool
+
+from alignment.transform import AlignmentTransform
+from embeddings.encode_config import EncodeConfig
+from embeddings.encoder import PREFERENCES as PREFERENCE_COLUMNS
+from embeddings.encoder import PreferenceEncoder, ValueEncoder
+from embeddings.foundation.semantic_ids import SemanticIds
+from embeddings.job import load_model
+from pipeline.features_config import FeaturesConfig
+from stores.columns import EMBEDDING, GENRE, MEMBER_ID, TITLE_ID
+from stores.errors import ConfigError, EncoderError
+from stores.features.delta import vectors
+from stores.features.stamping import stamped
+from stores.features.views import GENRES, PREFERENCES, SEMANTIC_IDS
+from stores.release import Release, StageReport
+from stores.workspace import Workspace
+
+CODEBOOKS = "semantic_ids/codebooks.safetensors"
+SEMANTIC_ID = SEMANTIC_IDS.columns[0]
+
+
+def run(config: FeaturesConfig, encode: EncodeConfig, release: Release) -> StageReport:
+    """Write the features that are on; `rows` counts all of them.
+
+    Raises ConfigError where the encoder does not offer what is on, EncoderError where what it returns cannot be used.
+    """
+    chosen: list[tuple[bool, str, Callable[[], int]]] = [
+        (config.genres, "genres", lambda: _genres(encode, release)),
+        (config.semantic_ids, "semantic_ids", lambda: _semantic_ids(release)),
+        (config.preferences, "preferences", lambda: _preferences(encode, release)),
+    ]
+    rows = {name: make() for wanted, name, make in chosen if wanted}
+    return StageReport(name="features", rows=sum(rows.values()), metrics=rows)
+
+
+def _genres(encode: EncodeConfig, release: Release) -> int:
+    """Vectors of genres go through the transform of the titles: they are points that titles lie around."""
+    names, native = _encoder(encode, release, ValueEncoder, "encode_genres").encode_genres()
+    transform = AlignmentTransform.from_bytes(release.storage.read("transform.safetensors"))
+    matrix = np.ascontiguousarray(transform.titles(native), np.float32)
+    if len(names) != len(matrix) or not np.isfinite(matrix).all():
+        raise EncoderError(
+            f"{len(names)} genres have {len(matrix)} vectors, or some are not finite", where="encode_genres"
+        )
+    column = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+    path = "genres/part-00000.parquet"
+    table = pa.table({GENRE: pa.array(names, pa.string()), EMBEDDING: column})
+    return release.write_table(path, stamped(GENRES, release, path, table)).rows
+
+
+def _semantic_ids(release: Release) -> int:
+    """Ids of all titles by codebooks that are fitted once per space; a title whose codes stay keeps its id."""
+    titles = pa.concat_tables(list(release.storage.batches("titles", [TITLE_ID, EMBEDDING])))
+    matrix, kept = vectors(titles), _earlier(release)
+    books = _codebooks(release, matrix)
+    codes = books.codes(matrix)
+    found = np.zeros((len(codes), books.levels + 1), np.int32)
+    ids = titles[TITLE_ID].to_pylist()
+    stays = np.array([one in kept and kept[one][:-1] == code.tolist() for one, code in zip(ids, codes, strict=True)])
+    found[stays] = np.array([kept[one] for one, same in zip(ids, stays, strict=True) if same], np.int32).reshape(
+        -1, books.levels + 1
+    )
+    found[~stays] = books.assign(matrix[~stays], found[stays])
+    table = pa.table({TITLE_ID: titles[TITLE_ID], SEMANTIC_ID: pa.array(found.tolist(), pa.list_(pa.int32()))})
+    path = "semantic_ids/part-00000.parquet"
+    return release.write_table(path, stamped(SEMANTIC_IDS, release, path, table)).rows
+
+
+def _codebooks(release: Release, matrix: Any) -> SemanticIds:
+    earlier = _previous(release)
+    if earlier is not None and earlier.storage.exists(CODEBOOKS):
+        release.write_bytes(CODEBOOKS, earlier.storage.read(CODEBOOKS))
+    elif not release.finished(CODEBOOKS):
+        SemanticIds.fit(matrix).save(release.storage, CODEBOOKS)
+        release.write_bytes(CODEBOOKS, release.storage.read(CODEBOOKS))
+    return SemanticIds.load(release.storage, CODEBOOKS)
+
+
+def _earlier(release: Release) -> dict[Any, list[int]]:
+    """The ids that titles have in the live release of this space."""
+    earlier = _previous(release)
+    if earlier is None or not earlier.storage.files("semantic_ids"):
+        return {}
+    table = pa.concat_tables(list(earlier.storage.batches("semantic_ids", [TITLE_ID, SEMANTIC_ID])))
+    return dict(zip(table[TITLE_ID].to_pylist(), table[SEMANTIC_ID].to_pylist(), strict=True))
+
+
+def _previous(release: Release) -> Release | None:
+    if release.plan.previous_release is None:
+        return None
+    previous = release.sibling(release.plan.previous_release)
+    return previous if previous.space_id == release.space_id else None
+
+
+def _preferences(encode: EncodeConfig, release: Release) -> int:
+    """What every member prefers, shard by shard on Ray; finished shards are not redone."""
+    shards = release.storage.files("histories")
+    todo = [path for path in shards if not release.finished(_target(path))]
+    if todo:
+        worker = ray.remote(_PreferenceWorker)
+        count = min(len(todo), max(1, int(ray.cluster_resources().get("CPU", 1))))
+        workers = [worker.remote(encode, release) for _ in range(count)]
+        try:
+            list(ActorPool(workers).map_unordered(lambda actor, path: actor.write.remote(path), todo))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        finally:
+            for actor in workers:
+                ray.kill(actor)
+    return sum(entry.rows for entry in release.entries() if entry.path.startswith("preferences/"))
+
+
+class _PreferenceWorker:
+    """Holds one copy of the model."""
+
+    def __init__(self, encode: EncodeConfig, release: Release) -> None:
+        self.encode, self.release = encode, release
+        self.encoder: Any = None
+
+    def write(self, path: str) -> int:
+        """The preferences of one shard of histories, of members that were published."""
+        release = self.release
+        if self.encoder is None:
+            self.encoder = _encoder(self.encode, release, PreferenceEncoder, "preferences")
+        published = release.storage.read_table(f"members/{path.rsplit('/', 1)[-1]}", [MEMBER_ID])[MEMBER_ID]
+        histories = release.storage.read_table(path)
+        histories = histories.filter(pc.is_in(histories[MEMBER_ID], value_set=published.combine_chunks()))
+        found = [pa.table({MEMBER_ID: histories[MEMBER_ID].slice(0, 0)} | _empty())]
+        for start in range(0, histories.num_rows, self.encode.batch_size):
+            part = histories.slice(start, self.encode.batch_size)
+            made = self.encoder.preferences(part).select(PREFERENCE_COLUMNS.names).cast(PREFERENCE_COLUMNS)
+            if made.num_rows != part.num_rows:
+                raise EncoderError(f"{made.num_rows} preferences of {part.num_rows} histories", where=path)
+            found.append(made.add_column(0, MEMBER_ID, part[MEMBER_ID]))
+        target = _target(path)
+        return release.write_table(target, stamped(PREFERENCES, release, target, pa.concat_tables(found))).rows
+
+
+def _empty() -> dict[str, pa.Array]:
+    return {field.name: pa.array([], field.type) for field in PREFERENCE_COLUMNS}
+
+
+def _target(path: str) -> str:
+    return f"preferences/{path.rsplit('/', 1)[-1]}"
+
+
+def _encoder(encode: EncodeConfig, release: Release, kind: Any, method: str) -> Any:
+    encoder = load_model(encode, Workspace.open(release.workspace_uri), release.plan.model_id)
+    if not isinstance(encoder, kind):
+        raise ConfigError(
+            f"the encoder offers no {method}", where=encode.encoder, expected=kind.__name__, fix="turn the feature off"
+        )
+    return encoder

@@ -1,0 +1,51 @@
+"""Looking at tonight before it begins: how much there is to do, by the lake and the live release."""
+
+from datetime import UTC, datetime
+
+from embeddings.activity import active_members
+from embeddings.histories import plan_shards
+from pipeline.config import Config
+from pipeline.estimate import Work
+from pipeline.planning import Request
+from stores.lake.contract import Lake
+from stores.release import Release
+from stores.workspace import Workspace
+
+
+def foresee(config: Config, request: Request, model_id: str | None, workspace: Workspace) -> Work:
+    """The work of a night that began now; nothing is written.
+
+    Raises NotFoundError where there is no lake, StoreError where it cannot be read.
+    """
+    lake, until = Lake.open(config.lake), request.as_of or datetime.now(UTC)
+    live = workspace.current() if workspace.pointer() else None
+    members = active_members(lake, config.histories, None, until)
+    carries = live is not None and not request.full and may_carry(config, live, model_id)
+    active = active_members(lake, config.histories, live.plan.as_of, until) if live and carries else members
+    encoded = min(active, members)
+    return Work(
+        events=lake.interactions.rows,
+        members=members,
+        encoded=encoded,
+        carried=members - encoded,
+        titles=lake.titles.rows,
+        shards=live.plan.shards if live else plan_shards(lake, config.histories),
+        tokens_per_member=_tokens(live, lake.interactions.rows, members),
+    )
+
+
+def may_carry(config: Config, live: Release, model_id: str | None) -> bool:
+    """Whether vectors of the live release hold tonight: the same model, mode and preprocessing."""
+    encoded, aligned = live.report("encode"), live.report("align")
+    same = encoded is not None and encoded.metrics.get("preprocessing") == config.encode.preprocessing
+    return (
+        same and live.manifest.model_id == model_id and bool(aligned and aligned.metrics["mode"] == config.align.mode)
+    )
+
+
+def _tokens(live: Release | None, events: int, members: int) -> float:
+    """Tokens of a member: as in the live release, else as many as events."""
+    report = live.report("histories") if live else None
+    if report and report.metrics.get("members"):
+        return float(report.metrics["tokens"] / report.metrics["members"])
+    return events / max(members, 1)

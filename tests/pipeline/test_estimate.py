@@ -1,0 +1,143 @@
+"""What a night will take: in proportion to its work, from the nights that were timed; looking changes nothing."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.config import Config
+from pipeline.estimate import FIXED, PlanConfig, Work, estimate, note, timing
+from pipeline.foresight import foresee
+from pipeline.planning import Request
+from stores.lake.simulate import SimulationConfig, simulate
+from stores.release import FileEntry, Manifest, Plan, Release, StageReport
+from stores.workspace import POINTER, Workspace
+
+FULL = Work(events=1_000_000, members=20_000, encoded=20_000, carried=0, titles=1000, shards=4)
+WHEN = datetime(2025, 12, 20, tzinfo=UTC)
+
+
+def night(tmp_path: Path, number: int = 1, **encode: object) -> Release:
+    """A sealed release of the model "m" as of WHEN, live."""
+    release = Release(str(tmp_path / "ws"), f"2026010{number}T000000Z-abcd")
+    plan = Plan(
+        release_id=release.release_id,
+        plan_hash="",
+        lake="",
+        as_of=WHEN,
+        created_at=WHEN,
+        model_id="m",
+        space_id="1",
+        reference_release=None,
+        previous_release=None,
+        shards=5,
+        config={},
+    )
+    stages = [
+        StageReport(name="encode", metrics={"preprocessing": Config().encode.preprocessing, **encode}),
+        StageReport(name="align", metrics={"mode": Config().align.mode}),
+        StageReport(name="histories", metrics={"members": 10, "tokens": 70}),
+    ]
+    manifest = Manifest(
+        status="ready",
+        release_id=release.release_id,
+        space_id="1",
+        model_id="m",
+        sealed_at=WHEN,
+        reasons=[],
+        plan=plan,
+        files=[FileEntry(path="members/part-0.parquet", rows=20_000, bytes=2**23, sha256="")],
+        stages=stages,
+    )
+    release.storage.write("plan.json", plan.model_dump_json().encode())
+    release.storage.write("manifest.json", manifest.model_dump_json().encode())
+    pointer = {"release_id": release.release_id, "space_id": "1", "promoted_at": WHEN.isoformat()}
+    Workspace.open(release.workspace_uri).storage.write(POINTER, json.dumps(pointer).encode())
+    return Release(release.workspace_uri, release.release_id)
+
+
+def reports(factor: float = 1.0) -> list[StageReport]:
+    seconds = {"histories": 4.3, "encode": 24.0, "align": 3.0, "publish": 8.0, "gate_input": 2.0}
+    return [StageReport(name=name, seconds=factor * value) for name, value in seconds.items()]
+
+
+def test_the_same_work_is_expected_to_take_the_same_time(tmp_path: Path) -> None:
+    release = night(tmp_path)
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(), seconds=50.0)
+    found = estimate(FULL, [release], PlanConfig(), 2)
+    assert found.nights == 1
+    assert found.stages["encode"] == pytest.approx(24.0)
+    assert found.stages["rest"] == pytest.approx(50.0 - 41.3)
+    timed = timing(release)
+    assert timed is not None
+    assert timed["expected"]["nights"] == 0
+
+
+def test_what_is_beyond_the_fixed_part_grows_with_the_work(tmp_path: Path) -> None:
+    release = night(tmp_path)
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(), seconds=50.0)
+    twice = FULL.model_copy(update={"members": 40_000, "encoded": 40_000})
+    found = estimate(twice, [release], PlanConfig(), 2)
+    assert found.stages["encode"] == pytest.approx(FIXED["encode"] + 2 * (24.0 - FIXED["encode"]))
+    assert found.stages["gate_input"] == pytest.approx(2.0)
+    few = FULL.model_copy(update={"encoded": 1000, "carried": 19_000})
+    assert FIXED["encode"] < estimate(few, [release], PlanConfig(), 2).stages["encode"] < 7.0
+    assert found.disk_mb == 16
+
+
+def test_one_slow_night_of_three_does_not_count(tmp_path: Path) -> None:
+    nights = [night(tmp_path, number) for number in (1, 2, 3)]
+    for release, factor in zip(nights, (1.0, 9.0, 1.0), strict=True):
+        note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(factor), seconds=factor * 50.0)
+    assert estimate(FULL, nights, PlanConfig(), 2).stages["encode"] == pytest.approx(24.0)
+
+
+def test_the_cost_is_the_price_of_the_nodes_for_that_long() -> None:
+    found = estimate(FULL, [], PlanConfig(price_per_node_hour=3600.0, nodes=2), 2)
+    assert found.cost == pytest.approx(2 * sum(found.stages.values()), rel=1e-3)
+    assert estimate(FULL, [], PlanConfig(), 8).memory_mb > found.memory_mb
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = str(tmp_path_factory.mktemp("service") / "lake")
+    simulate(place, SimulationConfig(members=60, titles=40, days=20))
+    return place
+
+
+def test_tonight_only_members_with_new_events_are_encoded(tmp_path: Path, lake: str) -> None:
+    release, config = night(tmp_path), Config(lake=lake)
+    workspace, until = Workspace.open(release.workspace_uri), datetime(2025, 12, 22, tzinfo=UTC)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    work = foresee(config, Request(until), "m", workspace)
+    assert 0 < work.encoded < work.members
+    assert work.encoded + work.carried == work.members
+    assert (work.shards, work.titles, work.tokens_per_member) == (5, 40, 7.0)
+    for request, model in ((Request(until, full=True), "m"), (Request(until), "another")):
+        assert foresee(config, request, model, workspace).carried == 0
+    other = config.model_copy(update={"encode": config.encode.model_copy(update={"precision": "fp32"})})
+    assert foresee(other, Request(until), "m", workspace).carried == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_the_first_night_encodes_everybody(tmp_path: Path, lake: str) -> None:
+    work = foresee(Config(lake=lake), Request(), None, Workspace.open(str(tmp_path / "none")))
+    assert (work.encoded, work.carried) == (work.members, 0)
+    assert 0 < work.members <= 60
+
+
+def test_the_command_tells_work_time_memory_disk_and_cost(
+    tmp_path: Path, lake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "--lake", lake, "--workspace", str(tmp_path / "none"), "--set", "plan.price_per_node_hour=2"]
+    assert main([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["work"]["encoded"] == facts["work"]["members"] > 0
+    assert min(facts["estimate"][name] for name in ("seconds", "memory_mb", "disk_mb", "cost")) >= 0
+    assert facts["estimate"]["seconds"] == pytest.approx(sum(facts["estimate"]["stages"].values()), abs=0.1)
+    assert main(words) == 0
+    assert "members to encode" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+    assert main(["plan", "--workspace", str(tmp_path / "none")]) == 2

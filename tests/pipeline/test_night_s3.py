@@ -1,0 +1,82 @@
+"""Whole nights with lake and workspace on an S3 API server, by the command line: nothing of them is on local disk."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pytest
+
+from stores.lake.simulate import SimulationConfig, simulate
+from stores.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = [f"train.training.{name}_steps=6" for name in ("min", "max")]
+SETTINGS = [*STEPS, "ray.num_cpus=2", "gate.quality.min_ratio_to_popularity=0", "features.semantic_ids=true"]
+
+
+def samespace(place: Path, workspace: str, *words: str, expect: int = 0) -> dict[str, Any]:
+    """A command as a user gives it; its JSON answer."""
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    settings += ["--set", f"publish.repository={place / 'repository'}"]
+    command = [sys.executable, "-m", "pipeline.cli", *words, *settings, "--workspace", workspace, "--json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False, timeout=560)
+    assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_two_nights_on_an_object_store(s3_bucket: str, tmp_path: Path) -> None:
+    root = f"{s3_bucket}/{uuid.uuid4().hex}"
+    lake, workspace = f"{root}/lake", f"{root}/ws"
+    simulate(lake, SimulationConfig(members=120, titles=60, days=6, seed=3))
+    first = samespace(tmp_path, workspace, "nightly", "--lake", lake)
+    second = samespace(tmp_path, workspace, "nightly", "--lake", lake)
+    assert second["space_id"] == first["space_id"] == "1"
+    opened = Workspace.open(workspace)
+    release = opened.current()
+    assert release.release_id == second["release_id"]
+    titles = release.titles().to_table()["title_id"].to_pylist()
+    assert samespace(tmp_path, workspace, "similar", str(titles[0]), "-k", "3")["titles"]
+    members = release.members().to_table()
+    gone, kept = members["member_id"][0].as_py(), members["member_id"].to_pylist()[1:]
+    assert samespace(tmp_path, workspace, "candidates", str(kept[0]), "-k", "3")["titles"]
+    served_as_published(tmp_path, release)
+    assert samespace(tmp_path, workspace, "rollback")["current"] == first["release_id"]
+    assert samespace(tmp_path, workspace, "promote", second["release_id"])["current"] == second["release_id"]
+    receipt = samespace(tmp_path, workspace, "erase", str(gone))
+    assert set(receipt["releases"]) == {first["release_id"], second["release_id"]}
+    assert samespace(tmp_path, workspace, "doctor", "--verify")["healthy"]
+    third = samespace(tmp_path, workspace, "nightly", "--lake", lake)
+    assert third["stages"]["histories"]["metrics"]["refused"]["erased member"] > 0
+    table = opened.current().members().to_table()
+    assert set(table["member_id"].to_pylist()) == set(kept)
+    served_as_published(tmp_path, opened.current(), absent=[gone])
+    assert not (tmp_path / "ws").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"repository"}
+
+
+def served_as_published(place: Path, release: Any, absent: list[int] | None = None) -> None:
+    """Plain Feast, online and as of now, gives what the release's Parquet holds."""
+    from feast import FeatureStore
+
+    store = FeatureStore(repo_path=str(place / "repository"))
+    table = release.members().to_table().sort_by("member_id")
+    ids = [*table["member_id"].to_pylist(), *(absent or [])]
+    expected = pc.list_flatten(table["embedding"]).to_numpy().reshape(table.num_rows, -1)
+    rows = [{"member_id": one} for one in ids]
+    online = store.get_online_features(["member_embedding:embedding"], rows).to_dict()["embedding"]
+    np.testing.assert_array_equal(np.array(online[: table.num_rows], np.float32), expected)
+    assert online[table.num_rows :] == [None] * len(absent or [])
+    asked = pd.DataFrame({"member_id": ids, "event_timestamp": [datetime.now(UTC)] * len(ids)})
+    found = store.get_historical_features(asked, ["member_embedding:embedding"]).to_df().sort_values("member_id")
+    there = found[found["member_id"].isin(table["member_id"].to_pylist())]
+    np.testing.assert_array_equal(np.stack(there["embedding"].to_numpy()).astype(np.float32), expected)
