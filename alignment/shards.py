@@ -60,20 +60,27 @@ def established_rows(release: Release, path: str, side: Side, least: int) -> pa.
 def apply_to_shard(
     release: Release, path: str, side: Side, transform: AlignmentTransform, before: Release | None = None
 ) -> int:
-    """Write the aligned shard, every other column kept; a finished one is left as it is. The number of its rows.
-
-    Rows that another release encoded were carried forward: their vectors are those of `before`, bit for bit.
-    """
+    """Write the aligned shard (`aligned`); a finished one is left as it is. The number of its rows."""
     target = path.removeprefix(f"{NATIVE}/")
     done = release.finished(target)
     if done:
         return done.rows
+    kept = before.storage.read_table(target, columns=[KEY[side], EMBEDDING]) if before else None
     table = release.storage.read_table(path)
-    aligned = (transform.members if side == "members" else transform.titles)(matrix_of(table))
-    carried = pc.not_equal(table[RELEASE_ID], release.release_id).to_numpy()
-    if before is not None and carried.any():
-        kept = before.storage.read_table(target, columns=[KEY[side], EMBEDDING])
-        rows = pc.index_in(table[KEY[side]].filter(carried), value_set=kept[KEY[side]].combine_chunks())
-        aligned[carried] = matrix_of(kept)[rows.to_numpy()]
-    column = table.schema.get_field_index(EMBEDDING)
-    return release.write_table(target, table.set_column(column, EMBEDDING, vector_array(aligned))).rows
+    return release.write_table(target, aligned(table, side, transform, release.release_id, kept)).rows
+
+
+def aligned(
+    table: pa.Table, side: Side, transform: AlignmentTransform, release_id: str, before: pa.Table | None = None
+) -> pa.Table:
+    """Native rows of a shard in the space, every other column kept.
+
+    Rows that another release than `release_id` encoded were carried forward: their vectors are those of `before` (key
+    and aligned vector), bit for bit.
+    """
+    vectors = (transform.members if side == "members" else transform.titles)(matrix_of(table))
+    if before is not None:
+        found = pc.index_in(table[KEY[side]], value_set=before[KEY[side]].combine_chunks())
+        carried = pc.not_equal(table[RELEASE_ID], release_id).to_numpy()
+        vectors[carried] = matrix_of(before)[found.filter(pa.array(carried)).to_numpy()]
+    return table.set_column(table.schema.get_field_index(EMBEDDING), EMBEDDING, vector_array(vectors))

@@ -24,14 +24,20 @@ Matrix = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Carry:
-    """A release of the same model and space, and the way from its aligned vectors to native ones, (n, s) to (n, e)."""
+    """A release of the same model and space, and the ways between its aligned vectors and native ones.
+
+    `native` takes vectors (n, s) to (n, e). `aligned` takes a shard of native rows, the id of tonight's release and the
+    shard before into the space, in the pass that encodes; without it the alignment does so in one of its own.
+    """
 
     release: Release
     native: Callable[[Matrix], Matrix]
+    aligned: Callable[[pa.Table, str, pa.Table | None], pa.Table] | None = None
 
-    def has(self, shard: str) -> bool:
-        """Whether that release has such a shard of members."""
-        return self.release.storage.exists(f"members/{shard}")
+    def shard(self, name: str) -> pa.Table | None:
+        """That release's shard of members, if it has one. Raises CorruptError where its bytes have changed."""
+        path = f"members/{name}"
+        return self.release.read_verified(path) if self.release.storage.exists(path) else None
 
     @property
     def precision(self) -> dict[str, Any]:
@@ -47,12 +53,11 @@ def carried_from(config: EncodeConfig, carry: Carry | None, release: Release) ->
     return carry if _encoded(carry.release).get("preprocessing") == config.preprocessing else None
 
 
-def unchanged(carry: Carry, shard: str, today: pa.Table) -> pa.Table:
-    """Rows of an earlier shard whose member has the same history in `today` (id and hash), with native vectors.
+def unchanged(carry: Carry, before: pa.Table, today: pa.Table) -> pa.Table:
+    """Rows of the shard `before` whose member has the same history in `today` (id and hash), with native vectors.
 
     All of its columns stay, `release_id` above all: it is the release in which a vector last changed.
     """
-    before = carry.release.read_verified(f"members/{shard}")
     found = pc.index_in(before[MEMBER_ID], value_set=today[MEMBER_ID].combine_chunks())
     same = pc.fill_null(pc.equal(today[HISTORY_HASH].take(found), before[HISTORY_HASH]), False)
     rows = before.filter(same)

@@ -120,10 +120,10 @@ class ShardWorker:
     def _members(self, task: Task) -> Done:
         """Members with a new history are encoded; the others are carried forward, if the night may."""
         storage, shard = self.release.storage, task.source.rsplit("/", 1)[-1]
-        kept = None
-        if self.carry is not None and self.carry.has(shard):
+        before, kept = self.carry.shard(shard) if self.carry else None, None
+        if self.carry is not None and before is not None:
             today = storage.read_table(task.source, columns=_IDENTITY)
-            kept = unchanged(self.carry, shard, today)
+            kept = unchanged(self.carry, before, today)
             changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
             rows = _some_rows(storage, task.source, changed)
         else:
@@ -135,6 +135,9 @@ class ShardWorker:
             order = pc.index_in(today[MEMBER_ID], value_set=both[MEMBER_ID].combine_chunks())
             table = both.take(order.combine_chunks().drop_null())
         written = self.release.write_table(task.target, table).rows
+        if self.carry is not None and self.carry.aligned is not None:
+            placed = self.carry.aligned(table, self.release.release_id, before)
+            self.release.write_table(f"members/{shard}", placed)
         tokens = pc.sum(pc.list_value_length(rows[TITLE_ID])).as_py() or 0
         return Done(written, 0 if kept is None else kept.num_rows, rows.num_rows, tokens)
 

@@ -19,6 +19,7 @@ import embeddings.histories
 import embeddings.job
 from alignment.transform import AlignmentTransform
 from embeddings.carry import Carry
+from pipeline.carrying import Placing
 from pipeline.config import Config
 from pipeline.telling import Teller
 from stores.errors import NotFoundError, UsageError
@@ -136,7 +137,7 @@ class Backfill:
         self._check()
         if not release.storage.exists("plan.json"):
             self.scratch.stage(self._plan(release.release_id, night, before), self.token)
-        carry = Carry(before, self.transform.inverse().members) if before else None
+        carry = Carry(before, self.transform.inverse().members, Placing(self.transform)) if before else None
         reports = [
             release.once("histories", lambda: embeddings.histories.run(self.config.histories, release)),
             release.once("encode", lambda: embeddings.job.run(self.config.encode, release, carry)),

@@ -26,7 +26,7 @@ def main(workspace, release_id, folder):
     try:
         report = job.run(EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=2), release)
         killed.join()
-        print(json.dumps(report.metrics | {"nodes_left": sum(node["Alive"] for node in ray.nodes())}))
+        print(json.dumps(report.metrics | {"nodes_left": nodes_left()}))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -37,6 +37,14 @@ def kill_when_begun(cluster, node, release):
     while not release.storage.files(job.NATIVE_MEMBERS):
         time.sleep(0.05)
     cluster.remove_node(node, allow_graceful=False)
+
+
+def nodes_left(patience=60):
+    """Nodes that are alive, once the cluster knows of the dead one."""
+    deadline = time.monotonic() + patience
+    while (alive := sum(node["Alive"] for node in ray.nodes())) == 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return alive
 
 
 if __name__ == "__main__":

@@ -65,9 +65,10 @@ def by_hand(events: list[dict[str, Any]], gap: timedelta) -> dict[int, list[dict
     seen: set[tuple[Any, ...]] = set()
     members: dict[int, list[dict[str, Any]]] = {}
     for one in sorted(events, key=lambda row: row["event_time"]):
-        if tuple(one.values()) in seen:
+        row = tuple(one[name] for name in SCHEMA.names)
+        if row in seen:
             continue
-        seen.add(tuple(one.values()))
+        seen.add(row)
         tokens = members.setdefault(one["member_id"], [])
         joins = tokens and tokens[-1]["title"] == one["title_id"] and one["event_time"] - tokens[-1]["last"] <= gap
         if not joins:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embeddings import job
@@ -179,6 +180,24 @@ def test_a_carried_row_keeps_the_release_in_which_it_last_changed(nights: Any, o
     since = {row["member_id"]: row["release_id"] for row in rows}
     assert {member for member, name in since.items() if name == release.release_id} == {6, 40}
     assert {name for member, name in since.items() if member not in (6, 40)} == {live.release_id}
+
+
+def test_where_the_transform_is_known_the_pass_that_encodes_writes_the_aligned_shards(
+    nights: Any, own: Own, live: Release
+) -> None:
+    release, given = nights.stage(TONIGHT, live), []
+
+    def placed(table: pa.Table, release_id: str, before: pa.Table | None) -> pa.Table:
+        given.append((release_id, before))
+        return table.select(["member_id", "release_id"])
+
+    own.run(release, carry=Carry(live, turned_back, placed))
+    for (name, before), path in zip(given, sorted(release.storage.files("members")), strict=True):
+        assert name == release.release_id
+        assert before == live.storage.read_table(path)
+        rows = release.storage.read_table(path)
+        assert rows == release.storage.read_table(f"work/native/{path}").select(rows.column_names)
+        assert release.finished(path)
 
 
 def test_another_preprocessing_or_number_of_shards_carries_nothing(nights: Any, own: Own, live: Release) -> None:

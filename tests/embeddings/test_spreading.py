@@ -34,7 +34,8 @@ def test_a_node_that_is_killed_costs_no_row(nights: Any, tmp_path: Path, monkeyp
         command = [sys.executable, str(HERE / "cluster_of_nodes.py"), nights.uri, name, str(tmp_path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        return dict(json.loads(line))
 
     metrics = run(release.release_id)
     assert metrics["nodes_left"] == 2

@@ -38,7 +38,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = folder / "venv"
     venv.create(place, with_pip=False)
     python = place / "bin" / "python"
-    subprocess.run([*pip, "--python", str(python), "install", "--quiet", "--no-deps", str(wheel)], check=True)
+    subprocess.run(
+        [*pip, "--python", str(python), "install", "--quiet", "--no-deps", "--ignore-installed", str(wheel)], check=True
+    )
     (packages,) = place.glob("lib/*/site-packages")
     (packages / "others.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
     return place

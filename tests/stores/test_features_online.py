@@ -90,7 +90,7 @@ def test_redis(nights, look, redis_port, monkeypatch):
     """The password comes from the environment and is in no file of the workspace; views share a key per entity."""
     monkeypatch.setenv("REDIS_PASSWORD", "secret")
     block = {"type": "redis", "connection_string": f"127.0.0.1:{redis_port},password=${{REDIS_PASSWORD}}"}
-    config = publish.PublishConfig(online_store=block)
+    config = publish.PublishConfig(online_store=block, repository=nights.repository, registry_ttl_s=1)
     run_nights(nights, config, look)
     other = nights.seal(dict.fromkeys(range(4), 7), {0: 7}, space_id="2")
     publish.publish(nights.workspace, other, config)
@@ -105,7 +105,8 @@ def test_redis_is_rebuilt_after_losing_its_data(nights, look, redis_port):
     from redis import Redis
 
     config = publish.PublishConfig(
-        online_store={"type": "redis", "connection_string": f"127.0.0.1:{redis_port},password=secret"}
+        online_store={"type": "redis", "connection_string": f"127.0.0.1:{redis_port},password=secret"},
+        repository=nights.repository,
     )
     release = nights.seal(dict.fromkeys(range(9), 1), {0: 1})
     publish.publish(nights.workspace, release, config)

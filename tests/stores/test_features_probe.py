@@ -7,7 +7,7 @@ from stores import publish
 from stores.features.probe import read_online
 
 
-@pytest.mark.parametrize("workspace", ["nights", "text_nights"])
+@pytest.mark.parametrize("workspace", ["local_nights", "text_nights"])
 def test_the_probe_reads_vectors_and_releases_in_the_order_asked(request, workspace, config, look):
     nights = request.getfixturevalue(workspace)
     first = nights.seal(dict.fromkeys(range(1, 9), 1), {1: 1, 2: 1})

@@ -7,11 +7,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from stores import journal, moving, publish
 from stores.errors import GateError, NotFoundError, StoreError
 from stores.features import repository
+from stores.features.history import BEGINNING
 from stores.workspace import Workspace
 
 EVERYONE = list(range(12))
@@ -130,7 +132,8 @@ def test_a_move_interrupted_anywhere_is_completed(nights, config, look, monkeypa
     assert journal.read_move(nights.workspace) is None
     assert nights.workspace.pointer()["release_id"] == second.release_id
     assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(second, "members"))
-    history = nights.workspace.storage.dataset("feast/history/member_embedding").to_table()
+    told = pc.field("event_timestamp") > BEGINNING  # Feast's Dask store is given a row there for each entity
+    history = nights.workspace.storage.dataset("feast/history/member_embedding").to_table(filter=told)
     assert history.num_rows == 6 + 2  # the first night, then one change and one departure
     assert [event["event"] for event in second.events()] == ["published"]
     assert publish.recover(nights.workspace, config) is None
