@@ -12,9 +12,9 @@ import sys
 import traceback
 import warnings
 from importlib.abc import MetaPathFinder
-from typing import Any
+from typing import Any, NoReturn
 
-from stores.errors import SamespaceError
+from stores.errors import SamespaceError, UsageError
 
 # Before torch loads: threads that wait by spinning take the processors from one another as soon as there
 # are more of them than processors, and a training step then takes fifty times as long.
@@ -61,6 +61,15 @@ class WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError("pandas is left out of commands that only look", name=name)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are told like all others, so that `--json` prints its line for them too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError with the usage and where to read more."""
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        raise UsageError(message, expected=usage, fix=f"{self.prog} --help")
+
+
 def command() -> int:
     """The process of one command, as it is installed."""
     if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
@@ -100,7 +109,7 @@ def options_of(verb: str) -> dict[str, str]:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="samespace",
         description="Nightly embeddings whose space keeps its meaning.",
         epilog="samespace VERB --help tells what a verb takes.",
@@ -113,7 +122,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         sub = verbs.add_parser(verb, help=summary, description=told, formatter_class=plain)
         if verb == asked:
             fill(sub, verb)
-    return parser.parse_args(argv)
+    try:
+        return parser.parse_args(argv)
+    except UsageError as error:
+        sys.exit(_fail(error, "--json" in argv))
 
 
 def fill(parser: argparse.ArgumentParser, verb: str) -> None:

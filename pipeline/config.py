@@ -22,6 +22,8 @@ from stores.features.repository import PublishConfig
 from stores.settings import Settings
 from validation.thresholds import GateConfig
 
+SAMPLE = "samespace init writes a file with every key and its meaning"
+
 
 class NightConfig(Settings):
     """The night as a whole: a crashed one is resumed if it began less than `resume_within_h` hours ago."""
@@ -64,7 +66,13 @@ def read_config(path: str | None = None, settings: list[str] | None = None, **fl
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise explained(error, path or DEFAULT_FILE) from error
+        raise explained(error, _origin(path, settings or [])) from error
+
+
+def _origin(path: str | None, settings: list[str]) -> str:
+    """Where values came from: the file if there is one, then each `--set`."""
+    file = [path or DEFAULT_FILE] if Path(path or DEFAULT_FILE).exists() else []
+    return ", ".join([*file, *(f"--set {setting}" for setting in settings)])
 
 
 def _read_toml(path: str | None) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
     """Apply `section.key=value`; the value is read as JSON, and as text where it is none."""
     name, equals, text = setting.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"cannot read the setting {setting!r}", expected="section.key=value")
+        raise ConfigError(f"cannot read the setting {setting!r}", expected="section.key=value", fix=SAMPLE)
     *sections, key = name.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -102,5 +110,4 @@ def explained(error: ValidationError, where: str) -> ConfigError:
         name = ".".join(str(part) for part in fault["loc"])
         unknown = fault["type"] == "extra_forbidden"
         lines.append(f"unknown key {name}" if unknown else f"{name}: {fault['msg']} (found {fault['input']!r})")
-    known = "samespace init writes a file with every key and its meaning"
-    return ConfigError("; ".join(lines), where=where, fix=known)
+    return ConfigError("; ".join(lines), where=where, fix=SAMPLE)

@@ -48,7 +48,8 @@ def run(args: Namespace) -> Answer:
     config = config_of(args)
     settings, token = _settings(config, args), os.environ.get(TOKEN) or None
     if not settings.is_loopback and token is None:
-        raise ConfigError(f"{settings.host} can be reached from elsewhere", expected=f"a token in {TOKEN}")
+        safe = f"{TOKEN}=… before the command, or --host 127.0.0.1"
+        raise ConfigError(f"{settings.host} can be reached from elsewhere", expected=f"a token in {TOKEN}", fix=safe)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     live = Live(Workspace.open(config.workspace), settings.refresh_s)
     live.refresh()  # here, so that a broken release is told as an error of this command

@@ -60,6 +60,33 @@ def test_json_prints_one_line_also_for_an_error(capsys: pytest.CaptureFixture[st
     assert json.loads(lines[0])["releases"] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "prog"),
+    [(["similar"], "samespace similar"), (["fly"], "samespace"), (["similar", "1", "--no"], "samespace")],
+)
+def test_words_that_cannot_be_parsed_are_told_like_every_error(
+    words: list[str], prog: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--json"])
+    assert stopped.value.code == 2
+    told = capsys.readouterr()
+    [line] = told.out.splitlines()
+    fault = json.loads(line)["error"]
+    assert fault["exit_code"] == 2
+    assert fault["fix"] == f"{prog} --help"
+    assert fault["expected"].startswith(prog)
+    assert fault["what"] in told.err
+
+
+def test_a_service_for_others_says_how_to_be_safe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SAMESPACE_TOKEN", raising=False)
+    assert main(["serve", "--host", "0.0.0.0", "--port", "0", "--json"]) == 2
+    assert "SAMESPACE_TOKEN=" in json.loads(capsys.readouterr().out)["error"]["fix"]
+
+
 def test_an_empty_lake_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     for table in ("interactions", "titles"):
         Path("lake", table).mkdir(parents=True)

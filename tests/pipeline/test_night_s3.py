@@ -67,7 +67,9 @@ def test_two_nights_on_an_object_store(s3_bucket: str, tmp_path: Path) -> None:
 def served_as_published(place: Path, release: Any, absent: list[int] | None = None) -> None:
     """Plain Feast, online and as of now, gives what the release's Parquet holds."""
     from feast import FeatureStore
+    from s3fs import S3FileSystem
 
+    S3FileSystem.clear_instance_cache()  # it remembers listings, and erasing writes files of the history anew
     store = FeatureStore(repo_path=str(place / "repository"))
     table = release.members().to_table().sort_by("member_id")
     ids = [*table["member_id"].to_pylist(), *(absent or [])]
