@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from stores.errors import CorruptError, NotFoundError, UsageError
 from stores.lease import check_token
-from stores.manifest import FORMAT_VERSION, FileEntry, Manifest, Plan, StageReport, parse_manifest
-from stores.storage import Storage, parquet_bytes, sha256
+from stores.manifest import FORMAT_VERSION, FileEntry, Manifest, OldSpace, Plan, StageReport, parse_manifest
+from stores.storage import Storage, absolute, parquet_bytes, sha256
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -49,8 +49,8 @@ class Release:
         return f"Release({self.release_id!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("workspace_uri", "release_id", "token", "storage")
-        return {name: self.__dict__[name] for name in kept}
+        kept = {name: self.__dict__[name] for name in ("release_id", "token", "storage")}
+        return {"workspace_uri": absolute(self.workspace_uri), **kept}
 
     def sibling(self, release_id: str) -> "Release":
         """Another release of the same workspace."""
@@ -94,6 +94,10 @@ class Release:
     def histories(self) -> "ds.Dataset":
         """Token histories, `columns.history_schema`."""
         return self.storage.dataset("histories")
+
+    def schema(self, folder: str) -> pa.Schema:
+        """The columns of a folder's Parquet files."""
+        return self.storage.dataset(folder).schema
 
     def read_verified(self, path: str, columns: list[str] | None = None) -> pa.Table:
         """One Parquet file of a sealed release. Raises CorruptError unless its bytes are those that were written."""
@@ -182,6 +186,7 @@ class Release:
             files=[entry for entry in self.entries() if not entry.path.startswith(f"{WORK}/")],
             stages=stages,
             versions=versions,
+            old_spaces=_old_spaces(stages),
         )
         if self.token is not None:
             check_token(Storage(self.workspace_uri), self.token)
@@ -200,6 +205,12 @@ class Release:
     def events(self) -> list[dict[str, Any]]:
         """All facts appended after sealing, oldest first."""
         return [json.loads(self.storage.read(path)) for path in self.storage.files(EVENTS)]
+
+
+def _old_spaces(stages: list[StageReport]) -> dict[str, OldSpace]:
+    """What the stage `old_spaces` decided of them, if there was one."""
+    found = next((report.metrics["spaces"] for report in stages if report.name == "old_spaces"), {})
+    return {space_id: OldSpace.model_validate(facts) for space_id, facts in found.items()}
 
 
 def _entry_path(path: str) -> str:

@@ -26,17 +26,22 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp-"
 
 
+def absolute(uri: str) -> str:
+    """The same place for a process that runs in another folder."""
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
 class Storage:
     """A root folder or an object-store prefix.
 
-    Pickles as its URI, so it travels to Ray workers. Raises StoreError where the store refuses.
+    Pickles as its absolute URI, so it travels to Ray workers. Raises StoreError where the store refuses.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/") or "/"
 
     def __getstate__(self) -> dict[str, str]:
-        return {"uri": self.uri}
+        return {"uri": absolute(self.uri)}
 
     def __repr__(self) -> str:
         return f"Storage({self.uri!r})"

@@ -23,10 +23,12 @@ def ray_session() -> Iterator[None]:
     """A local Ray of two cores for the whole run."""
     from pipeline.cluster import RayConfig, cluster
 
-    # Workers inherit the environment: `own_models` has encoders of a user's own.
-    places = [str(HERE / "embeddings"), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    # Workers inherit the environment: `own_models` and `planted_models` have encoders of a user's own.
+    folders = [HERE / "embeddings", HERE / "pipeline", HERE.parent]
+    places = [*map(str, folders), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(place for place in places if place))
+        patch.syspath_prepend(folders[1])
         # Ray's workers are nice by default, and starve where the machine is shared.
         patch.setenv("RAY_worker_niceness", "0")
         with cluster(RayConfig(num_cpus=2)):

@@ -1,86 +1,35 @@
 """A release that does not lie in the live space: announced as a new one, or refused until a person decides."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stores.lake.simulate import SimulationConfig, simulate
 from stores.workspace import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # whole nights, each a process of its own
-
-ROOT = Path(__file__).resolve().parents[2]
-LENIENT = ("--set", "gate.quality.min_ratio_to_popularity=0", "--set", "ray.num_cpus=2")
-LENIENT += ("--set", "publish.registry_ttl_s=1")
+pytestmark = pytest.mark.slow
+Run = Callable[..., dict[str, Any]]
 CHANGED = ("--set", "align.judge.same_cosine_p50=1")
-MODELS = '''
-"""Models that need no training: a title's vector follows from its id, a member's is the mean of what was played."""
-import numpy as np
-
-DIM = 8
-
-
-class First:
-    model_id, dim, seed = "first", DIM, 0
-    basis = np.eye(DIM)
-
-    def _vectors(self, ids):
-        rows = [np.random.default_rng([self.seed, int(one)]).normal(size=DIM) for one in ids]
-        return np.array(rows).reshape(-1, DIM) * np.geomspace(2, 0.5, DIM)
-
-    def encode_titles(self, titles):
-        return (self._vectors(titles["title_id"].to_pylist()) @ self.basis).astype(np.float32)
-
-    def encode_members(self, histories):
-        means = [self._vectors(ids).mean(axis=0) for ids in histories["title_id"].to_pylist()]
-        return (np.array(means).reshape(-1, DIM) @ np.linalg.inv(self.basis).T).astype(np.float32)
-
-
-class Retrained(First):
-    """The same scores in another basis."""
-    model_id = "retrained"
-    basis = np.random.default_rng(1).normal(size=(DIM, DIM))
-
-
-class Unrelated(First):
-    """What another lake would give."""
-    model_id, seed = "unrelated", 1
-
-
-class UnrelatedAgain(Unrelated):
-    model_id = "unrelated-again"
-    basis = np.random.default_rng(2).normal(size=(DIM, DIM))
-'''
-
-
-def samespace(*words: str, cwd: Path, expect: int = 0) -> dict[str, Any]:
-    """Run a command as a user does; its JSON answer."""
-    command = [sys.executable, "-m", "pipeline.cli", *words, *LENIENT, "--workspace", "ws", "--json"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{cwd}"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return dict(json.loads(done.stdout))
-
-
-def night(model: str, *words: str, cwd: Path, expect: int = 0) -> dict[str, Any]:
-    return samespace(
-        "nightly", "--lake", "lake", "--set", f"encode.encoder=models:{model}", *words, cwd=cwd, expect=expect
-    )
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def night(samespace: Run, lake: Path) -> Run:
+    """night(model, *words, cwd, expect=0): a night of one of the `planted_models`."""
+
+    def run(model: str, *words: str, cwd: Path, expect: int = 0) -> dict[str, Any]:
+        encoder = f"encode.encoder=planted_models:{model}"
+        return samespace("nightly", "--lake", str(lake), "--set", encoder, *words, cwd=cwd, expect=expect)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, night: Run) -> Path:
     """A workspace with one live night."""
     place = tmp_path_factory.mktemp("opened")
-    (place / "models.py").write_text(MODELS)
-    simulate(str(place / "lake"), SimulationConfig(members=240, titles=120, days=30, seed=3))
     night("First", cwd=place)
     return place
 
@@ -102,7 +51,9 @@ def served(place: Path, view: str) -> np.ndarray:
     return np.array(store.get_online_features([f"{view}:embedding"], rows).to_dict()["embedding"], np.float32)
 
 
-def test_an_unrelated_model_is_refused_until_a_person_opens_a_space_for_it(place: Path) -> None:
+def test_an_unrelated_model_is_refused_until_a_person_opens_a_space_for_it(
+    place: Path, night: Run, samespace: Run
+) -> None:
     workspace = Workspace.open(str(place / "ws"))
     first = workspace.current()
     before = served(place, "member_embedding")
@@ -131,7 +82,9 @@ def test_an_unrelated_model_is_refused_until_a_person_opens_a_space_for_it(place
     assert samespace("promote", first.release_id, cwd=place)["space_id"] == "1"  # it was live there: no decision
 
 
-def test_a_changed_space_is_announced_and_goes_live_under_its_own_number(place: Path) -> None:
+def test_a_changed_space_is_announced_and_goes_live_under_its_own_number(
+    place: Path, night: Run, samespace: Run
+) -> None:
     workspace = Workspace.open(str(place / "ws"))
     first = workspace.current()
     before = served(place, "member_embedding")

@@ -1,12 +1,8 @@
 """Whole nights on a small simulated lake, through every real component, by the command line."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,49 +17,15 @@ import pytest
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.workspace import Workspace
 
+Run = Callable[..., dict[str, Any]]
+Vectors = Callable[[Any, str], tuple[list[Any], np.ndarray]]
+Two = tuple[Path, dict[str, Any], dict[str, Any]]
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["--set", "train.training.min_steps=60", "--set", "train.training.max_steps=60", "--set", "ray.num_cpus=2"]
-MODULES: list[str] = []
-"""Folders with modules of a test's own, seen by the commands it runs."""
-LENIENT = ["--set", "gate.quality.min_ratio_to_popularity=0"]
-
-
-def samespace(*words: str, cwd: Path, expect: int = 0) -> dict[str, Any]:
-    """Run a command as a user does; its JSON answer."""
-    done = subprocess.run(_command(*words), cwd=cwd, env=_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1, done.stdout
-    assert "Traceback" not in done.stderr
-    return dict(json.loads(lines[0]))
-
-
-def _command(*words: str) -> list[str]:
-    settings = [*SMALL, *LENIENT] if words[0] in ("nightly", "train") else []
-    return [sys.executable, "-m", "pipeline.cli", *words, *settings, "--workspace", "ws", "--json"]
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *MODULES])}
-
-
-def vectors(release: Any, kind: str) -> tuple[list[Any], np.ndarray]:
-    table = (release.members() if kind == "member" else release.titles()).to_table().sort_by(f"{kind}_id")
-    flat = pc.list_flatten(table["embedding"]).to_numpy()
-    return table[f"{kind}_id"].to_pylist(), flat.reshape(table.num_rows, -1)
-
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("service") / "lake"
-    simulate(str(place), SimulationConfig(members=240, titles=120, days=30, seed=3))
-    return place
-
-
-@pytest.fixture(scope="module")
-def two_nights(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def two_nights(lake: Path, tmp_path_factory: pytest.TempPathFactory, samespace: Run) -> Two:
     """A workspace after two nights of two trainings."""
     place = tmp_path_factory.mktemp("two")
     first = samespace("nightly", "--lake", str(lake), cwd=place)
@@ -71,7 +33,7 @@ def two_nights(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return place, first, samespace("nightly", "--lake", str(lake), cwd=place)
 
 
-def test_two_trainings_share_one_space(two_nights: tuple[Path, dict[str, Any], dict[str, Any]]) -> None:
+def test_two_trainings_share_one_space(two_nights: Two) -> None:
     place, first, second = two_nights
     assert first["model_id"] != second["model_id"]
     assert first["space_id"] == second["space_id"] == "1"
@@ -79,7 +41,7 @@ def test_two_trainings_share_one_space(two_nights: tuple[Path, dict[str, Any], d
     assert Workspace.open(str(place / "ws")).current().release_id == second["release_id"]
 
 
-def test_every_member_and_title_is_published(lake: Path, two_nights: tuple[Path, Any, Any]) -> None:
+def test_every_member_and_title_is_published(lake: Path, two_nights: Two, vectors: Vectors) -> None:
     release = Workspace.open(str(two_nights[0] / "ws")).current()
     titles = ds.dataset(lake / "titles").to_table(columns=["title_id"])["title_id"].to_pylist()
     assert vectors(release, "title")[0] == sorted(titles)
@@ -88,7 +50,7 @@ def test_every_member_and_title_is_published(lake: Path, two_nights: tuple[Path,
     assert release.verify() == []
 
 
-def test_plain_feast_serves_what_the_release_holds(two_nights: tuple[Path, Any, Any]) -> None:
+def test_plain_feast_serves_what_the_release_holds(two_nights: Two, vectors: Vectors) -> None:
     import pandas as pd
     from feast import FeatureStore
 
@@ -105,7 +67,7 @@ def test_plain_feast_serves_what_the_release_holds(two_nights: tuple[Path, Any, 
         np.testing.assert_array_equal(np.stack(found["embedding"].to_numpy()).astype(np.float32), expected)
 
 
-def test_plain_faiss_answers_as_the_commands_do(two_nights: tuple[Path, Any, Any]) -> None:
+def test_plain_faiss_answers_as_the_commands_do(two_nights: Two, samespace: Run, vectors: Vectors) -> None:
     place = two_nights[0]
     release = Workspace.open(str(place / "ws")).current()
     index = place / "ws" / "releases" / release.release_id / "index"
@@ -123,12 +85,14 @@ def test_plain_faiss_answers_as_the_commands_do(two_nights: tuple[Path, Any, Any
     assert [row["title_id"] for row in told] == [ids[row] for row in rows[0] if ids[row] != titles[0]]
 
 
-def test_alignment_keeps_the_scores(two_nights: tuple[Path, Any, Any]) -> None:
+def test_alignment_keeps_the_scores(two_nights: Two) -> None:
     metrics = two_nights[2]["stages"]["align"]["metrics"]
     assert metrics["score_error"] <= 1e-5
 
 
-def test_rollback_restores_the_earlier_release_everywhere(two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:
+def test_rollback_restores_the_earlier_release_everywhere(
+    two_nights: Two, tmp_path: Path, samespace: Run, vectors: Vectors
+) -> None:
     from feast import FeatureStore
 
     place, first, second = two_nights
@@ -144,55 +108,24 @@ def test_rollback_restores_the_earlier_release_everywhere(two_nights: tuple[Path
     assert samespace("promote", second["release_id"], cwd=tmp_path)["current"] == second["release_id"]
 
 
-def test_a_killed_night_goes_on_where_it_was(lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:
-    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "ws" / "models")
-    words = ("nightly", "--lake", str(lake), "--as-of", "2026-01-02", "--set", "histories.members_per_shard=20")
-    night = subprocess.Popen(
-        _command(*words), cwd=tmp_path, env=_environment(), start_new_session=True, stdout=subprocess.DEVNULL
-    )
-    pattern = "ws/releases/*/work/entries/work/native/members/*.json"
-    while night.poll() is None and len(list(tmp_path.glob(pattern))) < 2:
-        time.sleep(0.01)
-    os.killpg(night.pid, signal.SIGKILL)
-    night.wait()
-    finished = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob(pattern)}
-    assert finished
-    resumed = samespace(*words, cwd=tmp_path)
-    metrics = resumed["stages"]["encode"]["metrics"]
-    assert metrics["shards_encoded"] <= metrics["shards"] - len(finished)
-
-    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "other" / "ws" / "models")
-    undisturbed = samespace(*words, cwd=tmp_path / "other")
-    for kind in ("member", "title"):
-        got = vectors(Workspace.open(str(tmp_path / "ws")).release(resumed["release_id"]), kind)
-        expected = vectors(Workspace.open(str(tmp_path / "other" / "ws")).release(undisturbed["release_id"]), kind)
-        assert got[0] == expected[0]
-        np.testing.assert_array_equal(got[1], expected[1])
-
-
-def test_broken_rows_go_to_the_dead_letter_and_the_night_goes_on(
-    two_nights: tuple[Path, Any, Any], tmp_path: Path
-) -> None:
-    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "ws" / "models")
-    simulate(str(tmp_path / "lake"), SimulationConfig(members=120, titles=80, days=20, seed=4, broken=0.03))
-    night = samespace("nightly", "--lake", "lake", cwd=tmp_path)
+def test_broken_rows_go_to_the_dead_letter_and_the_night_goes_on(place: Path, samespace: Run) -> None:
+    simulate(str(place / "lake"), SimulationConfig(members=120, titles=80, days=20, seed=4, broken=0.03))
+    night = samespace("nightly", "--lake", "lake", cwd=place)
     refused = night["stages"]["histories"]["metrics"]["refused"]
-    letters = (
-        Workspace.open(str(tmp_path / "ws")).release(night["release_id"]).storage.dataset("dead_letter").to_table()
-    )
+    letters = Workspace.open(str(place / "ws")).release(night["release_id"]).storage.dataset("dead_letter").to_table()
     assert set(refused) == set(letters["reason"].to_pylist())
     assert all(source for source in letters["source"].to_pylist())
     assert pc.min(letters["row"]).as_py() >= 0
 
 
-def test_a_mostly_broken_lake_exits_3_and_publishes_nothing(tmp_path: Path) -> None:
+def test_a_mostly_broken_lake_exits_3_and_publishes_nothing(tmp_path: Path, samespace: Run) -> None:
     simulate(str(tmp_path / "lake"), SimulationConfig(members=80, titles=60, days=10, seed=5, broken=0.7))
     error = samespace("nightly", "--lake", "lake", cwd=tmp_path, expect=3)["error"]
     assert "max_bad_fraction" in json.dumps(error)
     assert not (tmp_path / "ws" / "current.json").exists()
 
 
-def test_a_held_night_exits_4_and_leaves_the_live_release(lake: Path, two_nights: tuple[Path, Any, Any]) -> None:
+def test_a_held_night_exits_4_and_leaves_the_live_release(lake: Path, two_nights: Two, samespace: Run) -> None:
     place, _, second = two_nights
     held = samespace(
         "nightly", "--lake", str(lake), "--set", "gate.vectors.min_effective_rank=1000", cwd=place, expect=4
@@ -202,69 +135,18 @@ def test_a_held_night_exits_4_and_leaves_the_live_release(lake: Path, two_nights
     assert Workspace.open(str(place / "ws")).current().release_id == second["release_id"]
 
 
-OWN_MODEL = """
-import numpy as np
-
-class MyEncoder:
-    model_id, dim = "mine", 16
-
-    def _vector(self, title):
-        return np.random.default_rng(title).standard_normal(self.dim)
-
-    def encode_titles(self, titles):
-        return np.stack([self._vector(title) for title in titles["title_id"].to_pylist()]).astype(np.float32)
-
-    def encode_members(self, histories):
-        if UNLUCKY in histories["member_id"].to_pylist():
-            raise RuntimeError("this one is too much for me")
-        lists = histories["title_id"].to_pylist()
-        return np.stack([np.mean([self._vector(one) for one in titles], 0) for titles in lists]).astype(np.float32)
-"""
-
-
-def test_a_model_of_ones_own_runs_and_its_failures_are_named(
-    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = ds.dataset(lake / "interactions", partitioning="hive").to_table(columns=["member_id"])["member_id"]
-    unlucky = pc.min(seen).as_py()
-    (tmp_path / "mymodel.py").write_text(f"UNLUCKY = {unlucky}\n{OWN_MODEL}")
-    monkeypatch.setattr(sys.modules[__name__], "MODULES", [str(tmp_path)])
-    own = ("--set", "encode.encoder=mymodel:MyEncoder", "--set", "encode.max_bad_fraction=0.05")
-    night = samespace("nightly", "--lake", str(lake), *own, cwd=tmp_path)
-    assert night["model_id"] == "mine"
-    release = Workspace.open(str(tmp_path / "ws")).current()
-    ids, native = vectors(release, "member")
-    assert unlucky not in ids
-    assert native.shape[1] == 16
-    letters = release.storage.read_table("dead_letter/encode.parquet").to_pylist()
-    assert [(row["value"], row["reason"]) for row in letters] == [
-        (str(unlucky), "RuntimeError: this one is too much for me")
-    ]
-    error = samespace("nightly", "--lake", str(lake), *own[:2], cwd=tmp_path, expect=3)["error"]
-    assert str(unlucky) in error["what"]
-
-
-def test_the_night_prints_no_noise(lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path) -> None:
-    shutil.copytree(two_nights[0] / "ws", tmp_path / "ws")
-    command = [word for word in _command("nightly", "--lake", str(lake)) if word != "--json"]
-    done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert "next:" in done.stdout
-
-
 def test_a_night_of_the_same_model_encodes_only_who_was_active_and_equals_a_full_one(
-    lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path
+    lake: Path, place: Path, samespace: Run, vectors: Vectors
 ) -> None:
-    shutil.copytree(two_nights[0] / "ws" / "models", tmp_path / "ws" / "models")
     words = ("nightly", "--lake", str(lake), "--as-of")
-    first = samespace(*words, "2025-12-30", cwd=tmp_path)
-    second = samespace(*words, "2025-12-31", cwd=tmp_path)
+    first = samespace(*words, "2025-12-30", cwd=place)
+    second = samespace(*words, "2025-12-31", cwd=place)
     metrics = second["stages"]["encode"]["metrics"]
     assert metrics["carried_from"] == first["release_id"]
     assert 0 < metrics["encoded"] - metrics["titles"] < metrics["members"] / 2
-    full = samespace(*words, "2025-12-31", "--full", "--no-promote", cwd=tmp_path)
+    full = samespace(*words, "2025-12-31", "--full", "--no-promote", cwd=place)
     assert full["stages"]["encode"]["metrics"]["carried"] == 0
-    found, again = (Workspace.open(str(tmp_path / "ws")).release(night["release_id"]) for night in (second, full))
+    found, again = (Workspace.open(str(place / "ws")).release(night["release_id"]) for night in (second, full))
     for kind in ("member", "title"):
         got, expected = vectors(found, kind), vectors(again, kind)
         assert got[0] == expected[0]
@@ -274,7 +156,7 @@ def test_a_night_of_the_same_model_encodes_only_who_was_active_and_equals_a_full
 
 
 def test_a_backfill_is_the_past_of_the_space_for_whoever_asks_feast(
-    lake: Path, two_nights: tuple[Path, Any, Any], tmp_path: Path
+    lake: Path, two_nights: Two, tmp_path: Path, samespace: Run, vectors: Vectors
 ) -> None:
     import pandas as pd
     from feast import FeatureStore

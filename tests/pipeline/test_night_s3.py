@@ -1,10 +1,7 @@
 """Whole nights with lake and workspace on an S3 API server, by the command line: nothing of them is on local disk."""
 
-import json
-import os
-import subprocess
-import sys
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,44 +15,33 @@ from stores.lake.simulate import SimulationConfig, simulate
 from stores.workspace import Workspace
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-STEPS = [f"train.training.{name}_steps=6" for name in ("min", "max")]
-SETTINGS = [*STEPS, "ray.num_cpus=2", "gate.quality.min_ratio_to_popularity=0", "features.semantic_ids=true"]
+Run = Callable[..., dict[str, Any]]
 
 
-def samespace(place: Path, workspace: str, *words: str, expect: int = 0) -> dict[str, Any]:
-    """A command as a user gives it; its JSON answer."""
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    settings += ["--set", f"publish.repository={place / 'repository'}"]
-    command = [sys.executable, "-m", "pipeline.cli", *words, *settings, "--workspace", workspace, "--json"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False, timeout=560)
-    assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def test_two_nights_on_an_object_store(s3_bucket: str, tmp_path: Path) -> None:
+def test_two_nights_on_an_object_store(s3_bucket: str, tmp_path: Path, alone: Run, here: Run) -> None:
     root = f"{s3_bucket}/{uuid.uuid4().hex}"
     lake, workspace = f"{root}/lake", f"{root}/ws"
+    settings = ("--set", f"publish.repository={tmp_path / 'repository'}", "--set", "features.semantic_ids=true")
+    settings += ("--workspace", workspace)
     simulate(lake, SimulationConfig(members=120, titles=60, days=6, seed=3))
-    first = samespace(tmp_path, workspace, "nightly", "--lake", lake)
-    second = samespace(tmp_path, workspace, "nightly", "--lake", lake)
+    first = alone("nightly", "--lake", lake, *settings, cwd=tmp_path)
+    second = alone("nightly", "--lake", lake, *settings, cwd=tmp_path)
     assert second["space_id"] == first["space_id"] == "1"
     opened = Workspace.open(workspace)
     release = opened.current()
     assert release.release_id == second["release_id"]
     titles = release.titles().to_table()["title_id"].to_pylist()
-    assert samespace(tmp_path, workspace, "similar", str(titles[0]), "-k", "3")["titles"]
+    assert here("similar", str(titles[0]), "-k", "3", *settings, cwd=tmp_path)["titles"]
     members = release.members().to_table()
     gone, kept = members["member_id"][0].as_py(), members["member_id"].to_pylist()[1:]
-    assert samespace(tmp_path, workspace, "candidates", str(kept[0]), "-k", "3")["titles"]
+    assert here("candidates", str(kept[0]), "-k", "3", *settings, cwd=tmp_path)["titles"]
     served_as_published(tmp_path, release)
-    assert samespace(tmp_path, workspace, "rollback")["current"] == first["release_id"]
-    assert samespace(tmp_path, workspace, "promote", second["release_id"])["current"] == second["release_id"]
-    receipt = samespace(tmp_path, workspace, "erase", str(gone))
+    assert here("rollback", *settings, cwd=tmp_path)["current"] == first["release_id"]
+    assert here("promote", second["release_id"], *settings, cwd=tmp_path)["current"] == second["release_id"]
+    receipt = here("erase", str(gone), *settings, cwd=tmp_path)
     assert set(receipt["releases"]) == {first["release_id"], second["release_id"]}
-    assert samespace(tmp_path, workspace, "doctor", "--verify")["healthy"]
-    third = samespace(tmp_path, workspace, "nightly", "--lake", lake)
+    assert here("doctor", "--verify", *settings, cwd=tmp_path)["healthy"]
+    third = alone("nightly", "--lake", lake, *settings, cwd=tmp_path)
     assert third["stages"]["histories"]["metrics"]["refused"]["erased member"] > 0
     table = opened.current().members().to_table()
     assert set(table["member_id"].to_pylist()) == set(kept)

@@ -124,9 +124,12 @@ def test_a_night_that_was_taken_over_cannot_write(workspace: Workspace) -> None:
         late.write_bytes("x", b"")
 
 
-def test_a_release_travels_between_processes(staged: Release) -> None:
-    assert staged.plan.shards == 1
-    assert pickle.loads(pickle.dumps(staged)).plan == staged.plan  # noqa: S301 - our own bytes
+def test_a_release_travels_between_processes_and_folders(staged: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(staged.workspace_uri)
+    monkeypatch.chdir(here.parent)
+    packed = pickle.dumps(Release(here.name, staged.release_id))
+    monkeypatch.chdir("/")
+    assert pickle.loads(packed).plan == staged.plan  # noqa: S301 - our own bytes
 
 
 def test_events_are_kept_in_order(staged: Release) -> None:

@@ -1,0 +1,102 @@
+"""Nights as processes of their own: killed, silent, with a model from a folder of the user's."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
+
+from stores.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+Run = Callable[..., dict[str, Any]]
+Vectors = Callable[[Any, str], tuple[list[Any], np.ndarray]]
+
+
+def test_a_killed_night_goes_on_where_it_was(
+    lake: Path,
+    place: Path,
+    models: Path,
+    process: Callable[..., subprocess.Popen[str]],
+    samespace: Run,
+    vectors: Vectors,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    words = ("nightly", "--lake", str(lake), "--as-of", "2026-01-02", "--set", "histories.members_per_shard=20")
+    night = process(*words, "--set", "encode.workers=2", cwd=place)
+    pattern = "ws/releases/*/work/entries/work/native/members/*.json"
+    while night.poll() is None and len(list(place.glob(pattern))) < 2:
+        time.sleep(0.01)
+    os.killpg(night.pid, signal.SIGKILL)
+    night.communicate()
+    finished = list(place.glob(pattern))
+    assert finished
+    resumed = samespace(*words, cwd=place)
+    metrics = resumed["stages"]["encode"]["metrics"]
+    assert metrics["shards_encoded"] <= metrics["shards"] - len(finished)
+
+    other = tmp_path_factory.mktemp("undisturbed")
+    (other / "ws").mkdir()
+    (other / "ws" / "models").symlink_to(models)
+    undisturbed = samespace(*words, cwd=other)
+    for kind in ("member", "title"):
+        got = vectors(Workspace.open(str(place / "ws")).release(resumed["release_id"]), kind)
+        expected = vectors(Workspace.open(str(other / "ws")).release(undisturbed["release_id"]), kind)
+        assert got[0] == expected[0]
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+OWN_MODEL = """
+import numpy as np
+
+class MyEncoder:
+    model_id, dim = "mine", 16
+
+    def _vector(self, title):
+        return np.random.default_rng(title).standard_normal(self.dim)
+
+    def encode_titles(self, titles):
+        return np.stack([self._vector(title) for title in titles["title_id"].to_pylist()]).astype(np.float32)
+
+    def encode_members(self, histories):
+        if UNLUCKY in histories["member_id"].to_pylist():
+            raise RuntimeError("this one is too much for me")
+        lists = histories["title_id"].to_pylist()
+        return np.stack([np.mean([self._vector(one) for one in titles], 0) for titles in lists]).astype(np.float32)
+"""
+
+
+def test_a_model_of_ones_own_runs_and_its_failures_are_named(
+    lake: Path, tmp_path: Path, alone: Run, vectors: Vectors
+) -> None:
+    seen = ds.dataset(lake / "interactions", partitioning="hive").to_table(columns=["member_id"])["member_id"]
+    unlucky = pc.min(seen).as_py()
+    (tmp_path / "mymodel.py").write_text(f"UNLUCKY = {unlucky}\n{OWN_MODEL}")
+    own = ("--set", "encode.encoder=mymodel:MyEncoder", "--set", "encode.max_bad_fraction=0.05")
+    night = alone("nightly", "--lake", str(lake), *own, cwd=tmp_path, path=str(tmp_path))
+    assert night["model_id"] == "mine"
+    release = Workspace.open(str(tmp_path / "ws")).current()
+    ids, native = vectors(release, "member")
+    assert unlucky not in ids
+    assert native.shape[1] == 16
+    letters = release.storage.read_table("dead_letter/encode.parquet").to_pylist()
+    assert [(row["value"], row["reason"]) for row in letters] == [
+        (str(unlucky), "RuntimeError: this one is too much for me")
+    ]
+
+
+def test_the_night_prints_no_noise(lake: Path, place: Path) -> None:
+    lenient = ["--set", "gate.quality.min_ratio_to_popularity=0", "--set", "ray.num_cpus=2"]
+    command = [sys.executable, "-m", "pipeline.cli", "nightly", "--lake", str(lake), "--workspace", "ws", *lenient]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "next:" in done.stdout
