@@ -6,7 +6,7 @@ FOLDERS := alignment embeddings pipeline retrieval stores validation
 PYTHON ?= python3
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup nightly test test-fast check format bench chaos docs clean
+.PHONY: setup nightly test test-fast check format bench chaos soak audit docs clean
 
 setup: $(VENV)/.installed
 
@@ -35,15 +35,25 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## every benchmark, in full
+bench: setup  ## every benchmark, in full, into docs/benchmarks.md; STAGES="encode publish" for these alone
 	$(BIN)/pip install --quiet -c requirements.lock -e '.[$(EXTRA),dev,bench]'
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script --size full || exit 1; done
+	$(BIN)/python benchmarks/report.py $(if $(STAGES),--only $(STAGES))
 
 chaos: setup  ## faults on purpose: readers under fire while releases are published, killed and spaces opened; killed nights
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --slots 2
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --store redis
 	PYTHONPATH=. $(BIN)/python tests/chaos/nights.py --kills 100
+	PYTHONPATH=. $(BIN)/python tests/chaos/encoding.py --trials 20 --kills 3
+	SAMESPACE_FUZZ=2000 $(BIN)/pytest tests/chaos/test_fuzz.py
+
+soak: setup  ## a month of nights in a row: launches, departures, retrainings, bad nights, crashes; about 20 minutes
+	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/soak.py --nights 30
+
+audit: setup  ## known vulnerabilities of the pinned packages; fails too where the list of them cannot be had
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit -r requirements.lock --no-deps --disable-pip --strict
 
 docs: setup  ## the documentation site in site/, every link and reference checked
 	$(BIN)/pip install --quiet -c requirements.lock -e '.[$(EXTRA),dev,docs]'

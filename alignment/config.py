@@ -81,7 +81,8 @@ class AlignmentConfig(Settings):
     """Members with a shorter history are transformed but never fitted."""
 
     member_anchors: int = Field(default=20_000, ge=0)
-    """Members sampled as anchors and for measuring; the sampling error of a rotation is small long before."""
+    """Members sampled as anchors and for measuring, of whom those count whose history is the one that the space was
+    opened with; the sampling error of a rotation is small long before."""
 
     moment_members: int = Field(default=1_000_000, ge=1)
     """Members whose vectors enter the second moment, whole shards of them: a shard is random by id and the same

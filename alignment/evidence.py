@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from alignment.anchors import Anchors
@@ -12,7 +13,7 @@ from alignment.gram import Rows
 from alignment.reference import matrix_of, positions
 from alignment.sampling import held_out
 from alignment.shards import popularity_weights
-from stores.columns import MEMBER_ID, RELEASE_ID, TITLE_ID
+from stores.columns import HISTORY_HASH, MEMBER_ID, RELEASE_ID, TITLE_ID
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +58,14 @@ def evidence_of(
 ) -> Evidence:
     """Join established native `titles` and `members` with the reference's by id.
 
-    All four are tables of an id and `embedding`; `titles` has `name` and `plays` too, `reference` has `release_id`.
+    All four are tables of an id and `embedding`; `titles` has `name` and `plays` too, `reference` has `release_id`, and
+    members have `history_hash`: who did anything since then has moved in any model, and says nothing of the space.
     Raises MismatchError where the kinds of ids differ.
     """
     titles, reference = _common(titles, reference, TITLE_ID)
     members, old_members = _common(members, old_members, MEMBER_ID)
+    same = pc.equal(members[HISTORY_HASH], old_members[HISTORY_HASH])
+    members, old_members = members.filter(same), old_members.filter(same)
     return Evidence(
         titles=titles.drop_columns(["embedding"]),
         new=matrix_of(titles),

@@ -21,7 +21,7 @@ from alignment.judging import Verdict, judge, unless_refused
 from alignment.placement import Placement, place
 from alignment.reference import PATH, grown, matrix_of, reference_of
 from alignment.sampling import shards_for
-from alignment.shards import NATIVE, apply_to_shard, established_rows, gram_of_shard, threshold
+from alignment.shards import NATIVE, ROOT, apply_to_shard, established_rows, gram_of_shard, threshold
 from alignment.spaces import kept_transform, next_space
 from alignment.transform import AlignmentTransform, Side
 from stores.columns import TITLE_ID
@@ -56,8 +56,8 @@ def run(config: AlignmentConfig, release: Release) -> StageReport:
 
 def apply(release: Release, transform: AlignmentTransform, before: Release | None = None) -> StageReport:
     """Write `members/` and `titles/` by a transform that is known; members carried forward are those of `before`."""
-    titles = sum(_run(apply_to_shard, release, _native(release, "titles"), "titles", transform))
-    members = sum(_run(apply_to_shard, release, _native(release, "members"), "members", transform, before))
+    titles = sum(each(apply_to_shard, release, _native(release, "titles"), "titles", transform))
+    members = sum(each(apply_to_shard, release, _native(release, "members"), "members", transform, before))
     return StageReport(
         name="align", rows=members + titles, metrics={"mode": transform.mode, "space_id": release.plan.space_id}
     )
@@ -71,13 +71,23 @@ def _evidence(config: AlignmentConfig, release: Release, least: dict[Side, int])
     reference = reference_of(release)
     if reference is None or release.plan.reference_release is None:
         return None
-    titles = _established(release, "titles", _native(release, "titles"), least["titles"])
-    native = _native(release, "members")
-    rows = release.storage.dataset(f"{NATIVE}/members").count_rows()
-    sampled = shards_for(native, rows, config.member_anchors)
+    return gather(config, release, least, reference, release.sibling(release.plan.reference_release))
+
+
+def gather(
+    config: AlignmentConfig,
+    release: Release,
+    least: dict[Side, int],
+    reference: pa.Table,
+    opened: Release,
+    root: str = ROOT,
+) -> Evidence:
+    """Anchors between the vectors below `root` of a release, and a reference table and the members of `opened`."""
+    titles = _established(release, "titles", release.storage.files(f"{root}titles"), least["titles"])
+    rows = release.storage.dataset(f"{root}members").count_rows()
+    sampled = shards_for(release.storage.files(f"{root}members"), rows, config.member_anchors)
     members = _established(release, "members", sampled, least["members"]).slice(0, config.member_anchors)
-    opened = release.sibling(release.plan.reference_release)
-    same = [path.removeprefix(f"{NATIVE}/") for path in sampled]
+    same = [path.removeprefix(root) for path in sampled]
     theirs = same if opened.plan.shards == release.plan.shards else opened.storage.files("members")
     old_members = _established(opened, "members", theirs, least["members"])
     return evidence_of(titles, reference, members, old_members, config.popularity)
@@ -90,7 +100,7 @@ def _placement(
     kept = kept_transform(release, config)
     if kept and evidence:
         return Placement(kept, unless_refused(judge(kept, evidence.split()[1], config)), reused=True)
-    gram_m, gram_t = (_moment(config, release, side, least[side]) for side in SIDES)
+    gram_m, gram_t = (moment(config, release, side, least[side]) for side in SIDES)
     if evidence is None:
         placement = Placement(fit(gram_m, gram_t, None, config), Verdict("new_space"))
     else:
@@ -98,13 +108,13 @@ def _placement(
     return replace(placement, transform=replace(placement.transform, model_id=release.plan.model_id))
 
 
-def _moment(config: AlignmentConfig, release: Release, side: Side, least: int) -> Gram:
+def moment(config: AlignmentConfig, release: Release, side: Side, least: int, root: str = ROOT) -> Gram:
     """The second moment of a side; of members from as many shards as it takes, so that its cost is bounded."""
-    paths = _native(release, side)
+    paths = release.storage.files(f"{root}{side}")
     if side == "members":
-        rows = release.storage.dataset(f"{NATIVE}/members").count_rows()
+        rows = release.storage.dataset(f"{root}members").count_rows()
         paths = shards_for(paths, rows, config.moment_members)
-    grams: list[Gram] = _run(gram_of_shard, release, paths, side, least, config.popularity)
+    grams: list[Gram] = each(gram_of_shard, release, paths, side, least, config.popularity)
     return reduce(add, grams)
 
 
@@ -117,14 +127,14 @@ def _write_reference(release: Release, least: int, joins: bool) -> None:
 
 def _established(release: Release, side: Side, paths: list[str], least: int) -> pa.Table:
     """Ids and vectors of the entities that may be anchors, from some shards."""
-    return pa.concat_tables(_run(established_rows, release, paths, side, least)).combine_chunks()
+    return pa.concat_tables(each(established_rows, release, paths, side, least)).combine_chunks()
 
 
 def _native(release: Release, side: Side) -> list[str]:
     return release.storage.files(f"{NATIVE}/{side}")
 
 
-def _run(function: Callable[..., Any], release: Release, paths: list[str], *arguments: Any) -> list[Any]:
+def each(function: Callable[..., Any], release: Release, paths: list[str], *arguments: Any) -> list[Any]:
     """`function(release, path, *arguments)` for each path on the cluster; results in the order of the paths."""
     task = ray.remote(function)
     try:

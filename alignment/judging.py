@@ -92,7 +92,8 @@ def measure(transform: AlignmentTransform, held_out: Anchors, config: AlignmentC
         "moved_anchors": len(transform.moved),
     }
     measured |= _agreement(*titles, ~moved, "heldout_")
-    measured |= _agreement(*members, np.ones(len(members[0]), bool), "heldout_member_")
+    if len(members[0]) >= config.judge.min_held_out:
+        measured |= _agreement(*members, np.ones(len(members[0]), bool), "heldout_member_")
     return measured | _scores(transform, held_out, ~moved)
 
 

@@ -1,6 +1,6 @@
 """One night's decision, without any files: fit, judge, and fall back to a space of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,20 +32,26 @@ class Placement:
 def place(gram_m: Gram, gram_t: Gram, fitted: Anchors, held_out: Anchors, config: AlignmentConfig) -> Placement:
     """Fit onto `fitted`, judge by `held_out`; where that fails, the transform of the model's own canonical space.
 
-    Both sets of title anchors are expected in `gram_t`, with their weights. Movers among the held-out anchors take
-    no part in the rotation but would bend stage 1, so they are taken out of `gram_t` and the fit is repeated.
+    Both sets of title anchors are expected in `gram_t`, with their weights.
     """
     try:
-        transform = fit(gram_m, gram_t, fitted, config)
-        moved = _moved(transform, held_out, config)
-        if moved.any() and config.mode == "canonical":
-            transform = fit(gram_m, without(gram_t, held_out, moved), fitted, config)
+        placement = onto(gram_m, gram_t, fitted, held_out, config)
     except AlignmentError as error:
         return Placement(fit(gram_m, gram_t, None, config), Verdict("new_space", [str(error)]))
-    verdict = judge(transform, held_out, config)
-    if verdict.outcome != "same_space":
-        transform = fit(gram_m, gram_t, None, config)
-    return Placement(transform, verdict)
+    return placement if placement.aligned else replace(placement, transform=fit(gram_m, gram_t, None, config))
+
+
+def onto(gram_m: Gram, gram_t: Gram, fitted: Anchors, held_out: Anchors, config: AlignmentConfig) -> Placement:
+    """Fit onto `fitted` and judge by `held_out`, whatever the verdict. Raises AlignmentError as `fit`.
+
+    Movers among the held-out anchors take no part in the rotation but would bend stage 1, so they are taken out of
+    `gram_t` and the fit is repeated.
+    """
+    transform = fit(gram_m, gram_t, fitted, config)
+    moved = _moved(transform, held_out, config)
+    if moved.any() and config.mode == "canonical":
+        transform = fit(gram_m, without(gram_t, held_out, moved), fitted, config)
+    return Placement(transform, judge(transform, held_out, config))
 
 
 def _moved(transform: AlignmentTransform, held_out: Anchors, config: AlignmentConfig) -> NDArray[np.bool_]:

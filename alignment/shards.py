@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 from alignment.gram import Gram
 from alignment.reference import matrix_of, vector_array
 from alignment.transform import AlignmentTransform, Side
-from stores.columns import EMBEDDING, MEMBER_ID, NAME, RELEASE_ID, TITLE_ID
+from stores.columns import EMBEDDING, HISTORY_HASH, MEMBER_ID, NAME, RELEASE_ID, TITLE_ID
 from stores.errors import AlignmentError
 from stores.release import Release
 
 NATIVE = "work/native"
+ROOT = f"{NATIVE}/"
 ACTIVITY = {"members": "history_length", "titles": "plays"}
 KEY = {"members": MEMBER_ID, "titles": TITLE_ID}
 
 
-def threshold(release: Release, side: Side, least: int) -> int:
+def threshold(release: Release, side: Side, least: int, root: str = ROOT) -> int:
     """The activity that fits an entity: `least`, or 0 where too few have it to span the space twice over."""
-    native = release.storage.dataset(f"{NATIVE}/{side}")
+    native = release.storage.dataset(f"{root}{side}")
     enough = 2 * native.schema.field(EMBEDDING).type.list_size
     return least if native.count_rows(filter=pc.field(ACTIVITY[side]) >= least) >= enough else 0
 
@@ -51,8 +52,8 @@ def popularity_weights(table: pa.Table, side: Side, popularity: float) -> NDArra
 
 
 def established_rows(release: Release, path: str, side: Side, least: int) -> pa.Table:
-    """Id, vector (name and plays) of the established entities of one shard."""
-    kept = [KEY[side], EMBEDDING, *([NAME, ACTIVITY[side]] if side == "titles" else [])]
+    """Id, vector, name and plays (of titles) or hash of the history of the established entities of one shard."""
+    kept = [KEY[side], EMBEDDING, *([NAME, ACTIVITY[side]] if side == "titles" else [HISTORY_HASH])]
     table = release.storage.read_table(path, columns=list(dict.fromkeys([*kept, ACTIVITY[side]])))
     return table.filter(pa.array(established(table, side, least))).select(kept)
 
@@ -78,9 +79,13 @@ def aligned(
     Rows that another release than `release_id` encoded were carried forward: their vectors are those of `before` (key
     and aligned vector), bit for bit.
     """
-    vectors = (transform.members if side == "members" else transform.titles)(matrix_of(table))
-    if before is not None:
+    native, place = matrix_of(table), transform.members if side == "members" else transform.titles
+    if before is None:
+        vectors = place(native)
+    else:
         found = pc.index_in(table[KEY[side]], value_set=before[KEY[side]].combine_chunks())
         carried = pc.not_equal(table[RELEASE_ID], release_id).to_numpy()
+        vectors = np.empty((len(native), transform.rank), np.float32)
+        vectors[~carried] = place(native[~carried])
         vectors[carried] = matrix_of(before)[found.filter(pa.array(carried)).to_numpy()]
     return table.set_column(table.schema.get_field_index(EMBEDDING), EMBEDDING, vector_array(vectors))

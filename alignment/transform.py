@@ -123,7 +123,7 @@ class AlignmentTransform:
     def to_bytes(self) -> bytes:
         """The artifact as safetensors; the same transform always gives the same bytes."""
         facts = {"hash": self.hash, "undetermined": self.undetermined, "format_version": FORMAT_VERSION}
-        header = {**self._header(), **facts}
+        header = _signed({**self._header(), **facts})
         tensors = {"member_map": self.member_map, "title_map": self.title_map, "energies": self.energies}
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One metadata key: the order of several is not fixed by the format's writer.
@@ -146,22 +146,24 @@ class AlignmentTransform:
         """Read an artifact. Raises CorruptError where it is none, of another version, or not the bytes written."""
         try:
             tensors, header = load(data), _metadata(data)
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise CorruptError(f"not a saved transform: {error}", where=where) from error
-        if header["format_version"] != FORMAT_VERSION:
-            raise CorruptError(
-                f"transform has format version {header['format_version']}", where=where, expected=str(FORMAT_VERSION)
+            version = header["format_version"]
+            if version != FORMAT_VERSION:
+                expected = str(FORMAT_VERSION)
+                raise CorruptError(f"transform has format version {version}", where=where, expected=expected)
+            if "signature" in header and header != _signed(header):
+                raise CorruptError("the header of the transform is not the one that was written", where=where)
+            loaded = cls(
+                **tensors,
+                mode=header["mode"],
+                rank=header["rank"],
+                ridge=(header["ridge"][0], header["ridge"][1]),
+                model_id=header["model_id"],
+                undetermined=header.get("undetermined", 0.0),
             )
-        loaded = cls(
-            **tensors,
-            mode=header["mode"],
-            rank=header["rank"],
-            ridge=(header["ridge"][0], header["ridge"][1]),
-            model_id=header["model_id"],
-            undetermined=header.get("undetermined", 0.0),
-        )
-        if loaded.hash != header["hash"]:
-            raise CorruptError(f"transform has hash {loaded.hash}", where=where, expected=header["hash"])
+        except (SafetensorError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise CorruptError(f"not a saved transform: {error}", where=where) from error
+        if loaded.hash != header.get("hash"):
+            raise CorruptError(f"transform has hash {loaded.hash}", where=where, expected=str(header.get("hash")))
         return loaded
 
     def _header(self) -> dict[str, Any]:
@@ -175,6 +177,12 @@ class AlignmentTransform:
             "model_id": self.model_id,
             "dtype": str(self.title_map.dtype),
         }
+
+
+def _signed(header: dict[str, Any]) -> dict[str, Any]:
+    """The header with a hash over all the rest of it."""
+    facts = {name: value for name, value in header.items() if name != "signature"}
+    return {**facts, "signature": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

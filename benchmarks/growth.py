@@ -1,14 +1,18 @@
-"""Growth: histories and encode at growing numbers of members, fifty events each; time and peak memory.
+"""Growth: whole nights on growing numbers of members, fifty events each; time and peak memory.
 
 The lake is written file by file, so that its size is bounded by the disk. Peak memory is the largest sum of the
-proportional set sizes of this process and its children, Ray's own among them. `exponent` is the slope of log time
-over log members: 1 is linear. The floor is the first size in proportion.
+proportional set sizes of this process and its children, Ray's own among them. Every night is the first of a workspace
+and runs in a process of its own, with an untrained model of the default size. `exponent` is the slope of log time over
+log members: 1 is linear. The floor is the first size in proportion.
 
     python benchmarks/growth.py --size full
 """
 
 import argparse
 import json
+import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,21 +23,22 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-from encode import simulated
+from staging import simulated
 
-from embeddings import histories, job
-from embeddings.encode_config import EncodeConfig
+# Beside this script lie others named as packages of ours.
+sys.path.remove(str(Path(__file__).resolve().parent))
+
 from embeddings.foundation import train
 from embeddings.foundation.config import FoundationConfig, TrainingConfig
-from embeddings.histories_config import HistoriesConfig
-from embeddings.shards import shards_for
-from pipeline.cluster import RayConfig, cluster
+from pipeline.config import read_config
+from pipeline.nightly import run_night
+from pipeline.planning import Request
+from pipeline.telling import Teller
 from stores.columns import TIME
-from stores.release import Plan, Release
 from stores.storage import Storage, parquet_bytes
 from stores.workspace import Workspace
 
-SIZES = {"small": (1_000, 4_000), "medium": (20_000, 60_000), "full": (200_000, 600_000, 2_000_000)}
+SIZES = {"small": (500, 2_000), "medium": (20_000, 200_000), "full": (200_000, 2_000_000)}
 EVENTS, TITLES, PART = 50, 2_000, 20_000
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS_US = 60 * 86_400_000_000
@@ -78,52 +83,35 @@ class Watch(threading.Thread):
             time.sleep(0.2)
 
 
-def one_size(members: int, titles: pa.Table, model_id: str, folder: Path) -> dict[str, float]:
-    """Seconds of both stages and the peak of memory."""
-    lake = folder / f"lake{members}"
-    write_lake(Storage(str(lake)), members, titles)
-    shards = shards_for(members)
-    plan = Plan(
-        release_id=f"{members:08d}T000000Z-abcd",
-        plan_hash="",
-        lake=str(lake),
-        as_of=WHEN,
-        created_at=WHEN,
-        model_id=model_id,
-        space_id="1",
-        reference_release=None,
-        previous_release=None,
-        shards=shards,
-        config={},
-    )
-    release = Release(str(folder / "ws"), plan.release_id)
-    release.storage.write("plan.json", plan.model_dump_json().encode())
-    watch, marks = Watch(), [time.perf_counter()]
+def one_night(members: int, lake: str, uri: str) -> dict[str, Any]:
+    """Seconds of a night and of its stages, and the peak of memory."""
+    watch, began = Watch(), time.perf_counter()
     watch.start()
-    histories.run(HistoriesConfig(), release)
-    marks.append(time.perf_counter())
-    report = job.run(EncodeConfig(), release)
-    marks.append(time.perf_counter())
+    # The lake is drawn at random, so that no model is better than popularity.
+    config = read_config(None, ["gate.quality.min_ratio_to_popularity=0"], lake=lake, workspace=uri)
+    night = run_night(config, Request(as_of=WHEN), Teller(as_json=True))
     watch.going = False
-    assert report.metrics["members"] == members
-    return {
-        "members": members,
-        "histories_s": marks[1] - marks[0],
-        "encode_s": marks[2] - marks[1],
-        "peak_mb": watch.peak / 2**20,
-    }
+    seconds = time.perf_counter() - began
+    assert night.live, night.manifest.reasons
+    stages = {report.name: report.seconds for report in [*night.manifest.stages, *night.after]}
+    return {"members": members, "seconds": seconds, "peak_mb": watch.peak / 2**20, "stages": stages}
 
 
 def measure(size: str, folder: Path) -> dict[str, Any]:
     """Every number of members in turn."""
     few, catalogue = simulated(folder)
-    config = FoundationConfig(training=TrainingConfig(min_steps=5, max_steps=5))
-    model = train(few, catalogue, config, 0, Workspace.open(str(folder / "ws")).models.uri)
-    titles, found = catalogue.select(["title_id", "name"]), []
-    with cluster(RayConfig()):
-        for members in SIZES[size]:
-            found.append(one_size(members, titles, model.model_id, folder))
-    took = np.array([row["histories_s"] + row["encode_s"] for row in found])
+    config, found = FoundationConfig(training=TrainingConfig(min_steps=5, max_steps=5)), []
+    titles = catalogue.select(["title_id", "name"])
+    for members in SIZES[size]:
+        lake, uri = folder / f"lake{members}", folder / f"ws{members}"
+        write_lake(Storage(str(lake)), members, titles)
+        workspace = Workspace.open(str(uri))
+        workspace.set_next_model(train(few, catalogue, config, 0, workspace.models.uri).model_id)
+        alone = [sys.executable, __file__, "--night", str(members), str(lake), str(uri)]
+        found.append(json.loads(subprocess.run(alone, check=True, stdout=subprocess.PIPE, text=True).stdout))
+        shutil.rmtree(lake)
+        shutil.rmtree(uri)
+    took = np.array([row["seconds"] for row in found])
     counts = np.array([row["members"] for row in found], float)
     ideal = took[0] * counts[-1] / counts[0]
     return {
@@ -139,7 +127,7 @@ def measure(size: str, folder: Path) -> dict[str, Any]:
         "quality": {
             "exponent": float(np.polyfit(np.log(counts), np.log(took), 1)[0]),
             "memory_ratio": found[-1]["peak_mb"] / found[0]["peak_mb"],
-            "sizes": found,
+            "nights": found,
         },
     }
 
@@ -149,12 +137,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--night", nargs=3, metavar=("MEMBERS", "LAKE", "WORKSPACE"), help="one night alone")
     args = parser.parse_args()
+    if args.night:
+        print(json.dumps(one_night(int(args.night[0]), *args.night[1:])))
+        return
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args.size, Path(folder))
     if not args.json:
-        for row in found["quality"]["sizes"]:
-            print("  ".join(f"{name} {value:,.1f}" for name, value in row.items()))
+        for row in found["quality"]["nights"]:
+            stages = "  ".join(f"{name} {value:,.1f}" for name, value in row["stages"].items())
+            print(f"{row['members']:,} members: {row['seconds']:,.1f} s, {row['peak_mb']:,.0f} MB;  {stages}")
         print(
             f"exponent {found['quality']['exponent']:.3f}, memory {found['quality']['memory_ratio']:.3f} of the first"
         )

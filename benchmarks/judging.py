@@ -3,16 +3,19 @@
     python benchmarks/judging.py [--size small|full]
 
 Two releases of made-up vectors (64 wide, 10,000 titles) are judged with every suite of `gate_vectors`;
-the floor is reading the same shards once. Encoding is our own model on simulated histories, one core.
+the floor is reading the same shards once, the peer encoding as many members: our own model on
+simulated histories, one core.
 """
 
 import argparse
+import json
 import resource
 import shutil
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,29 +105,51 @@ def encoded(folder: str) -> tuple[float, float]:
     return spent / len(histories), sum(map(len, histories[TITLE_ID].to_pylist())) / len(histories)
 
 
-def main() -> None:
-    """Print one line for each size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small")
-    args = parser.parse_args()
+def measure(size: str, folder: str) -> dict[str, Any]:
+    """The benchmark's one result object; seconds of the processor, of the largest number of members."""
     # Great Expectations takes seconds to import, once a night, whatever its size.
     judge("warm", {"suite": ({"x": 1}, [Expectation(name="warm", column="x")])})
-    folder = tempfile.mkdtemp()
-    try:
-        each, tokens = encoded(folder)
-        print(f"encoding: {1e6 * each:,.0f} s of CPU per million members of {tokens:.0f} tokens each")
-        for members in SIZES[args.size]:
-            place = str(Path(folder) / str(members))
-            spent, read = judged(members, place)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            share = spent / (each * members)
-            print(
-                f"{members:>9,} members: judging {spent:6.2f} s of CPU ({spent / read:.1f} x reading once), "
-                f"{share:.2%} of encoding, peak {peak:,.0f} MB"
-            )
-            shutil.rmtree(place)
-    finally:
-        shutil.rmtree(folder)
+    (each, tokens), found = encoded(folder), []
+    for members in SIZES[size]:
+        place = str(Path(folder) / str(members))
+        spent, read = judged(members, place)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found.append({"members": members, "judging": spent, "reading": read, "peak_mb": peak})
+        shutil.rmtree(place)
+    last, encoding = found[-1], each * found[-1]["members"]
+    return {
+        "stage": "judging",
+        "size": size,
+        "ours": last["judging"],
+        "floor": last["reading"],
+        "peers": {"encoding": encoding},
+        "unit": f"s of the processor, {last['members']:,} members",
+        "ratio_floor": last["reading"] / last["judging"],
+        "ratios": {"encoding": encoding / last["judging"]},
+        "ratio_best_peer": encoding / last["judging"],
+        "quality": {
+            "share_of_encoding": last["judging"] / encoding,
+            "tokens_of_a_member": tokens,
+            "memory_ratio": last["peak_mb"] / found[0]["peak_mb"],
+            "sizes": found,
+        },
+    }
+
+
+def main() -> None:
+    """Print one line for each size and, with --json, the result as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(args.size, folder)
+    for row in result["quality"]["sizes"]:
+        times, judging = row["judging"] / row["reading"], f"judging {row['judging']:6.2f} s of CPU"
+        print(f"{row['members']:>9,} members: {judging} ({times:.1f} x reading once), peak {row['peak_mb']:,.0f} MB")
+    print(f"{result['quality']['share_of_encoding']:.2%} of encoding the last")
+    if args.json:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ title, in bits. (The likelihood would measure how well a training of so few step
 that a training has not met takes its vector from metadata. Fitted is bits = floor + amplitude · x^−exponent, the form
 of Kaplan et al. 2020 and Hoffmann et al. 2022. Needs the extra [bench].
 
-    python benchmarks/scaling_law.py --size small --picture scaling.png
+    python benchmarks/scaling_law.py --size small --picture scaling.svg
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.foundation import checkpoint
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.encoder import FoundationEncoder
 from embeddings.foundation.metrics import of_vectors, rank
@@ -47,14 +48,14 @@ class Size:
 SIZES = {
     "small": Size((200, 100, 20), 40, {"width": (8, 16, 32), "share": (0.25, 0.5, 1), "length": (4, 8, 16)}),
     "full": Size(
-        (4000, 800, 90),
-        2000,
-        {"width": (8, 16, 32, 64, 128), "share": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), "length": (4, 8, 16, 32, 64)},
+        (3000, 600, 90),
+        600,
+        {"width": (8, 16, 32, 64), "share": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), "length": (4, 8, 16, 32, 64)},
     ),
 }
 STEEPEST = 3.0
 """Exponents beyond it are noise: published ones are below one."""
-NAMES = {"width": "parameters besides title ids", "share": "tokens learned from", "length": "positions seen at once"}
+NAMES = {"width": "parameters of the transformer", "share": "tokens learned from", "length": "positions seen at once"}
 
 
 class Ladder:
@@ -76,9 +77,10 @@ class Ladder:
         with tempfile.TemporaryDirectory() as folder:
             trained = train(part, self.exam.catalogue, config, 0, Path(folder))
             bits = self._bits(FoundationEncoder.load(trained.path))
-        titles = len(pc.unique(pc.list_flatten(part[TITLE_ID])))
-        weights = trained.metrics["parameters"] - titles * int(width)
+            body = checkpoint.read(trained.path)[0].model.transformer
+        weights = sum(weight.numel() for weight in body.parameters())
         tokens = pc.sum(pc.list_value_length(part[TITLE_ID])).as_py()
+        print(f"width {width}, share {share:.3f}, length {length}: {bits:.3f} bits", flush=True)
         return {"width": weights, "share": tokens, "length": length, "bits": bits}
 
     def _bits(self, encoder: FoundationEncoder) -> float:
@@ -104,7 +106,7 @@ def picture(points: dict[str, np.ndarray], laws: dict[str, dict[str, float]], pa
     import matplotlib as mpl
 
     mpl.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, panels = pyplot.subplots(1, len(points), figsize=(12, 4), sharey=True, layout="constrained")
     for panel, (axis, found) in zip(panels, points.items(), strict=True):
@@ -115,7 +117,8 @@ def picture(points: dict[str, np.ndarray], laws: dict[str, dict[str, float]], pa
             label = f"{law['floor']:.2f} + {law['amplitude']:.3g} · $x^{{-{law['exponent']:.2f}}}$"
             panel.plot(x, law["floor"] + law["amplitude"] * x ** -law["exponent"], label=label)
             panel.legend()
-        panel.set(xscale="log", xlabel=NAMES[axis])
+        panel.set(xscale="log", xlabel=NAMES[axis], xticks=found[:, 0])
+        panel.xaxis.set(major_formatter=ticker.EngFormatter(places=0, sep=""), minor_locator=ticker.NullLocator())
     panels[0].set_ylabel("log₂ rank of the next title, bits")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
@@ -143,7 +146,7 @@ def main() -> None:
     """Train the ladder, fit, draw where asked, and print all as the last line with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--picture", metavar="PNG", help="draw the laws into this file")
+    parser.add_argument("--picture", metavar="FILE", help="draw the laws into this file")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     points, guess = measured(SIZES[args.size])

@@ -1,30 +1,40 @@
 """Index search: what `TitleIndex` chose against the indexes a user would reach for, at the same recall.
 
-Titles and members are made as a model makes them: titles around genres with energy falling along the
-canonical dimensions, members as mixtures of what they watch. `--vectors FILE.npz` takes published ones instead
-(arrays `titles` and `members`). All run in this process, on the same cores, and each peer is read at its
-fastest setting whose recall@10 reaches the target. A shared machine distorts seconds of the clock more than
-seconds of the processor, so queries per second of the processor stand beside. There is no floor.
+`--workspace DIR` takes the titles and members of its live release; those that stand in `docs/retrieval.md` came from
+
+    samespace simulate lake --members 20000 --titles 300000
+    samespace train --lake lake --workspace ws --set train.training.max_steps=600 \\
+        --set train.training.evaluations=4
+    samespace nightly --lake lake --workspace ws --as-of 2026-01-02
+
+Without it vectors are made: titles around genres with energy falling along the canonical dimensions, members as
+mixtures of what they watch. Cells suit those better than graphs do, so what was published is the measure.
+
+All run in this process, with as many threads as processors, and answer 2,000 queries in one call, as each is fastest;
+each peer is read at its fastest setting whose recall@10 reaches the target. A shared machine distorts seconds of the
+clock more than seconds of the processor, so both are told. There is no floor.
 """
 
 import argparse
-import importlib.util
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import faiss
 import numpy as np
+from kernels import best_kernels
+from peers import DIM, K, Search, peers
 
 from retrieval import IndexConfig, TitleIndex, exact
+from retrieval.rows import embeddings
+from stores.columns import EMBEDDING
+from stores.workspace import Workspace
 
 SIZES = {"small": (20_000, 3000), "full": (300_000, 14_000)}
-DIM, K, TARGETS, ASKED = 64, 10, (0.99, 0.999), 2000
+TARGETS, ASKED = (0.99, 0.999), 2000
 EFFORTS = (16, 32, 64, 128, 192, 256, 384, 512, 1024)
-Search = Callable[[np.ndarray, int], np.ndarray]
 
 
 def published_like(titles: int, members: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,85 +49,13 @@ def published_like(titles: int, members: int) -> tuple[np.ndarray, np.ndarray]:
     return made.astype(np.float32), asked.astype(np.float32)
 
 
-def faiss_key(vectors: np.ndarray, key: str, knob: str) -> Search:
-    """An index of FAISS's factory, with its efSearch or nprobe as the effort."""
-    index = faiss.index_factory(DIM, key, faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors)
-    index.add(vectors)
-
-    def search(queries: np.ndarray, effort: int) -> np.ndarray:
-        faiss.ParameterSpace().set_index_parameter(index, knob, effort)
-        return index.search(queries, K)[1]
-
-    return search
-
-
-def hnswlib(vectors: np.ndarray) -> Search:
-    """hnswlib with M 16 and efConstruction 200, its documented defaults."""
-    import hnswlib
-
-    index = hnswlib.Index(space="ip", dim=DIM)
-    index.init_index(max_elements=len(vectors), M=16, ef_construction=200)
-    index.add_items(vectors)
-
-    def search(queries: np.ndarray, effort: int) -> np.ndarray:
-        index.set_ef(effort)
-        return index.knn_query(queries, k=K)[0]
-
-    return search
-
-
-def usearch(vectors: np.ndarray) -> Search:
-    """usearch in float32 with its default connectivity."""
-    from usearch.index import Index
-
-    index = Index(ndim=DIM, metric="ip", dtype="f32")
-    index.add(np.arange(len(vectors)), vectors)
-
-    def search(queries: np.ndarray, effort: int) -> np.ndarray:
-        index.expansion_search = effort
-        return index.search(queries, K).keys
-
-    return search
-
-
-def voyager(vectors: np.ndarray) -> Search:
-    """voyager with its default M and ef_construction."""
-    from voyager import Index, Space
-
-    index = Index(Space.InnerProduct, num_dimensions=DIM)
-    index.add_items(vectors)
-    return lambda queries, effort: index.query(queries, k=K, query_ef=effort)[0]
-
-
-def autofaiss(vectors: np.ndarray) -> Search:
-    """The index that autofaiss builds with its defaults."""
-    from autofaiss import build_index
-
-    index = build_index(vectors, save_on_disk=False, metric_type="ip", verbose=40)[0]
-    knob = "nprobe" if "IVF" in type(faiss.downcast_index(index)).__name__ else "efSearch"
-
-    def search(queries: np.ndarray, effort: int) -> np.ndarray:
-        faiss.ParameterSpace().set_index_parameter(index, knob, effort)
-        return index.search(queries, K)[1]
-
-    return search
-
-
-def peers(titles: int, wanted: list[str] | None) -> Iterator[tuple[str, Callable[[np.ndarray], Search]]]:
-    """Peers that are installed, of those wanted; says which are not."""
-    cells = int(4 * titles**0.5)
-    keys = {"faiss_hnsw32": ("HNSW32", "efSearch"), "faiss_ivf": (f"IVF{cells},Flat", "nprobe")}
-    for name, (key, knob) in keys.items():
-        if wanted is None or name in wanted:
-            yield name, lambda vectors, key=key, knob=knob: faiss_key(vectors, key, knob)  # type: ignore[misc]
-    for name, build in (("hnswlib", hnswlib), ("usearch", usearch), ("voyager", voyager), ("autofaiss", autofaiss)):
-        if wanted is not None and name not in wanted:
-            continue
-        if importlib.util.find_spec(name):
-            yield name, build
-        else:
-            print(f"{name} is not installed and left out; it is in the extra [bench]")
+def published(workspace: str, members: int) -> tuple[np.ndarray, np.ndarray]:
+    """Titles (n, 64) and some members (q, 64) of the live release of a workspace."""
+    release = Workspace.open(workspace).current()
+    titles, asked = (
+        embeddings(kind.to_table(columns=[EMBEDDING]), "") for kind in (release.titles(), release.members())
+    )
+    return titles, asked[np.random.default_rng(0).permutation(len(asked))[:members]]
 
 
 def recall(found: Any, expected: np.ndarray) -> float:
@@ -164,7 +102,7 @@ def fastest(points: list[dict[str, float]], target: float, unit: str) -> float:
 def ours(titles: np.ndarray, members: np.ndarray, expected: np.ndarray, target: float) -> dict[str, Any]:
     """What was chosen for a target: its point of the front, the seconds of its build, one query at a time."""
     began, used = time.perf_counter(), time.process_time()
-    config = IndexConfig(target_recall=target, queries=min(8000, 2 * len(members) // 3))
+    config = IndexConfig(target_recall=target, queries=min(4000, 2 * len(members) // 3))
     index = TitleIndex.build(np.arange(len(titles)), titles, members[:-ASKED], config)
     seconds, busy = time.perf_counter() - began, time.process_time() - used
     queries = members[-ASKED:]
@@ -222,19 +160,18 @@ def _least(speed: float, points: dict[str, list[dict[str, float]]], target: floa
 
 def main() -> None:
     """Run, print the front, and with --json the result as the last line."""
-    if os.environ.pop("OPENBLAS_CORETYPE", None) is not None:  # it would handicap everyone's products
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+    best_kernels()
+    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--titles", type=int, help="so many made titles instead of the size's")
-    parser.add_argument("--vectors", help="an .npz of published `titles` and `members` (float32, 64 wide)")
+    parser.add_argument("--workspace", help="the live release of this workspace instead of made vectors")
     parser.add_argument("--peers", nargs="*", help="only these peers")
     args = parser.parse_args()
     count, asked = SIZES[args.size]
-    if args.vectors:
-        file = np.load(args.vectors)
-        titles, members = file["titles"], file["members"]
+    if args.workspace:
+        titles, members = published(args.workspace, asked)
     else:
         titles, members = published_like(args.titles or count, asked)
     result = {"size": args.size, **run(titles, members, args.peers)}

@@ -44,6 +44,13 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class CodeReader(Encoder, Protocol):
+    """An encoder that takes the texts of histories as codes of a dictionary, as they are stored: quicker to read."""
+
+    reads_codes: bool
+
+
+@runtime_checkable
 class PreferenceEncoder(Protocol):
     """An encoder that also says which genres and languages a member will play next."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from embeddings.catalogue import catalogue
+from embeddings.changed import carrying, set_apart
 from embeddings.histories_config import HistoriesConfig
 from embeddings.history_shards import Tally, shard_histories
 from embeddings.opening import memory_snapshot, open_snapshot
@@ -60,13 +61,15 @@ def _letters(snapshot: Snapshot) -> dict[str, pa.Table]:
 
 
 def _write_histories(snapshot: Snapshot, release: Release) -> Tally:
-    shards = snapshot.shard_members(release.plan.shards)
+    shards, live = snapshot.shard_members(release.plan.shards), carrying(release)
     tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     with Progress("histories", sum(shard.rows for shard in shards), "events") as progress:
         for shard, table in shard_histories(snapshot, shards, tally):
-            path = f"histories/part-{shard.number:05d}.parquet"
-            if not release.finished(path):
-                release.write_table(path, table)
+            name = f"part-{shard.number:05d}.parquet"
+            if not release.finished(f"histories/{name}"):
+                release.write_table(f"histories/{name}", table)
+            if live:
+                set_apart(release, live, name, table)
             progress.advance(shard.rows)
     return tally
 

@@ -47,6 +47,7 @@ def run(config: EncodeConfig, release: Release, carry: Carry | None = None) -> S
         "carried": sum(shard.carried for shard in done),
         "encoded": sum(shard.encoded for shard in done),
         "tokens_encoded": sum(shard.tokens for shard in done),
+        "processor_seconds": round(sum(shard.seconds for shard in done), 3),
         "carried_from": carry.release.release_id if carry else None,
         "preprocessing": config.preprocessing,
         "precision": precision.model_dump(mode="json") if precision else {},

@@ -6,8 +6,9 @@ there is one at a time.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,12 @@ import pyarrow.compute as pc
 
 from embeddings.bisection import Refusal, Vectors, encode_rows
 from embeddings.carry import Carry, unchanged
+from embeddings.changed import IDENTITY, changed_histories, coded_histories
 from embeddings.encode_config import EncodeConfig
-from embeddings.encoder import Encoder, load
-from embeddings.events import TEXTS
+from embeddings.encoder import CodeReader, Encoder, load
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
 from stores.columns import (
     ENCODED_AT,
-    HISTORY_HASH,
     MEMBER_ID,
     RELEASE_ID,
     TIME,
@@ -34,11 +34,9 @@ from stores.columns import (
 )
 from stores.errors import MismatchError
 from stores.release import Release
-from stores.storage import Storage
 from stores.workspace import Workspace
 
 CATALOGUE = "work/catalogue.parquet"
-_IDENTITY = [MEMBER_ID, HISTORY_HASH]
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a shard: rows in its file, those carried forward, and what the model was run on."""
+    """What came of a shard: rows in its file, those carried forward, what the model was run on, processor seconds."""
 
     rows: int
     carried: int
     encoded: int
     tokens: int
+    seconds: float = 0.0
 
 
 def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
@@ -108,7 +107,9 @@ class ShardWorker:
             if precision != self.precision and precision and isinstance(self.encoder, TunableEncoder):
                 self.encoder = self.encoder.tuned(precision.name, device_of(self.config))
             self.precision = precision
-        return self._titles(task) if task.kind == "titles" else self._members(task)
+        began = thread_time()
+        done = self._titles(task) if task.kind == "titles" else self._members(task)
+        return replace(done, seconds=thread_time() - began)
 
     def _titles(self, task: Task) -> Done:
         catalogue = self.release.storage.read_table(task.source)
@@ -119,15 +120,16 @@ class ShardWorker:
 
     def _members(self, task: Task) -> Done:
         """Members with a new history are encoded; the others are carried forward, if the night may."""
-        storage, shard = self.release.storage, task.source.rsplit("/", 1)[-1]
+        shard = task.source.rsplit("/", 1)[-1]
         before, kept = self.carry.shard(shard) if self.carry else None, None
         if self.carry is not None and before is not None:
-            today = storage.read_table(task.source, columns=_IDENTITY)
+            today = self.release.storage.read_table(task.source, columns=IDENTITY)
             kept = unchanged(self.carry, before, today)
             changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
-            rows = _some_rows(storage, task.source, changed)
+            rows = changed_histories(self.release, shard, today.filter(changed))
         else:
-            rows = storage.read_table(task.source)
+            rows = coded_histories(self.release, task.source)
+        rows = rows if isinstance(self.encoder, CodeReader) else _with_texts(rows)
         slices = _by_tokens(rows, self.config.batch_size, self.config.batch_tokens)
         table = self._vectors(task, rows, self.encoder.encode_members, slices)
         if kept is not None:
@@ -159,11 +161,9 @@ class ShardWorker:
         return _with_vectors(rows, np.concatenate(parts), task.kind, self.release).filter(pa.array(keep))
 
 
-def _some_rows(storage: Storage, path: str, wanted: pa.ChunkedArray) -> pa.Table:
-    """Some rows of a shard of histories; the texts of all others stay codes, which is most of the time of reading."""
-    found = storage.read_table(path, dictionaries=[f"{name}.list.element" for name in TEXTS]).filter(wanted)
-    schema = history_schema(found.schema.field(MEMBER_ID).type, found.schema.field(TITLE_ID).type.value_type)
-    return found.cast(schema)
+def _with_texts(rows: pa.Table) -> pa.Table:
+    """Histories in the contract's own types: texts instead of codes of them."""
+    return rows.cast(history_schema(rows.schema.field(MEMBER_ID).type, rows.schema.field(TITLE_ID).type.value_type))
 
 
 def _one_thread_pool() -> None:

@@ -1,6 +1,7 @@
 """One TOML file, read in one place; every section's class lives beside the code that it configures."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pydantic import Field, ValidationError
 from alignment.config import AlignmentConfig
 from embeddings.encode_config import EncodeConfig
 from embeddings.foundation.config import FoundationConfig
+from embeddings.foundation.tasks.config import TasksConfig
 from embeddings.histories_config import HistoriesConfig
 from pipeline.answer import DEFAULT_FILE
 from pipeline.cluster import RayConfig
@@ -23,6 +25,9 @@ from stores.settings import Settings
 from validation.thresholds import GateConfig
 
 SAMPLE = "samespace init writes a file with every key and its meaning"
+SECRET = re.compile(
+    r"(?i)((?:password|passwd|secret|token(?!s))[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s,;'\"]+|(?<=://)[^/@\s]+(?=@)"
+)
 
 
 class NightConfig(Settings):
@@ -43,6 +48,7 @@ class Config(Settings):
     plan: PlanConfig = Field(default_factory=PlanConfig)
     histories: HistoriesConfig = Field(default_factory=HistoriesConfig)
     train: FoundationConfig = Field(default_factory=FoundationConfig)
+    tasks: TasksConfig = Field(default_factory=TasksConfig)
     encode: EncodeConfig = Field(default_factory=EncodeConfig)
     align: AlignmentConfig = Field(default_factory=AlignmentConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
@@ -110,4 +116,9 @@ def explained(error: ValidationError, where: str) -> ConfigError:
         name = ".".join(str(part) for part in fault["loc"])
         unknown = fault["type"] == "extra_forbidden"
         lines.append(f"unknown key {name}" if unknown else f"{name}: {fault['msg']} (found {fault['input']!r})")
-    return ConfigError("; ".join(lines), where=where, fix=SAMPLE)
+    return ConfigError(without_secrets("; ".join(lines)), where=without_secrets(where), fix=SAMPLE)
+
+
+def without_secrets(text: str) -> str:
+    """Text for people, in which what follows a word like "password", and who logs in to a URL, is not told."""
+    return SECRET.sub(lambda found: f"{found[1] or ''}***", text)

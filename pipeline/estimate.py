@@ -1,8 +1,8 @@
 """What a night will take: time from how long the last nights took, memory, disk and cost.
 
-Each stage has a fixed part (processes that start, libraries that load) and a part in proportion to its work. The
-second follows from the nights of this workspace that were timed (`timed` among a release's events), stage by
-stage, the median of the last three; a workspace without one gets the figures of two cores.
+Each stage has a fixed part (processes that start, libraries that load), longer on a slower machine, and a part in
+proportion to its work. The second follows from the nights of this workspace that were timed (`timed` among a release's
+events), stage by stage, the median of the last three; a workspace without one gets the figures of two cores.
 """
 
 import os
@@ -16,7 +16,7 @@ from stores.settings import Settings
 
 TIMED = "timed"
 NIGHTS = 3
-_CARRIED = 0.03
+_CARRIED = 0.05
 """What carrying a member costs, in members encoded."""
 _WORKER_MB, _DRIVER_MB, _TOKEN_BYTES = 650, 900, 400
 _LEAST = 0.05
@@ -55,17 +55,17 @@ class Work(Settings):
 
 
 FIXED = {
-    "histories": 0.3,
-    "gate_input": 2.0,
-    "encode": 4.0,
+    "histories": 0.2,
+    "gate_input": 3.5,
+    "encode": 4.8,
     "compare": 0.0,
-    "align": 1.5,
+    "align": 2.0,
     "gate_vectors": 0.4,
-    "index": 0.1,
+    "index": 0.2,
     "gate_index": 0.1,
-    "publish": 3.0,
+    "publish": 4.0,
     "canary": 0.2,
-    "rest": 4.0,
+    "rest": 6.0,
 }
 """Seconds of each stage on next to nothing; `rest` is the start of the cluster and the report."""
 RATES = {"histories": 1e-6, "encode": 2.5e-6, "align": 5e-6, "gate_vectors": 5e-6, "index": 1e-4, "publish": 3e-5}
@@ -123,8 +123,16 @@ def _scaled(stage: str, units: float, night: dict[str, Any]) -> float:
     before = Work.model_validate(night["work"]).units().get(stage, 0.0)
     if not before:
         return took
-    fixed = min(FIXED[stage], took)
+    fixed = min(FIXED[stage] * _slowness(night), took)
     return fixed + (took - fixed) * units / before
+
+
+def _slowness(night: dict[str, Any]) -> float:
+    """By how much a machine took longer for fixed parts than those of FIXED: stages that have no other tell it."""
+    units = Work.model_validate(night["work"]).units()
+    alone = {name: seconds for name, seconds in night["stages"].items() if name in FIXED and name not in units}
+    usual = sum(FIXED[name] for name in alone)
+    return float(sum(alone.values())) / usual if usual else 1.0
 
 
 def _memory(work: Work, workers: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import alignment.job
+import alignment.old_spaces
 import embeddings.comparison
 import embeddings.histories
 import embeddings.job
@@ -54,6 +55,8 @@ def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
     yield "gate_index", lambda: validation.job.run_index(config.gate, release)
     if config.features != FeaturesConfig():
         yield "features", lambda: pipeline.features.run(config.features, config.encode, release)
+    if alignment.old_spaces.wanted(release, config.publish.dual_until):
+        yield "old_spaces", lambda: alignment.old_spaces.run(config.align, release, config.publish.dual_until)
     if config.candidates.enabled:
         yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release)
 

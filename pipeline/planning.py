@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from embeddings.histories import plan_shards
 from pipeline.config import Config
 from stores.lake.contract import Lake
+from stores.old_space import opener_of
 from stores.release import Plan, Release
 from stores.workspace import Workspace
 
@@ -42,6 +43,7 @@ class Wish:
             "promote": self.request.promote,
             "model_id": self.model_id,
             "previous": previous,
+            "dual_until": self.config.publish.dual_until,
             "config": {name: getattr(self.config, name).model_dump(mode="json") for name in SECTIONS},
         }
         return hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()
@@ -73,7 +75,7 @@ def _plan(workspace: Workspace, wish: Wish, now: datetime) -> Plan:
         created_at=now,
         model_id=wish.model_id,
         space_id=live.space_id if live else FIRST_SPACE,
-        reference_release=_reference(live),
+        reference_release=opener_of(live) if live else None,
         previous_release=live.release_id if live else None,
         # As many as the live release has, so that shards can be carried forward.
         shards=live.plan.shards if live else plan_shards(Lake.open(config.lake), config.histories),
@@ -104,11 +106,3 @@ def _sealed(workspace: Workspace, wish: Wish, live: str | None, recovered: bool)
     waiting = [release for release in ready if release.release_id > (live or "") and not release.events()]
     completed = [release for release in ready if recovered and release.release_id == live]
     return [*completed, *(waiting if wish.request.promote else [])]
-
-
-def _reference(live: Release | None) -> str | None:
-    """The release that opened the live space: the live one itself if it did, else the one it refers to."""
-    if live is None:
-        return None
-    opened = live.plan.reference_release is None or live.space_id != live.plan.space_id
-    return live.release_id if opened else live.plan.reference_release

@@ -68,6 +68,17 @@ def _index(metrics: dict[str, Any]) -> str:
     return f"recall@10 candidates {metrics['candidates']['recall']:.4f}, similar {metrics['similar']['recall']:.4f}"
 
 
+def _old_spaces(metrics: dict[str, Any]) -> str:
+    told = (f"space {space} {_fate(old, metrics)}" for space, old in metrics["spaces"].items())
+    return "; ".join(told) or "there is no older space"
+
+
+def _fate(old: dict[str, Any], metrics: dict[str, Any]) -> str:
+    if old["release_id"] == metrics["release_id"]:
+        return "follows the new model"
+    return f"is frozen at {old['release_id']}: {'; '.join(old['reasons'])}"
+
+
 def _publish(metrics: dict[str, Any]) -> str:
     return f"{metrics['online_members']:,} members and {metrics['online_titles']:,} titles changed in Feast; now live"
 
@@ -81,6 +92,7 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
     "gate_vectors": _gate,
     "index": _index,
     "gate_index": _gate,
+    "old_spaces": _old_spaces,
     "publish": _publish,
     "canary": _gate,
 }

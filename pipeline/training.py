@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
 from embeddings.exposure import with_propensity
-from embeddings.foundation import fine_tuning, training
+from embeddings.foundation import checkpoint, fine_tuning, training
+from embeddings.foundation.tasks import training as tasks
 from embeddings.histories import read_histories
 from embeddings.job import load_model
 from pipeline.cluster import cluster
@@ -55,6 +57,21 @@ def fine_tune_model(
         return fine_tuning.fine_tune(
             histories, catalogue, config.train, seed, workspace.models, before, shown_as(progress)
         )
+
+
+def train_tasks(
+    config: Config, workspace: Workspace, as_of: datetime | None, seed: int, tell: Teller, parent: str | None = None
+) -> dict[str, Any]:
+    """Teach a model of the workspace the tasks of `[tasks]`; each gets an ordinary model of its own there.
+
+    `parent` is the model's id; without one it is the model that the night runs, and the night goes on running that.
+    "models" are the ids by task, the rest is the report of `tasks.training`. Raises NotFoundError where there is no
+    such model, and as `tasks.training.train_tasks`.
+    """
+    before, _ = checkpoint.read(_folder_of(workspace, parent or workspace.next_model() or ""))
+    histories, catalogue = _data(config, workspace, as_of, tell)
+    trained = tasks.train_tasks(before, histories, catalogue, config.train, config.tasks, seed)
+    return {"models": trained.save(before, workspace.models), **trained.report}
 
 
 def _data(config: Config, workspace: Workspace, as_of: datetime | None, tell: Teller) -> tuple[pa.Table, pa.Table]:

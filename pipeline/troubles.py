@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from pipeline.config import Config
 from stores.erasure import JOURNAL as ERASURE
-from stores.errors import SamespaceError
+from stores.errors import CorruptError, SamespaceError
+from stores.features.views import HISTORY
 from stores.journal import MOVE
 from stores.lease import holder
-from stores.release import Release
+from stores.release import RELEASES, Release
 from stores.workspace import Workspace
 
 PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations")
@@ -56,16 +57,34 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
     return [one for one in found if one is not None]
 
 
-def verified(workspace: Workspace, name: str) -> Finding:
-    """Whether every file of a release has the bytes that its manifest names."""
+def verified(workspace: Workspace) -> list[Finding]:
+    """Whether every file of a release has the bytes that its manifest names; of Feast's history, every page."""
+    names = workspace.storage.folders(RELEASES)
+    return [*(_release(workspace, name) for name in names), _history(workspace)]
+
+
+def _release(workspace: Workspace, name: str) -> Finding:
     release = Release(workspace.uri, name)
 
     def look() -> Finding:
-        faults = release.verify() if release.sealed else []
-        told = "; ".join(faults) or "every file is what was written"
-        return finding(name, "bad" if faults else "ok", told, "restore it, or roll back" if faults else "")
+        return _named(name, release.verify() if release.sealed else [])
 
     return _tried(name, look) or finding(name, "ok", "")
+
+
+def _history(workspace: Workspace) -> Finding:
+    faults = []
+    for path in workspace.storage.files(HISTORY):
+        try:
+            workspace.storage.read_table(path)
+        except CorruptError as error:
+            faults.append(error.what)
+    return _named("history", faults)
+
+
+def _named(what: str, faults: list[str]) -> Finding:
+    told = "; ".join(faults) or "every file is what was written"
+    return finding(what, "bad" if faults else "ok", told, "restore it, or roll back" if faults else "")
 
 
 def _tried(what: str, look: Callable[[], Finding | None]) -> Finding | None:

@@ -7,7 +7,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from retrieval.vectors import Mask, Rows, Scores, Vectors
+from retrieval.vectors import Mask, Rows, Vectors
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,6 @@ class Guide:
 
     queries: Vectors
     """(q, d)"""
-    rows: Rows
-    """(q, k), the best titles of each by exact search, -1 where there are fewer."""
-    scores: Scores
-    """(q, k), their scores, best first."""
-    target: float
-    """The recall that the index has to reach."""
     seed: int = 0
 
 

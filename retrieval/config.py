@@ -7,7 +7,7 @@ from pydantic import Field
 from stores.settings import Settings
 
 Metric = Literal["ip", "cosine"]
-Competitor = Literal["query_cells", "hnsw", "hnsw_sq8", "ivf_flat"]
+Competitor = Literal["ivf_routed", "hnsw", "hnsw_sq8", "ivf_flat"]
 
 
 class SearchSettings(Settings):
@@ -18,7 +18,7 @@ class SearchSettings(Settings):
     recall_at: int = Field(default=10, ge=1)
     exact_below: int = Field(default=50_000, ge=0)
     """Catalogues of at most this many titles are searched exactly."""
-    backends: tuple[Competitor, ...] = ("query_cells", "hnsw", "hnsw_sq8", "ivf_flat")
+    backends: tuple[Competitor, ...] = ("ivf_routed", "hnsw", "hnsw_sq8")
     """Index types that compete with the exact one in a larger catalogue."""
     queries: int = Field(default=2000, ge=1)
     """Members whose vectors choose and judge an index; any more that are given guide the types that learn from them."""
@@ -40,14 +40,15 @@ class IndexConfig(SearchSettings):
 class RetrievalConfig(SearchSettings):
     """Settings of the index stage of a night."""
 
-    guides: int = Field(default=16_000, ge=0)
+    guides: int = Field(default=2_000, ge=0)
     """Further members, from whom an index may learn what is asked of it."""
 
     def index(self, metric: Metric) -> IndexConfig:
-        """The same settings for an index of one metric; a cosine one is asked by titles, so members cannot guide it."""
+        """The same settings for an index of one metric; a cosine one is asked by titles, so members cannot teach it."""
         settings = self.model_dump(exclude={"guides"})
         if metric == "cosine":
-            settings["backends"] = tuple(name for name in self.backends if name != "query_cells")
+            untaught = ("ivf_flat" if name == "ivf_routed" else name for name in self.backends)
+            settings["backends"] = tuple(dict.fromkeys(untaught))
         return IndexConfig(metric=metric, **settings)
 
 

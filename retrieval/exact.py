@@ -17,6 +17,7 @@ import numpy.typing as npt
 from retrieval import screening
 from retrieval.config import Metric
 from retrieval.filters import Filter
+from retrieval.threads import spread
 from retrieval.vectors import Mask, Rows, Scores, Vectors, as_vectors, lengths, unit
 from stores.errors import UsageError
 
@@ -25,6 +26,7 @@ _PAIRS = 1 << 9  # pairs scored again at a time, so that they stay in the cache
 _GROUP = 16
 _SPARSE = 0.5  # with a smaller share allowed, only those titles are multiplied
 _LARGEST = float(np.finfo(np.float32).max)
+_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,12 @@ def top_k(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Row
         return np.where(rows >= 0, np.append(chosen, -1)[rows], -1), scores
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(queries) if len(titles) else 0, screening.QUERIES):
+
+    def answer(start: int) -> None:
         part = slice(start, start + screening.QUERIES)
         rows[part], scores[part] = _block(titles, queries[part], k, wanted.part(part))
+
+    spread(answer, range(0, len(queries) if len(titles) else 0, screening.QUERIES))
     return rows, scores
 
 
@@ -137,8 +142,7 @@ def _whole(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Ro
 
 def rounding(titles: Titles, queries: Vectors) -> npt.NDArray[np.float64]:
     """Twice a bound (q,) on the error of float32 inner products: γ_d·|q|·|v|, Higham 2002, section 3.1."""
-    unit_roundoff = float(np.finfo(np.float32).eps) / 2
-    bound: npt.NDArray[np.float64] = 4 * queries.shape[1] * unit_roundoff * titles.longest * lengths(queries)
+    bound: npt.NDArray[np.float64] = 4 * queries.shape[1] * _ROUNDOFF * titles.longest * lengths(queries)
     return bound
 
 

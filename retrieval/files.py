@@ -58,9 +58,9 @@ def load(folder: str, name: str, origin: Origin) -> TitleIndex:
     backend = _backend(stored, folder)
     index = _read(storage, stored.file)
     _refuse_misfit(index, stored, backend, len(ids), f"{folder}/{stored.file.name}")
-    engine = replace(
-        Engine.of(backend, index, stored.effort, ids.rank), filter_from=stored.filter_from, reach=stored.reach
-    )
+    engine = Engine.of(backend, index, stored.effort, ids.rank)
+    depth = stored.recall.k if stored.recall else engine.depth
+    engine = replace(engine, filter_from=stored.filter_from, reach=stored.reach, depth=depth)
     return TitleIndex(ids, engine, stored, card.origin)
 
 

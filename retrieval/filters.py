@@ -58,7 +58,8 @@ class Filter:
         forbidden = np.zeros(len(rows), dtype=bool) if self.allowed is None else ~self.allowed[rows]
         gone_query, gone_row = self.pairs
         if len(gone_row):
-            forbidden |= np.isin(queries * count + rows, gone_query * count + gone_row)
+            gone, asked = np.sort(gone_query * count + gone_row), queries * count + rows
+            forbidden |= gone[np.minimum(np.searchsorted(gone, asked), len(gone) - 1)] == asked
         return forbidden
 
     def left(self, queries: int, count: int) -> npt.NDArray[np.int64]:

@@ -22,7 +22,9 @@ class Grown(Engine):
         """The engine with vectors (m, d) added; `rank` (n + m,) orders ties among all."""
         base = engine.base if isinstance(engine, Grown) and engine.base is not None else engine
         whole = np.concatenate([engine.titles.vectors, vectors])
-        common = {name: getattr(base, name) for name in ("backend", "index", "effort", "filter_from", "reach", "gpu")}
+        common = {
+            name: getattr(base, name) for name in ("backend", "index", "effort", "filter_from", "reach", "depth", "gpu")
+        }
         return cls(**common, titles=exact.Titles.of(whole, rank), old=len(base.titles), base=base)
 
     def search(self, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:

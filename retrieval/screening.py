@@ -92,7 +92,7 @@ class Screen:
     def _reaching(self, scores: Scores, bar: Scores, tile: int) -> Pairs:
         # into the same memory for every tile, because fresh pages cost as much as the comparison
         mask = np.greater_equal(scores, bar, out=self._mask[: scores.size].reshape(scores.shape))
-        place, width = _places(mask), scores.shape[1]
+        place, width = places(mask), scores.shape[1]
         query = place // width
         return query, (place - query * width) * self.tiles + tile, scores.ravel()[place]
 
@@ -114,15 +114,15 @@ def descending(scores: Scores) -> npt.NDArray[np.int64]:
     return (~(bits ^ ((bits >> 31) & 0x7FFFFFFF))).astype(np.int64)
 
 
-def _places(mask: Mask) -> Rows:
+def places(mask: Mask) -> Rows:
     """`np.flatnonzero`, for masks that are nearly all false: eight entries are passed over at a time."""
     flat = mask.ravel()
     whole = len(flat) // 8 * 8
     words = flat[:whole].view(np.uint64)
     word = np.flatnonzero(words != 0)
     inside = np.flatnonzero(words[word].view(np.bool_))
-    places = word[inside >> 3] * 8 + (inside & 7)
-    return np.concatenate([places, whole + np.flatnonzero(flat[whole:])]) if whole < len(flat) else places
+    found = word[inside >> 3] * 8 + (inside & 7)
+    return np.concatenate([found, whole + np.flatnonzero(flat[whole:])]) if whole < len(flat) else found
 
 
 def _bar(opening: list[Scores], share: float) -> Scores:

@@ -25,6 +25,8 @@ _SHARES = (0.9, 0.75, 0.5, 0.25)
 _DEPTHS = (1, 2, 5, 10)
 """Multiples of `recall_at` up to which recall is looked at."""
 _FINALISTS = 2
+_LIMITS = 1000
+"""Queries on which filters and depths are tried; each try takes an exact search."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Judge:
         if len(self.queries) < 2:
             return self, self
         return Judge(self.queries[::2], self.expected[::2]), Judge(self.queries[1::2], self.expected[1::2])
+
+    def first(self, count: int) -> "Judge":
+        """Some of the queries, where all of them would take too long."""
+        return Judge(self.queries[:count], self.expected[:count])
 
     def measure(self, engine: Engine, wanted: Filter | None = None) -> tuple[Recall | None, float]:
         """Recall and queries per second of an engine, with the filter that `expected` is for."""
@@ -88,34 +94,27 @@ def _chosen(vectors: Vectors, spare: Vectors, known: tuple[Engine, Judge], confi
     """The outcome of the competition in a catalogue that is large enough for one; `spare` queries (q, d) only guide."""
     flat, judge = known
     tune, held_out = judge.halves()
-    guides = np.concatenate([spare, tune.queries])
-    trials, guide = _compete(vectors, guides, tune.queries, config), _guide(vectors, guides, config)
+    guide = Guide(np.concatenate([spare, tune.queries]), config.seed)
+    trials = _compete(vectors, guide, tune.queries, config)
     finals = [(_trial(flat, held_out, 0.0), flat)]
-    for name in _finalists(trials):
-        engine, tuned = _tuned(BACKENDS[name], vectors, (guide, tune), config, flat.titles.rank)
+    for first in _finalists(trials):
+        if first.queries_per_second < max(final.queries_per_second for final, _ in finals):
+            break  # nothing is faster among all titles than among a sample of them
+        engine, tuned = _tuned(BACKENDS[first.backend], vectors, (guide, tune), config, flat.titles.rank)
         trials += tuned
         if engine is not None:
             finals.append((_trial(engine, held_out, tuned[-1].build_seconds), engine))
     able = [final for final in finals if final[1] is flat or _reaches(final[0], config, lower_end=False)]
     best, engine = max(able, key=lambda final: final[0].queries_per_second)
     if engine is not flat:
-        engine = _with_limits(engine, flat, held_out, config)
+        engine = _with_limits(engine, flat, held_out.first(_LIMITS), config)
     others = [trial for trial, _ in finals if trial is not best]
     return _judged(best, engine, _unmarked([*trials, *others]))
 
 
-def _finalists(trials: list[Trial]) -> list[str]:
-    """The fastest types of those that reached the target on the sample."""
-    reached = sorted((trial for trial in trials if trial.chosen), key=lambda trial: -trial.queries_per_second)
-    return [trial.backend for trial in reached[:_FINALISTS]]
-
-
-def _guide(vectors: Vectors, guides: Vectors, config: IndexConfig) -> Guide | None:
-    """What members who do not judge would find, for the types that learn from it; None where none is to be tried."""
-    if not any(BACKENDS[name].guided for name in config.backends):
-        return None
-    rows, scores = exact.top_k(exact.Titles.of(vectors), guides, config.recall_at, Filter())
-    return Guide(guides, rows, scores, config.target_recall, config.seed)
+def _finalists(trials: list[Trial]) -> list[Trial]:
+    """The fastest types of those that reached the target on the sample, as they did so."""
+    return sorted((trial for trial in trials if trial.chosen), key=lambda trial: -trial.queries_per_second)[:_FINALISTS]
 
 
 def _judged(trial: Trial, engine: Engine, others: list[Trial]) -> Choice:
@@ -123,12 +122,12 @@ def _judged(trial: Trial, engine: Engine, others: list[Trial]) -> Choice:
     return Choice(engine, trial.recall, trial.queries_per_second, trials)
 
 
-def _compete(vectors: Vectors, guides: Vectors, queries: Vectors, config: IndexConfig) -> list[Trial]:
+def _compete(vectors: Vectors, guide: Guide, queries: Vectors, config: IndexConfig) -> list[Trial]:
     """Trials on a sample of the titles; those that reach the target there are marked."""
     generator = np.random.default_rng(config.seed)
     size = min(config.trial_titles, len(vectors))
     sample = vectors[np.sort(generator.choice(len(vectors), size, replace=False))]
-    judge, guide = Judge.of(sample, queries, config.recall_at), _guide(sample, guides, config)
+    judge = Judge.of(sample, queries, config.recall_at)
     trials: list[Trial] = []
     for backend in _legal(vectors, config):
         trials += _tuned(backend, sample, (guide, judge), config, None)[1]
@@ -146,7 +145,7 @@ def _legal(vectors: Vectors, config: IndexConfig) -> list[Backend]:
 def _tuned(
     backend: Backend,
     vectors: Vectors,
-    members: tuple[Guide | None, Judge],
+    members: tuple[Guide, Judge],
     config: IndexConfig,
     rank: Rows | None,
 ) -> tuple[Engine | None, list[Trial]]:
@@ -157,7 +156,7 @@ def _tuned(
     seconds = time.perf_counter() - began
     trials: list[Trial] = []
     for effort in backend.efforts:
-        engine = Engine.of(backend, index, effort, rank)
+        engine = replace(Engine.of(backend, index, effort, rank), depth=config.recall_at)
         trial = _trial(engine, judge, seconds)
         if _reaches(trial, config, lower_end=True):
             backend.set_effort(index, effort)

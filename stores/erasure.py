@@ -165,7 +165,7 @@ def _reseal(release: Release, files: list[FileEntry], begun: Erasure) -> int:
     if touched == before and not any(scrubbed):
         return before.revision if begun.planned.get(release.release_id) else 0  # sealed before the interruption
     sealed = touched.model_copy(update={"revision": before.revision + 1})
-    release.storage.write("manifest.json", sealed.model_dump_json(indent=1).encode())
+    release.storage.write("manifest.json", sealed.to_bytes())
     return sealed.revision
 
 

@@ -10,7 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from stores.features.views import BLUE
+from stores.features.views import BLUE, GREEN
 from stores.pointer import promoted_at
 from stores.settings import Settings
 from stores.storage import Storage
@@ -29,23 +29,30 @@ class Live(Settings):
     online_store: str
 
 
-class Move(Settings):
-    """One move of the pointer.
+class SpaceMove(Settings):
+    """What a move does in one space: bring the online views of a slot to the rows that a release has there.
 
-    `base` is what the views of `space_id` hold before it (None: nothing), `name` the stem of its
-    history files, `effective_at` the moment from which the release counts as live, `slot` the online
-    views that are brought to it.
+    `base` is what the views of the space hold before it (None: nothing).
     """
 
-    event: Literal["published", "promoted"]
     release_id: str
     space_id: str
     base: Live | None
+    slot: str = BLUE
+
+
+class Move(SpaceMove):
+    """One move of the pointer, into the space of the release; `older` is what it does in older spaces.
+
+    `name` is the stem of its history files, `effective_at` the moment from which the release counts as live.
+    """
+
+    event: Literal["published", "promoted"]
     previous: str | None
     name: str
     effective_at: datetime
     why: str = ""
-    slot: str = BLUE
+    older: tuple[SpaceMove, ...] = ()
 
 
 def read_move(workspace: Workspace) -> Move | None:
@@ -81,11 +88,17 @@ def live(storage: Storage, slot: str = "") -> dict[str, Live]:
     return {**history, **slots} if slot == BLUE else slots
 
 
-def set_live(storage: Storage, space_id: str, now: Live, slot: str = BLUE) -> None:
-    """Record that the history of a space and the rows of a slot have come to a release."""
+def set_live(storage: Storage, space_id: str, now: Live, slot: str = BLUE, history: bool = True) -> None:
+    """Record that the rows of a slot, and unless told otherwise the history of its space, have come to a release."""
     before = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
-    facts = {**before, space_id: now.model_dump(), f"{space_id}{SLOT}{slot}": now.model_dump()}
+    names = [f"{space_id}{SLOT}{slot}", *([space_id] if history else [])]
+    facts = before | dict.fromkeys(names, now.model_dump())
     storage.write(LIVE, json.dumps(facts, sort_keys=True).encode())
+
+
+def held_slots(storage: Storage) -> dict[tuple[str, str], Live]:
+    """What every slot of every space holds, by (space, slot)."""
+    return {(name, slot): held for slot in (BLUE, GREEN) for name, held in live(storage, slot).items()}
 
 
 def held_releases(storage: Storage) -> set[str]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from stores.errors import CorruptError
 from stores.settings import Settings
+from stores.storage import sha256
 
 FORMAT_VERSION = 1
 
@@ -48,13 +49,29 @@ class Plan(Settings):
     config: dict[str, Any]
 
 
+class OldSpace(Settings):
+    """What an older space serves while a release is live: the rows that `release_id` has there.
+
+    That is the release itself where its vectors could be mapped, else the one at which the space froze, and `reasons`
+    say why. `reference_release` opened the space, `last_release` was the last that lay in it.
+    """
+
+    release_id: str
+    reference_release: str
+    last_release: str
+    reasons: list[str] = Field(default_factory=list)
+
+
 class Manifest(Settings):
     """What a sealed release is: the plan, every data file with its hash, and every stage's report.
 
-    `revision` counts up whenever a member was erased and the release sealed anew.
+    `digest` is the SHA-256 of the file's own bytes with an empty digest, so that a damaged manifest is noticed.
+    `revision` counts up whenever a member was erased and the release sealed anew. `old_spaces` are, by space, those
+    that `[publish] dual_until` keeps or kept.
     """
 
     format_version: int = FORMAT_VERSION
+    digest: str = ""
     revision: int = 1
     status: Literal["ready", "held"]
     release_id: str
@@ -66,16 +83,35 @@ class Manifest(Settings):
     files: list[FileEntry]
     stages: list[StageReport]
     versions: dict[str, str] = Field(default_factory=dict)
+    old_spaces: dict[str, OldSpace] = Field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The file, with its digest."""
+        empty = self.model_copy(update={"digest": ""}).model_dump_json(indent=1).encode()
+        return empty.replace(_digest(""), _digest(sha256(empty)), 1)
 
 
 def parse_manifest(data: bytes, release_id: str) -> Manifest:
-    """The manifest of a release. Raises CorruptError for another format and for what cannot be read."""
+    """The manifest of a release. Raises CorruptError for another format and for what cannot be read or is damaged."""
     try:
         version = json.loads(data).get("format_version")
         if version != FORMAT_VERSION:
             raise CorruptError(
                 f"manifest of {release_id} has format version {version}", expected=f"version {FORMAT_VERSION}"
             )
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
     except (ValueError, AttributeError) as error:
         raise CorruptError(f"the manifest of {release_id} cannot be read: {error}", where="manifest.json") from error
+    found = sha256(data.replace(_digest(manifest.digest), _digest(""), 1))
+    if manifest.digest not in ("", found):
+        raise CorruptError(
+            f"the manifest of {release_id} has digest {found}",
+            where="manifest.json",
+            expected=manifest.digest,
+            fix="restore the file, or roll back",
+        )
+    return manifest
+
+
+def _digest(value: str) -> bytes:
+    return f'"digest": "{value}"'.encode()

@@ -10,7 +10,7 @@ from time import monotonic
 from stores import erasure
 from stores.errors import GateError, NotFoundError
 from stores.features.repository import FeatureRepository, PublishConfig
-from stores.journal import Move, effective_time, live, read_move, write_move
+from stores.journal import Move, effective_time, read_move, write_move
 from stores.moving import Mover
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
@@ -99,19 +99,32 @@ def _require_ready(release: Release) -> None:
 
 def _begin(workspace: Workspace, release: Release, config: PublishConfig, event: str, why: str) -> StageReport:
     pointer, at, mover = workspace.pointer(), effective_time(workspace), Mover(workspace, release, config)
+    own, older = mover.plan(_older(workspace, release))
     move = Move(
+        **own.model_dump(),
         event="published" if event == "published" else "promoted",
-        release_id=release.release_id,
-        space_id=release.space_id,
-        base=live(workspace.storage).get(release.space_id),
         previous=None if pointer is None else pointer["release_id"],
         name=f"{release.release_id}-{at:%Y%m%dT%H%M%S%f}",
         effective_at=at,
         why=why,
-        slot=mover.slot(),
+        older=older,
     )
     write_move(workspace, move)
     return mover.run(move)
+
+
+def _older(workspace: Workspace, release: Release) -> dict[str, str]:
+    """By older space, the release whose rows it is to serve while `release` is live.
+
+    A release that goes live for the first time brings what it was mapped onto and leaves the others alone; one that was
+    live before brings back what they served then.
+    """
+    wanted = {space_id: old.release_id for space_id, old in release.manifest.old_spaces.items()}
+    if not _was_live(release):
+        return {space_id: one for space_id, one in wanted.items() if one == release.release_id}
+    now = workspace.current().manifest.old_spaces
+    unmapped = {space_id: old.last_release for space_id, old in now.items() if space_id != release.space_id}
+    return unmapped | wanted
 
 
 def _was_live(release: Release) -> bool:

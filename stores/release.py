@@ -190,9 +190,9 @@ class Release:
         )
         if self.token is not None:
             check_token(Storage(self.workspace_uri), self.token)
-        self.storage.write("manifest.json", manifest.model_dump_json(indent=1).encode())
+        self.storage.write("manifest.json", data := manifest.to_bytes())
         self.storage.delete_tree(WORK)
-        return manifest
+        return parse_manifest(data, self.release_id)
 
     # --- after sealing
 
@@ -209,7 +209,7 @@ class Release:
 
 def _old_spaces(stages: list[StageReport]) -> dict[str, OldSpace]:
     """What the stage `old_spaces` decided of them, if there was one."""
-    found = next((report.metrics["spaces"] for report in stages if report.name == "old_spaces"), {})
+    found: dict[str, Any] = next((one.metrics["spaces"] for one in stages if one.name == "old_spaces"), {})
     return {space_id: OldSpace.model_validate(facts) for space_id, facts in found.items()}
 
 

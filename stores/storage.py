@@ -102,7 +102,7 @@ class Storage:
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of this name."""
         with self._reached():
-            return bool(self.fs.get_file_info(path).type != pafs.FileType.NotFound)
+            return bool(self.fs.get_file_info(_inside(path)).type != pafs.FileType.NotFound)
 
     def size(self, path: str) -> int:
         """Bytes in a file; 0 where there is none."""
@@ -124,7 +124,7 @@ class Storage:
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises CorruptError where it is missing."""
         try:
-            with self._reached(), self.fs.open_input_file(path) as stream:
+            with self._reached(), self.fs.open_input_file(_inside(path)) as stream:
                 return bytes(stream.read())
         except FileNotFoundError as error:
             raise CorruptError(f"the file {path} is missing", where=self.uri) from error
@@ -133,11 +133,11 @@ class Storage:
         """Write a whole file, seen by readers either not at all or complete."""
         try:
             if self.is_local:
-                self._write_local(self.local(path), data)
+                self._write_local(self.local(_inside(path)), data)
                 return
             from stores.s3 import put
 
-            put(self.uri, path, data)
+            put(self.uri, _inside(path), data)
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error}", where=self.uri, fix="check free space and rights"
@@ -174,7 +174,7 @@ class Storage:
         Raises CorruptError where it cannot be read.
         """
         try:
-            with self.fs.open_input_file(path) as stream:
+            with self.fs.open_input_file(_inside(path)) as stream:
                 # not pq.read_table, which loads pyarrow.dataset and with it pandas
                 file = pq.ParquetFile(stream, read_dictionary=dictionaries, page_checksum_verification=True)
                 return file.read(columns)
@@ -194,6 +194,13 @@ class Storage:
         for path in self.files(folder):
             if path.endswith(".parquet"):
                 yield self.read_table(path, columns)
+
+
+def _inside(path: str) -> str:
+    """The path, unless it leaves the root: names that other people chose become parts of paths."""
+    if ".." in path.split("/") or "\0" in path:
+        raise UsageError(f"not a path below a root: {path!r}")
+    return path
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:

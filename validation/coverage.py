@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stores.columns import HISTORY_HASH, MEMBER_ID, RELEASE_ID, TITLE_ID
+from stores.lake.scan import require_directory
 from stores.release import Release
 
 CATALOGUE = "work/catalogue.parquet"
@@ -49,6 +50,7 @@ class Coverage:
     def _add_joined(self, expected: pa.Table, found: pa.Table) -> None:
         import duckdb
 
+        require_directory()
         with duckdb.connect(config={"threads": 1, "enable_external_access": False}) as connection:
             connection.register("expected", expected)
             connection.register("found", found)

@@ -16,6 +16,7 @@ class NetworkConfig(Settings):
     dim: int = Field(default=64, ge=2, description="width of the published vectors")
     width: int = Field(default=64, ge=2, description="width of the transformer")
     blocks: int = Field(default=2, ge=1)
+    block: Literal["gated", "hstu"] = Field(default="gated", description="attention and SwiGLU, or HSTU")
     heads: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     length: int | None = Field(default=None, ge=2, description="positions seen at once; None follows the data")
@@ -50,7 +51,10 @@ class TrainingConfig(Settings):
     full_softmax_titles: int = Field(default=4096, ge=0, description="up to so many titles, all of them are scored")
     future_share: float = Field(default=0.0, ge=0, le=1, description="targets drawn from the future window")
     future_hours: tuple[float, float] = Field(default=(12.0, 72.0), description="that window, after the last event")
-    auxiliary: float = Field(default=0.0, ge=0, le=1, description="share of the heads' gradient that reaches the body")
+    auxiliary: float = Field(default=0.0, ge=0, le=1, description="share of the teachers' gradient that the body gets")
+    teachers: tuple[Literal["genres", "language", "watched"], ...] = Field(
+        default=("genres", "language", "watched"), description="heads that teach the body where `auxiliary` lets them"
+    )
     engagement_weights: bool = Field(default=True, description="targets count by how far and long they were watched")
     exposure_clip: float = Field(default=0.0, ge=0, description="largest weight of a target rarely shown; 0: all alike")
     nested: bool = Field(default=True, description="half of a vector's entries learn to rank by themselves too")

@@ -5,7 +5,7 @@ value), in a request of which nothing is known. Keys and values of earlier posit
 position instead of the whole history; the titles are those that encoding the grown histories anew would give.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -31,6 +31,8 @@ _PAUSE = POST.index("pause")
 _AT_ONCE = int(gap_codes(np.zeros(1, np.int64))[0])
 
 Ints = npt.NDArray[np.int64]
+Pick = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Of (b, dim) members, (m, dim) titles with the temperature in them, and which are met (b, m): (b,) scores, rows."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,18 @@ class Sessions:
 
 @torch.no_grad()
 def next_titles(
-    trained: Checkpoint, histories: pa.Table, catalogue: pa.Table, count: int, cached: bool = True
+    trained: Checkpoint,
+    histories: pa.Table,
+    catalogue: pa.Table,
+    count: int,
+    cached: bool = True,
+    pick: Pick | None = None,
 ) -> Sessions:
     """The `count` titles of a catalogue that each member meets next, none of which it had met before.
 
     Where a member has met them all, −1 with a score of −∞. Of a history so much is seen as leaves room for the session
     in the model's window. Without `cached` every step encodes the grown histories anew: the same titles, slower.
+    `pick` chooses by other means than the scores.
     Raises UsageError for a `count` below one or beyond the window.
     """
     model, vocabulary = trained.model.eval(), trained.vocabulary
@@ -59,7 +67,7 @@ def next_titles(
     titles, scores = np.zeros((len(histories), count), np.int64), np.zeros((len(histories), count), np.float32)
     for members in _groups(histories, model.length, len(catalogue)):
         part = histories.take(members)
-        tokens, choose = Tokens.of(part, vocabulary), Chooser(vectors, rows, _met(part, catalogue))
+        tokens, choose = Tokens.of(part, vocabulary), Chooser(vectors, rows, met_titles(part, catalogue), pick or best)
         ends = Ends.of(tokens, model.length - count + 1)
         (_decode if cached else _decode_anew)(model, tokens, ends, choose, count)
         titles[members] = torch.stack(choose.titles, dim=1).numpy()
@@ -67,21 +75,27 @@ def next_titles(
     return Sessions(titles, scores)
 
 
-class Chooser:
-    """Takes the best title that each of b members has not met; what was taken is met from then on."""
+def best(members: torch.Tensor, vectors: torch.Tensor, met: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The score and the row of the best title that each member has not met."""
+    score, row = (members @ vectors.T).masked_fill_(met, float("-inf")).max(dim=1)
+    return score, row
 
-    def __init__(self, vectors: torch.Tensor, rows: torch.Tensor, met: torch.Tensor) -> None:
-        self.vectors, self.rows, self.met = vectors, rows, met
+
+class Chooser:
+    """Takes the title that is picked for each of b members; what was taken is met from then on."""
+
+    def __init__(self, vectors: torch.Tensor, rows: torch.Tensor, met: torch.Tensor, pick: Pick) -> None:
+        self.vectors, self.rows, self.met, self.pick = vectors, rows, met, pick
         self.titles: list[torch.Tensor] = []
         self.scores: list[torch.Tensor] = []
 
     def __call__(self, members: torch.Tensor) -> torch.Tensor:
         """(b, dim) vectors of members to (b,) vocabulary rows of the titles taken."""
-        score, best = (members @ self.vectors.T).masked_fill_(self.met, float("-inf")).max(dim=1)
-        self.met[torch.arange(len(best)), best] = True
-        self.titles.append(torch.where(score.isfinite(), best, -1))
+        score, row = self.pick(members, self.vectors, self.met)
+        self.met[torch.arange(len(row)), row] = True
+        self.titles.append(torch.where(score.isfinite(), row, -1))
         self.scores.append(score)
-        return self.rows[best]
+        return self.rows[row]
 
 
 class KeyValues:
@@ -207,7 +221,7 @@ def _groups(histories: pa.Table, length: int, titles: int) -> Iterator[Ints]:
         order = order[rows:]
 
 
-def _met(histories: pa.Table, catalogue: pa.Table) -> torch.Tensor:
+def met_titles(histories: pa.Table, catalogue: pa.Table) -> torch.Tensor:
     """(n, m): whether a member's history has a title of the catalogue."""
     events = Events.of(histories, catalogue[columns.TITLE_ID].combine_chunks())
     met = torch.zeros(len(histories), len(catalogue), dtype=torch.bool)

@@ -10,6 +10,7 @@ from embeddings.foundation import checkpoint, preferences
 from embeddings.foundation.checkpoint import Checkpoint
 from embeddings.foundation.encoding import Vectors, plain_states, states_of, title_vectors, vectors_of
 from embeddings.foundation.inference import Inference
+from embeddings.foundation.precision import multiplies_bf16
 from embeddings.foundation.tokens import Tokens
 
 
@@ -18,6 +19,8 @@ class FoundationEncoder:
 
     Every vector has the length τ^-½, τ the learned temperature, so an inner product is the trained logit.
     """
+
+    reads_codes = True
 
     def __init__(self, trained: Checkpoint, model_id: str) -> None:
         self.model_id = model_id
@@ -34,7 +37,7 @@ class FoundationEncoder:
     @property
     def fast_precision(self) -> str:
         """bf16 where the processor or GPU multiplies it faster than float32, else fp32."""
-        return "bf16" if self._inference and (torch.cuda.is_available() or _multiplies_bf16()) else "fp32"
+        return "bf16" if self._inference and (torch.cuda.is_available() or multiplies_bf16()) else "fp32"
 
     def tuned(self, precision: str, device: str) -> "FoundationEncoder":
         """The same model with linear layers in "fp32" or "bf16", on "cpu" or "cuda"."""
@@ -63,8 +66,3 @@ class FoundationEncoder:
         """The genres that the model knows and their (g, dim) float32 vectors among the titles."""
         names, vectors = preferences.genre_vectors(self._trained)
         return names, self._length * vectors
-
-
-def _multiplies_bf16() -> bool:
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))

@@ -42,7 +42,11 @@ class LowRank(nn.Module):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The changed weight, of the same shape."""
-        return weight + (weight @ self.up if self.table else self.up) @ self.down
+        return weight + self.change(weight)
+
+    def change(self, weight: torch.Tensor) -> torch.Tensor:
+        """What is added to a weight."""
+        return (weight @ self.up if self.table else self.up) @ self.down
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def prepare(model: FoundationModel, config: FineTuneConfig) -> None:
             config.mode == "full" or (config.mode == "frozen" and name.startswith(_AFTER_THE_BODY))
         )
     if config.mode == "adapters":
-        for layer in list(_adapted(model)):
+        for layer in list(adapted(model)):
             change = LowRank(layer.weight, config.rank, table=isinstance(layer, nn.Embedding))
             parametrize.register_parametrization(layer, "weight", change)
 
@@ -130,7 +134,7 @@ def trainable(model: FoundationModel) -> dict[str, Any]:
     return {"trained_parameters": moving, "trained_share": moving / own}
 
 
-def _adapted(model: FoundationModel) -> Iterator[nn.Linear | nn.Embedding]:
+def adapted(model: FoundationModel) -> Iterator[nn.Linear | nn.Embedding]:
     """All matrices but those of the gates, so that few weights move in a small model too."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear | nn.Embedding) and name.startswith(_ADAPTED) and "gate" not in name:

@@ -1,9 +1,12 @@
 """What else a state says of the next title: its genres, its language, and whether it will be watched through.
 
 Each head is one linear map of the state. With `auxiliary = 0` the heads only read, and what they learn leaves
-the vectors alone; above it, that share of their gradient reaches the body. With `hierarchical` the predicted genres and
-languages are fed back: first what kind of title, then which ("Foundation Model for Personalized Recommendation", 2025).
+the vectors alone; above it, that share of the gradient of the `teachers` among them reaches the body. With
+`hierarchical` the predicted genres and languages are fed back: first what kind of title, then which ("Foundation Model
+for Personalized Recommendation", 2025).
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -11,6 +14,9 @@ from torch.nn import functional
 
 from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.metadata import Metadata
+
+Seen = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
+"""Of a head's name: states (p, width) and the targets' unit vectors (p, dim), with the gradient it may have on them."""
 
 PREFERENCES = ("genres", "language")
 """The fields whose values are predicted, where the catalogue has them."""
@@ -42,19 +48,18 @@ class Heads(nn.Module):
             states = states + feed(self.shares(field, states))
         return states
 
-    def loss(
-        self, states: torch.Tensor, codes: torch.Tensor, titles: torch.Tensor, tenths: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, seen: Seen, codes: torch.Tensor, tenths: torch.Tensor) -> torch.Tensor:
         """The sum of the heads' mean losses over p targets.
 
-        `codes` (p, columns) are the metadata codes of the targets, `titles` (p, dim) their unit vectors, `tenths` (p,)
-        the codes of the share that was watched of them, 0 where that is not known.
+        `codes` (p, columns) are the metadata codes of the targets, `tenths` (p,) the codes of the share that was
+        watched of them, 0 where that is not known.
         """
-        total = states.new_zeros(())
+        total = torch.zeros(())
         for field, place in self.places.items():
-            total = total + _of_values(self.values[field](states), codes[:, place])
+            total = total + of_values(self.values[field](seen(field)[0]), codes[:, place])
         known = tenths > 0
         if self.watched is not None and known.any():
+            states, titles = seen("watched")
             logits = (self.watched(states) * titles).sum(dim=1)[known]
             through = (tenths[known] > 10 * WATCHED_THROUGH).float()
             total = total + functional.binary_cross_entropy_with_logits(logits, through)
@@ -69,7 +74,7 @@ def _begun(inputs: int, outputs: int, std: float = 0.02) -> nn.Linear:
     return layer
 
 
-def _of_values(logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+def of_values(logits: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of (p, values) logits with the even mix of the values that each row of `codes` lists."""
     listed = codes > 0
     found = functional.log_softmax(logits, dim=1).gather(1, (codes - 1).clamp(min=0))

@@ -82,23 +82,23 @@ class Inference:
 
     def codes_of(self, tokens: Tokens) -> npt.NDArray[np.int32]:
         """(positions, …) rows of the table of codes for all positions; bytes of actions that none has are left out."""
-        codes = tokens.codes.astype(np.int32) + self._offsets
         used = int(tokens.actions.max(initial=0)).bit_length()
-        sets = [
-            ((tokens.actions >> shift) % _SETS + self._first_set + shift // _BITS * _SETS).astype(np.int32)
-            for shift in range(0, used, _BITS)
-        ]
-        return np.column_stack([codes, *sets])
+        shifts, known = range(0, used, _BITS), len(self._offsets)
+        rows = np.empty((len(tokens.codes), known + len(shifts)), np.int32)
+        np.add(tokens.codes, self._offsets, out=rows[:, :known], casting="unsafe")
+        for column, shift in enumerate(shifts, known):
+            rows[:, column] = (tokens.actions >> shift) % _SETS + (self._first_set + shift // _BITS * _SETS)
+        return rows
 
     def windows(self, tokens: Tokens, codes: npt.NDArray[np.int32], first: Ints, lengths: Ints, padded: int) -> Windows:
         """Positions `first` to `first + lengths`, each window padded to `padded`, with no request at its last one."""
         step = np.arange(padded)
         index = first[:, None] + np.minimum(step[None, :], lengths[:, None] - 1)
-        taken = codes[index]
+        taken = codes.take(index, axis=0)
         taken[np.arange(len(first)), lengths - 1, len(POST) : len(self._offsets)] = self._offsets[len(POST) :]
-        times = tokens.times[index]
+        times = tokens.times.take(index)
         return Windows(
-            titles=self._sent(tokens.titles[index]),
+            titles=self._sent(tokens.titles.take(index)),
             codes=self._sent(taken),
             seconds=self._sent((times - times[:, :1]).astype(np.int32)),
             last=self._sent(lengths - 1),

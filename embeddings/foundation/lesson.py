@@ -55,7 +55,7 @@ class Lesson:
         Raises ContractError where nothing is left to learn from.
         """
         title_ids = catalogue[columns.TITLE_ID].combine_chunks()
-        held = _held_out(last_new(histories, title_ids), config.training, seed)
+        held = held_out(last_new(histories, title_ids), config.training, seed)
         part = before(histories, title_ids, held)
         vocabulary = vocabulary or Vocabulary.build(part, catalogue, config)
         tokens = weighted(Tokens.of(part, vocabulary), part, vocabulary, config.training)
@@ -107,7 +107,7 @@ def _rows_of(catalogue: pa.Table, title_ids: pa.Array) -> pa.Table:
     return rows.set_column(place, catalogue.schema.field(place), title_ids)
 
 
-def _held_out(tokens: Ints, config: TrainingConfig, seed: int) -> Ints:
+def held_out(tokens: Ints, config: TrainingConfig, seed: int) -> Ints:
     """Some of the tokens, of which there is one per member."""
     share = max(config.validation_least, math.ceil(config.validation_share * len(tokens)))
     count = min(config.validation_members, share)

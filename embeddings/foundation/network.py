@@ -1,4 +1,7 @@
-"""The causal transformer: pre-norm, gated residuals, SwiGLU, and attention that sees the time between events."""
+"""The causal transformer: pre-norm, gated residuals, SwiGLU, and attention that sees the time between events.
+
+`network.block = "hstu"` takes other blocks (`hstu`) behind the same interface.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +13,7 @@ from torch.nn import functional
 
 from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.dropout import dropped
+from embeddings.foundation.hstu import HSTUBlock
 from embeddings.foundation.tokens import GAPS
 
 Memory = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -31,9 +35,22 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if memory is not None:
             k, v = memory(k, v)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None)
-        mixed = mixed.transpose(1, 2).reshape(b, length, width)
+        mixed = _mixed(q, k, v, bias).transpose(1, 2).reshape(b, length, width)
         return dropped(self.out(mixed), self.dropout, self.training)
+
+
+def _mixed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Softmax attention, all (b, heads, positions, width / heads).
+
+    Plain products where there is a bias: the fused kernels know no gradient of one, and what torch does instead
+    looks twice for rows that see nothing, of which there are none here.
+    """
+    if bias is None:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    biases = bias.expand(*q.shape[:2], -1, -1).flatten(0, 1)
+    keys = k.flatten(0, 1).transpose(1, 2)
+    scores = torch.baddbmm(biases, q.flatten(0, 1), keys, alpha=q.shape[-1] ** -0.5)
+    return torch.bmm(torch.softmax(scores, dim=-1), v.flatten(0, 1)).view(q.shape)
 
 
 class SwiGLU(nn.Module):
@@ -62,6 +79,11 @@ class Block(nn.Module):
         self.gate_attention = nn.Linear(config.width, config.width)
         self.gate_feed = nn.Linear(config.width, config.width)
 
+    @property
+    def branches(self) -> tuple[nn.Linear, ...]:
+        """The maps that add to the residual stream."""
+        return self.attention.out, self.feed.down
+
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: Memory | None = None) -> torch.Tensor:
         """(b, l, width) to the same."""
         x = x + torch.sigmoid(self.gate_attention(x)) * self.attention(self.norm_attention(x), bias, memory)
@@ -69,6 +91,7 @@ class Block(nn.Module):
         return x + gated
 
 
+_BLOCKS: dict[str, type[Block | HSTUBlock]] = {"gated": Block, "hstu": HSTUBlock}
 _EXPONENT_OF_HALF = 126
 
 
@@ -119,7 +142,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        blocks = [Block(config) for _ in range(config.blocks)]
+        blocks = [_BLOCKS[config.block](config) for _ in range(config.blocks)]
         self.blocks = nn.ModuleList(blocks)
         self.time = TimeBias(config.heads) if config.time_bias else None
         self.norm = nn.LayerNorm(config.width)
@@ -128,7 +151,7 @@ class Transformer(nn.Module):
         nn.init.eye_(self.project.weight)
         nn.init.zeros_(self.project.bias)
         for block in blocks:
-            for branch in (block.attention.out, block.feed.down):
+            for branch in block.branches:
                 nn.init.normal_(branch.weight, std=0.02)
                 nn.init.zeros_(branch.bias)
 

@@ -58,7 +58,7 @@ class Learner:
     def loss(self, batch: Batch) -> torch.Tensor:
         """The mean loss over the targets of a batch, each with its weight."""
         asked = batch.targets > 0
-        targets, candidates = batch.targets[asked], self._candidates()
+        targets, candidates = batch.targets[asked], self.candidates()
         older = torch.zeros(0, 0, dtype=torch.long) if batch.past is None else batch.past.titles
         parts = [batch.titles, older, targets, candidates]
         rows, index = torch.unique(torch.cat([part.flatten() for part in parts]), return_inverse=True)
@@ -70,14 +70,12 @@ class Learner:
         states = self.model.members(batch, inputs, before.view(batch.titles.shape), drop)[asked]
         members = self.model.vectors(states) * self.model.scale
         weights = batch.weights[asked] / batch.weights[asked].sum()
-        left_out, each = _columns(candidates, targets)[:, None], self._known / len(candidates)
+        left_out, each = columns_of(candidates, targets)[:, None], self.known / len(candidates)
 
-        def asked_of(width: int) -> torch.Tensor:
-            ours, titles = members[:, :width], outputs[:, :width]
-            return shared_softmax(ours, titles[drawn], (ours * titles[right]).sum(dim=1), left_out, weights, each)
-
-        whole = asked_of(outputs.shape[1])
-        loss = (whole + asked_of(outputs.shape[1] // 2)) / 2 if self.config.nested else whole
+        alike = members * outputs[right]
+        widths = [alike.shape[1] // 2, alike.shape[1]] if self.config.nested else [alike.shape[1]]
+        positive = torch.stack([alike[:, :width].sum(dim=1) for width in widths], dim=1)
+        loss = shared_softmax(members, outputs[drawn], positive, left_out, weights / len(widths), each)
         lost = self._auxiliary(states, targets, outputs[right], batch.tenths[asked])
         return loss + lost + self.config.stand_in * (1 - (unknown * outputs.detach()).sum(dim=1)).mean()
 
@@ -86,19 +84,24 @@ class Learner:
     ) -> torch.Tensor:
         """What the heads lose; only a share of their gradient goes on from them."""
         normed = self.model.transformer.norm(states)
-        normed, titles = (x.detach().lerp(x, self.config.auxiliary) for x in (normed, titles))
-        lost: torch.Tensor = self.model.heads.loss(normed, self.model.known_codes[targets], titles, tenths)
+
+        def seen(head: str) -> tuple[torch.Tensor, torch.Tensor]:
+            share = self.config.auxiliary if head in self.config.teachers else 0.0
+            return normed.detach().lerp(normed, share), titles.detach().lerp(titles, share)
+
+        lost: torch.Tensor = self.model.heads.loss(seen, self.model.known_codes[targets], tenths)
         return lost
 
     @property
-    def _known(self) -> int:
+    def known(self) -> int:
+        """How many titles the model knows."""
         return len(self.model.known_codes) - 2
 
-    def _candidates(self) -> torch.Tensor:
+    def candidates(self) -> torch.Tensor:
         """Rows in order: all titles of a small catalogue, else about as many as configured, drawn at random."""
-        if self._known <= max(self.config.full_softmax_titles, self.config.negatives):
-            return torch.arange(1, self._known + 1)
-        drawn: torch.Tensor = torch.unique(torch.randint(1, self._known + 1, (self.config.negatives,)))
+        if self.known <= max(self.config.full_softmax_titles, self.config.negatives):
+            return torch.arange(1, self.known + 1)
+        drawn: torch.Tensor = torch.unique(torch.randint(1, self.known + 1, (self.config.negatives,)))
         return drawn
 
     def _titles(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -107,7 +110,7 @@ class Learner:
         Without its id a title is as on its launch day, when nobody has played it.
         """
         tower, features = self.model.tower, self.model.known.take(rows)
-        hidden = (torch.rand(len(rows)) < self.masked_share) & (rows <= self._known)
+        hidden = (torch.rand(len(rows)) < self.masked_share) & (rows <= self.known)
         launched = features.signals.masked_fill(hidden[:, None], 0.0)
         parts = tower.parts(torch.where(hidden, UNKNOWN_TITLE, rows), features.codes, features.content)
         nobody = tower.ids.weight[UNKNOWN_TITLE].expand_as(parts[0])
@@ -121,7 +124,7 @@ class Learner:
         return 0.5 * (1 + math.cos(math.pi * (self.done - warm) / max(1, self.steps - warm)))
 
 
-def _columns(candidates: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def columns_of(candidates: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Where each row stands among the sorted candidates; len(candidates) if it does not."""
     place = torch.searchsorted(candidates, rows)
     there = candidates[place.clamp(max=len(candidates) - 1)] == rows

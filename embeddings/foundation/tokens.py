@@ -165,12 +165,13 @@ def _seconds(times: pa.Array) -> Ints:
 def _post(flat: dict[str, pa.Array], rows: Ints, vocabulary: Vocabulary, pause: Ints) -> Ints:
     """Codes of what is known after a token: level of its value, share of the runtime, pause before it."""
     value = np.asarray(flat[columns.VALUE].to_numpy(zero_copy_only=False), dtype=np.float64)
-    level = np.searchsorted(np.asarray(vocabulary.levels), value, side="right") + 1
+    known, level = ~np.isnan(value), np.zeros(len(value), np.int64)
+    level[known] = np.searchsorted(np.asarray(vocabulary.levels), value[known], side="right") + 1
     runtime = np.concatenate([[np.nan], vocabulary.runtimes, [np.nan]])[rows]
     duration = np.nan_to_num(np.asarray(flat[columns.DURATION].to_numpy(zero_copy_only=False), dtype=np.float64))
     share = np.clip(duration / np.where(runtime > 0, runtime, np.nan), 0, 1)
     tenth = np.where(np.isfinite(share) & (duration > 0), 1 + _SHARES * np.nan_to_num(share), 0)
-    return np.stack([np.where(np.isnan(value), 0, level), tenth.astype(np.int64), pause], axis=1)
+    return np.stack([level, tenth.astype(np.int64), pause], axis=1)
 
 
 def _request(flat: dict[str, pa.Array], first: Ints, vocabulary: Vocabulary, gap: Ints) -> Ints:
@@ -181,7 +182,10 @@ def _request(flat: dict[str, pa.Array], first: Ints, vocabulary: Vocabulary, gap
 
 
 def _context(values: pa.Array, known: tuple[str, ...]) -> Ints:
-    """0 for null, 1 for a value that is not known, then the known ones."""
+    """0 for null, 1 for a value that is not known, then the known ones; values may be codes of a dictionary."""
+    if pa.types.is_dictionary(values.type):
+        codes: Ints = np.append(_context(values.dictionary, known), 0)
+        return codes.take(np.asarray(pc.fill_null(values.indices, -1), dtype=np.int64))
     found = pc.index_in(values, value_set=pa.array(known, pa.string()))
     codes = np.asarray(pc.fill_null(found, -1), dtype=np.int64) + 2
     return np.where(np.asarray(values.is_null()), 0, codes)

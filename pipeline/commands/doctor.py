@@ -24,6 +24,6 @@ def run(args: Namespace) -> Answer:
     workspace = Workspace.open(config.workspace)
     findings = [*troubles.machine(), *troubles.around(config, workspace)]
     if args.verify:
-        findings += [troubles.verified(workspace, name) for name in workspace.storage.folders("releases")]
+        findings += troubles.verified(workspace)
     bad = [finding for finding in findings if finding["state"] == "bad"]
     return Answer({"findings": findings, "healthy": not bad}, table(findings), 1 if bad else 0)

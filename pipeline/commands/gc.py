@@ -1,4 +1,4 @@
-"""`samespace gc`: drop old releases."""
+"""`samespace gc`: drop old releases, and models that ran only in them."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -14,7 +14,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> Answer:
-    """Remove releases beyond the newest; never the live one or the reference of its space."""
+    """Remove releases beyond the newest and models only they ran; never what is live or the reference of its space."""
     from stores.lease import lease
     from stores.retention import drop
 

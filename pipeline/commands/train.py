@@ -1,10 +1,10 @@
-"""`samespace train`: train the foundation model; the next night runs it. Or fine-tune one for an application."""
+"""`samespace train`: train the foundation model; the next night runs it. Or fine-tune one, or teach it more tasks."""
 
 from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, config_of, moment
 from pipeline.telling import Teller
-from pipeline.training import fine_tune_model, train_model
+from pipeline.training import fine_tune_model, train_model, train_tasks
 from stores.workspace import Workspace
 
 EXAMPLES = (
@@ -18,18 +18,27 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--as-of", metavar="ISO", help="train on the lake as of this moment (default: now)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: 0)")
     parser.add_argument("--from", dest="parent", metavar="MODEL_ID", help="go on from this model of the workspace")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--fine-tune",
         action="store_true",
         help="let that model (default: the night's) learn an application's lake, as [train.fine_tune] says; "
         "the night's model stays as it is",
     )
+    how.add_argument(
+        "--tasks",
+        action="store_true",
+        help="teach that model the tasks of [tasks], on experts beside its weights; each task gets a model of its own",
+    )
 
 
 def run(args: Namespace) -> Answer:
-    """Train on the lake, save the model in the workspace, and make it the next night's; or fine-tune a model there."""
+    """Train on the lake, save the model in the workspace, and make it the next night's; or go on from a model there."""
     config = config_of(args)
     workspace = Workspace.open(config.workspace)
+    if args.tasks:
+        found = train_tasks(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
+        return Answer(found, "\n".join(f"{task:12s} model {model}" for task, model in found["models"].items()))
     learn = fine_tune_model if args.fine_tune else train_model
     model = learn(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
     facts = {"model_id": model.model_id, "path": str(model.path), **model.metrics}

@@ -2,6 +2,9 @@
 
 Feast keeps one row per (entity key, feature) in the table `<project>_<view>`; times are whole seconds
 as its own adapter makes them. Write-ahead logging lets readers go on while a night writes.
+
+Feast also makes an index of the entity keys alone, which repeats the beginning of the primary key: a fifth of the file
+and a quarter of the time of writing. Here an index of its name holds no row, so that Feast finds it and makes no other.
 """
 
 import sqlite3
@@ -17,6 +20,7 @@ UPSERT = (
     "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = excluded.value_text, "
     "event_ts = excluded.event_ts, created_ts = excluded.created_ts"
 )
+NO_ROWS = "WHERE entity_key IS NULL"
 WAIT_S = 60.0
 PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -262144", "wal_autocheckpoint = 16384")
 """Nothing needs to be on the disk before `close`, which folds the log and syncs it, and only then the pointer moves.
@@ -29,13 +33,14 @@ class SqliteWriter:
     """Writes the tables of one database file; each batch is one transaction."""
 
     def __init__(self, path: str, project: str) -> None:
-        self.project = project
+        self.project, self.lean = project, set[str]()
         self.connection = sqlite3.connect(path, timeout=WAIT_S)
         for pragma in PRAGMAS:
             self.connection.execute(f"PRAGMA {pragma}")
 
     def write(self, view: Any, keys: list[bytes], values: dict[str, list[bytes]], at: datetime) -> None:
         """Put rows in place of those with the same keys."""
+        self._make_lean(f"{self.project}_{view.name}")
         upsert, moment = UPSERT.format(table=self._table(view)), seconds(at)
         order = sorted(range(len(keys)), key=keys.__getitem__)
         ordered = [keys[row] for row in order]
@@ -67,8 +72,24 @@ class SqliteWriter:
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connection.close()
 
+    def _make_lean(self, table: str) -> None:
+        """Put an index without rows in the place of Feast's, once per table."""
+        if table in self.lean:
+            return
+        self.lean.add(table)
+        name = f"{table}_ek"
+        found = self.connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        if found is None or NO_ROWS not in found[0]:
+            with self.connection:
+                self.connection.execute(f"DROP INDEX IF EXISTS {_quoted(name)}")
+                self.connection.execute(f"CREATE INDEX {_quoted(name)} ON {_quoted(table)} (entity_key) {NO_ROWS}")
+
     def _table(self, view: Any) -> str:
-        return '"' + f"{self.project}_{view.name}".replace('"', '""') + '"'
+        return _quoted(f"{self.project}_{view.name}")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _texts(cells: list[bytes]) -> Iterable[str | None]:

@@ -16,6 +16,7 @@ from stores import columns
 from stores.errors import MismatchError
 from stores.features.sameness import changed_rows
 from stores.features.views import View
+from stores.old_space import in_space
 from stores.release import Release
 from stores.workspace import Workspace
 
@@ -35,6 +36,29 @@ class Delta:
     def rows(self) -> int:
         """Entities written and removed."""
         return int(self.written.num_rows) + len(self.departed)
+
+
+class Differences:
+    """Differences that history and online store both ask for; those that fit into `room` bytes are found once."""
+
+    def __init__(self, room: int = 64 * 2**20) -> None:
+        self._room = room
+        self._kept: dict[tuple[str, str, str], list[Delta]] = {}
+
+    def between(self, view: View, old: Release | None, new: Release) -> Iterator[Delta]:
+        """What `deltas` says."""
+        key = (view.folder, old.release_id if old else "", new.release_id)
+        if key in self._kept:
+            yield from self._kept[key]
+            return
+        seen: list[Delta] = []
+        size = 0
+        for delta in deltas(view, old, new):
+            size += delta.written.nbytes
+            seen = [*seen, delta] if size <= self._room else []
+            yield delta
+        if size <= self._room:
+            self._kept[key], self._room = seen, self._room - size
 
 
 def deltas(view: View, old: Release | None, new: Release) -> Iterator[Delta]:
@@ -84,14 +108,14 @@ def files_of(view: View, release: Release) -> dict[str, str]:
     return {entry.path: entry.sha256 for entry in there if entry.path.endswith(".parquet")}
 
 
-def held_by(workspace: Workspace, release_id: str) -> Release:
-    """A release whose rows a view holds. Raises MismatchError if it is gone."""
+def held_by(workspace: Workspace, release_id: str, space_id: str) -> Release:
+    """A release whose rows the views of a space hold. Raises MismatchError if it is gone."""
     base = Release(workspace.uri, release_id)
     if not base.sealed:
         raise MismatchError(
             f"release {release_id}, whose rows the Feast views hold, is gone", where=workspace.uri, fix="restore it"
         )
-    return base
+    return in_space(base, space_id)
 
 
 def _pairs(view: View, old: Release | None, new: Release) -> Iterator[tuple[list[str], list[str]]]:

@@ -77,7 +77,7 @@ def write_history(
     rows, made = 0, _temporary(storage, folder)
     try:
         with made.open("wb") as stream:
-            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            with pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer:
                 for table in tables:
                     check()
                     writer.write_table(table, ROWS_PER_GROUP)

@@ -143,7 +143,14 @@ class FeatureRepository:
         return {
             "project": PROJECT,
             "provider": "local",
-            "registry": {"registry_type": "file", "path": place, "cache_ttl_seconds": self.config.registry_ttl_s},
+            "registry": {
+                "registry_type": "file",
+                "path": place,
+                "cache_ttl_seconds": self.config.registry_ttl_s,
+                # A file's "sync" looks at the file in the middle of a request: Feast then takes the features of the
+                # service's new slot and the views of the old one, which the caller holds, and knows neither.
+                "cache_mode": "thread",
+            },
             "online_store": self.config.online_store,
             "offline_store": self._offline_store(),
             "entity_key_serialization_version": 3,

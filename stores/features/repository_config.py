@@ -1,5 +1,6 @@
 """Settings of publishing."""
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import Field
@@ -24,6 +25,9 @@ class PublishConfig(Settings):
     slots: Literal[1, 2] = 1
     """1: changed rows are overwritten in place. 2: the next release is written beside the live one, and feature
     services move to it in one write: twice the online memory, and readers must read through the services."""
+    dual_until: date | None = None
+    """The last day (UTC, of the night's moment) on which older spaces are served from the new model: its vectors are
+    mapped onto each as long as alignment does not refuse. Afterwards, and without a date, an old space is frozen."""
     registry_ttl_s: int = Field(default=60, ge=1)
     """How long Feast's readers may keep the registry that they read. A new space goes live, and with two slots the
     idle one is written to, only when this time has passed since the registry changed."""

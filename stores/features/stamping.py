@@ -17,14 +17,17 @@ def stamped(view: View, release: Release, path: str, table: pa.Table) -> pa.Tabl
     Rows are compared with the file of the same path in the release that was live when the night began, if both lie in
     one space; a path of one release holds the same entities in the next (see `delta`).
     """
-    plan = release.plan
+    return stamped_beside(_before(view, release, path), view, release, table)
+
+
+def stamped_beside(before: pa.Table | None, view: View, release: Release, table: pa.Table) -> pa.Table:
+    """The same, where the rows to compare with are known; None where all rows are new."""
     origin = pa.table(
         {
             RELEASE_ID: pa.array([release.release_id] * table.num_rows, pa.string()),
-            ENCODED_AT: pa.array([plan.created_at] * table.num_rows, TIME),
+            ENCODED_AT: pa.array([release.plan.created_at] * table.num_rows, TIME),
         }
     )
-    before = _before(view, release, path)
     if before is not None and table.num_rows:
         position = pc.index_in(table[view.join_key].combine_chunks(), value_set=before[view.join_key].combine_chunks())
         origin = _carried(view, table, before, position, origin)

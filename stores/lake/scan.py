@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.types as pat
 from fsspec.implementations.arrow import ArrowFSWrapper  # type: ignore[import-untyped]
 from pydantic import Field
 
-from stores.errors import ConfigError
+from stores.errors import ConfigError, StoreError
 from stores.lake.contract import Lake, LakeTable
 from stores.lake.files import LakeFile
 from stores.lake.tables import Column, Kind
@@ -59,10 +60,11 @@ class _LakeFiles(ArrowFSWrapper):  # type: ignore[misc]  # fsspec ships no types
 def connect(lake: Lake | None, config: ScanConfig) -> Iterator["duckdb.DuckDBPyConnection"]:
     """An in-memory DuckDB that may read the lake and its own temporary folder, and nothing else.
 
-    Raises ConfigError where a setting is unusable.
+    Raises ConfigError where a setting is unusable, StoreError where the current directory is gone.
     """
     import duckdb
 
+    require_directory()
     spill = tempfile.mkdtemp(prefix="samespace-", dir=config.temp_directory or None)
     connection = duckdb.connect()
     try:
@@ -77,6 +79,17 @@ def connect(lake: Lake | None, config: ScanConfig) -> Iterator["duckdb.DuckDBPyC
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def require_directory() -> None:
+    """Raise StoreError where the current directory was removed: DuckDB (1.5) would end the whole process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise StoreError(
+            "the current directory was removed while the program ran",
+            fix="start it in one that stays; nodes of one machine need temporary folders of their own in Ray",
+        ) from error
 
 
 def _configure(connection: "duckdb.DuckDBPyConnection", config: ScanConfig, spill: str, allowed: list[str]) -> None:

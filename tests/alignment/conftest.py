@@ -83,9 +83,9 @@ class Service:
     def encode(self, world: Any, model_id: str, **changes: Any) -> Release:
         """A staged release with native vectors; `changes` replace parts of the plan, `titles`, `plays` the rows.
 
-        `carried` is the release in which all members last changed.
+        `carried` is the release in which all members last changed, `active` those whose history is new.
         """
-        carried = changes.pop("carried", None)
+        carried, active = changes.pop("carried", None), changes.pop("active", np.empty(0, int))
         number = len(self.nights)
         titles = changes.pop("titles", np.arange(len(world.titles)))
         plays = changes.pop("plays", np.full(len(world.titles), 100))
@@ -108,7 +108,8 @@ class Service:
         for shard in range(plan.shards):
             rows = np.arange(shard, len(world.members), plan.shards)
             since = (carried or release).release_id
-            table = self._members(rows, world.members[rows], since)
+            hashes = [f"h{row}-{number}" if row in active else f"h{row}" for row in rows.tolist()]
+            table = self._members(rows, world.members[rows], since, hashes)
             release.write_table(f"work/native/members/part-{shard:05d}.parquet", table)
         for shard, rows in enumerate(np.array_split(np.arange(len(titles)), 2)):
             table = self._titles(titles[rows], plays[rows], world.titles[rows], release.release_id)
@@ -124,10 +125,10 @@ class Service:
         report = release.once("align", lambda: job.run(config, release))
         return StageReport.model_validate_json(report.model_dump_json())
 
-    def _members(self, ids: np.ndarray, vectors: np.ndarray, release_id: str) -> pa.Table:
+    def _members(self, ids: np.ndarray, vectors: np.ndarray, release_id: str, hashes: list[str]) -> pa.Table:
         count = len(ids)
         schema = member_vector_schema(pa.string() if self.text_ids else pa.int64(), vectors.shape[1])
-        when, texts = pa.array([WHEN] * count, TIME), pa.array([f"h{i}" for i in ids])
+        when, texts = pa.array([WHEN] * count, TIME), pa.array(hashes, pa.string())
         release_ids = pa.array([release_id] * count)
         columns = [
             self._ids(ids),

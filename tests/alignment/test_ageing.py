@@ -28,3 +28,18 @@ def test_a_catalogue_that_is_replaced_night_by_night_stays_in_its_space(service:
     assert 1 < ages[-1] < 6
     first, last = service.vectors("members", 0), service.vectors("members")
     assert np.median((first * last).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(last, axis=1)) > 0.95
+
+
+@pytest.mark.parametrize("model", ["model-1", "model-0"])
+def test_members_who_did_something_do_not_take_the_space_away(service: Any, world: Any, model: str) -> None:
+    """Most members have new histories and lie anywhere now; the others, and all titles, are where they were."""
+    service.align(world, "model-0")
+    active = np.flatnonzero(np.arange(len(world.members)) % 10 != 0)
+    members = world.members.copy()
+    members[active] = members[np.random.default_rng(0).permutation(active)]
+    tonight = type(world)(members, world.titles)
+    if model == "model-1":
+        tonight = tonight.retrained(1, noise=0.02)
+    metrics = service.align(tonight, model, active=active).metrics
+    assert (metrics["outcome"], metrics["reasons"]) == ("same_space", [])
+    assert metrics["heldout_member_identification"] > 0.9

@@ -1,6 +1,8 @@
-"""Encode jobs whose workers are killed at random moments; every one must end with the vectors of an undisturbed one.
+"""Encode jobs whose workers and nodes are killed at random moments; each must end with the vectors of an untouched one.
 
-    python tests/chaos/encoding.py --trials 20 --kills 3
+The cluster has a head and two nodes, all on this machine; a node that was killed is replaced after the job.
+
+    python tests/chaos/encoding.py --trials 20 --kills 2 --nodes 1
 
 Prints one line of JSON for each trial and one at the end; exit code 1 where a trial differs.
 """
@@ -24,22 +26,26 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 sys.path[:0] = [str(OWN), str(ROOT)]
 
 import psutil  # noqa: E402  (the paths come first)
+import ray  # noqa: E402
 from conftest import Nights  # type: ignore[import-not-found]  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
 
 from embeddings import job  # noqa: E402
 from embeddings.encode_config import EncodeConfig  # noqa: E402
-from pipeline.cluster import RayConfig, cluster  # noqa: E402
 from stores.release import Release  # noqa: E402
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(60)}
 
 
 class Killer(threading.Thread):
-    """Kills workers of the job, some time after they began."""
+    """Kills workers and nodes of the job at random moments, in random order."""
 
-    def __init__(self, kills: int, seed: int) -> None:
+    def __init__(self, cluster: Cluster, kills: int, nodes: int, seed: int) -> None:
         super().__init__(daemon=True)
-        self.random, self.left, self.killed, self.going = random.Random(seed), kills, 0, True
+        self.cluster, self.random, self.going = cluster, random.Random(seed), True
+        self.left = ["worker"] * kills + ["node"] * nodes
+        self.random.shuffle(self.left)
+        self.killed = {"worker": 0, "node": 0}
 
     def run(self) -> None:
         """Until there is nothing left to do."""
@@ -47,9 +53,13 @@ class Killer(threading.Thread):
             time.sleep(self.random.uniform(0.2, 1.5))
             workers = [one for one in psutil.Process().children(recursive=True) if "ShardWorker" in _title(one)]
             if workers and self.going:
-                os.kill(self.random.choice(workers).pid, signal.SIGKILL)
-                self.left -= 1
-                self.killed += 1
+                what = self.left.pop()
+                if what == "worker":
+                    os.kill(self.random.choice(workers).pid, signal.SIGKILL)
+                else:
+                    others = [node for node in self.cluster.list_all_nodes() if node is not self.cluster.head_node]
+                    self.cluster.remove_node(self.random.choice(others), allow_graceful=False)
+                self.killed[what] += 1
 
 
 def _title(process: psutil.Process) -> str:
@@ -66,31 +76,49 @@ def rows(release: Release) -> list[dict[str, Any]]:
     return found
 
 
+def trial(nights: Nights, folder: str, killer: Killer | None) -> Release:
+    """One job, disturbed by `killer`."""
+    release = nights.stage(HISTORIES)
+    if killer:
+        killer.start()
+    job.run(EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=5), release)
+    if killer:
+        killer.going = False
+        killer.join()
+    return release
+
+
+def complete(cluster: Cluster) -> None:
+    """A head and two nodes; Ray adds nodes in the main thread alone."""
+    while len(cluster.list_all_nodes()) < 3:
+        cluster.add_node(num_cpus=1)
+
+
 def main() -> int:
     """Run the trials."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=2, help="workers killed in each trial")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes killed in each trial")
     args = parser.parse_args()
-    wrong = killed = 0
-    with tempfile.TemporaryDirectory() as folder, cluster(RayConfig(num_cpus=2)):
-        nights = Nights(f"{folder}/ws")
-        config = EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=5)
-        expected = nights.stage(HISTORIES)
-        job.run(config, expected)
-        for trial in range(args.trials):
-            release, killer = nights.stage(HISTORIES), Killer(args.kills, trial)
-            killer.start()
-            report = job.run(config, release)
-            killer.going = False
-            same = rows(release) == rows(expected)
-            wrong, killed = wrong + (not same), killed + killer.killed
-            print(
-                json.dumps(
-                    {"trial": trial, "killed": killer.killed, "lost": report.metrics["workers_lost"], "same": same}
-                )
-            )
-            sys.stdout.flush()
+    wrong, killed = 0, {"worker": 0, "node": 0}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    complete(cluster)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            nights = Nights(f"{folder}/ws")
+            expected = rows(trial(nights, folder, None))
+            for number in range(args.trials):
+                complete(cluster)
+                killer = Killer(cluster, args.kills, args.nodes, number)
+                same = rows(trial(nights, folder, killer)) == expected
+                wrong += not same
+                killed = {what: killed[what] + killer.killed[what] for what in killed}
+                print(json.dumps({"trial": number, "killed": killer.killed, "same": same}), flush=True)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
     print(json.dumps({"trials": args.trials, "killed": killed, "wrong": wrong}))
     return int(wrong > 0)
 

@@ -1,6 +1,6 @@
 """A night is killed with kill -9 at random moments, run again, and compared with a night that nobody disturbed.
 
-    python tests/chaos/nights.py --kills 100
+    python tests/chaos/nights.py --kills 100 [--seed 1] [--minutes 7]
 
 Every trial begins with the same workspace: a model and one published night. A night is started, killed with all its
 processes after a random part of the time that an undisturbed one takes, and then run to its end. What must be equal:
@@ -9,14 +9,16 @@ the ids, decisions and vectors of the release and what Feast serves, bit for bit
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +29,43 @@ from stores.release import Release
 from stores.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pipeline.nightly", "pipeline.commands.nightly", "feast", "torch"])
 SETTINGS = ["ray.num_cpus=2", "gate.quality.min_ratio_to_popularity=0", "histories.members_per_shard=60"]
 STEPS = [f"train.training.{name}_steps=40" for name in ("min", "max")]
 TIMES = ("release_id", "encoded_at")
 
 
 def command(*words: str) -> list[str]:
-    """A samespace command on the workspace of the folder that it runs in."""
+    """The words of a samespace command on the workspace of the folder that it runs in."""
     settings = [part for setting in [*SETTINGS, *STEPS] for part in ("--set", setting)]
-    return [sys.executable, "-m", "pipeline.cli", *words, "--workspace", "ws", "--json", *settings]
+    return [*words, "--workspace", "ws", "--json", *settings]
 
 
-def night(place: Path, lake: Path) -> subprocess.Popen[bytes]:
-    """A night as of a fixed moment, in a process group of its own."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = command("nightly", "--lake", str(lake), "--as-of", "2026-01-02")
-    log = (place / "log.txt").open("ab")
-    return subprocess.Popen(words, cwd=place, env=env, stdout=log, stderr=log, start_new_session=True)
+@contextmanager
+def night(place: Path, lake: Path, as_of: str = "2026-01-01") -> Iterator[Any]:
+    """A night in a process group of its own that does not outlive the block; it begins with everything imported."""
+    process = CONTEXT.Process(target=_night, args=(place, command("nightly", "--lake", str(lake), "--as-of", as_of)))
+    process.start()
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+
+
+def _night(place: Path, words: list[str]) -> None:
+    from pipeline.cli import main
+
+    os.setsid()
+    os.chdir(place)
+    os.environ["PYTHONPATH"] = str(ROOT)  # for Ray's workers
+    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.exit(main(words))
 
 
 def content(place: Path) -> dict[str, Any]:
@@ -82,14 +104,9 @@ def _bytes(table: pa.Table) -> bytes:
 
 def killed(place: Path, lake: Path, after: float) -> bool:
     """Run a night for some seconds and kill all of it; whether it was still running."""
-    process = night(place, lake)
-    try:
-        process.wait(after)
-        return False
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
+    with night(place, lake) as process:
+        process.join(after)
+        return bool(process.is_alive())
 
 
 def prepared(place: Path) -> Path:
@@ -98,21 +115,26 @@ def prepared(place: Path) -> Path:
     simulate(str(lake), SimulationConfig(members=240, titles=120, days=30, seed=3))
     first = place / "first"
     first.mkdir()
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = command("nightly", "--lake", str(lake), "--as-of", "2026-01-01")
-    subprocess.run(words, cwd=first, env=env, check=True, capture_output=True)
+    complete(first, lake, "2025-12-30")
     return lake
+
+
+def complete(place: Path, lake: Path, as_of: str = "2026-01-01") -> float:
+    """Run a night to its end; the seconds it took. Raises RuntimeError with its last words where it fails."""
+    began = time.monotonic()
+    with night(place, lake, as_of) as process:
+        process.join(600)
+        if process.exitcode != 0:
+            raise RuntimeError((place / "log.txt").read_text()[-2000:])
+    return time.monotonic() - began
 
 
 def trial(place: Path, lake: Path, after: float | None) -> tuple[dict[str, Any], bool, float]:
     """Content of a night killed after some seconds (None: undisturbed), whether it was, and how long the rest took."""
     shutil.copytree(place / "first" / "ws", place / "trial" / "ws")
     hit = after is not None and killed(place / "trial", lake, after)
-    began = time.monotonic()
-    last = night(place / "trial", lake)
-    if last.wait(600):
-        raise RuntimeError((place / "trial" / "log.txt").read_text()[-2000:])
-    taken, found = time.monotonic() - began, content(place / "trial")
+    taken = complete(place / "trial", lake)
+    found = content(place / "trial")
     shutil.rmtree(place / "trial")
     return found, hit, taken
 
@@ -122,23 +144,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial later than this")
     args = parser.parse_args()
-    random_, wrong, hits = random.Random(args.seed), [], 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    random_, wrong, hits, number, end = random.Random(args.seed), [], 0, 0, time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         lake = prepared(place)
         expected, _, whole = trial(place, lake, None)
-        for number in range(args.kills):
+        while number < args.kills and time.monotonic() < end:
+            number += 1
             after = random_.uniform(0, whole)
             found, hit, _ = trial(place, lake, after)
             hits += hit
             differs = [name for name in expected if expected[name] != found[name]]
             wrong += [{"trial": number, "killed_after": round(after, 3), "differs": differs}] if differs else []
             print(
-                f"{number + 1}/{args.kills}  {after:6.2f} s  {'killed' if hit else 'over'}  {differs or 'equal'}",
+                f"{number}/{args.kills}  {after:6.2f} s  {'killed' if hit else 'over'}  {differs or 'equal'}",
                 flush=True,
             )
-    print(json.dumps({"trials": args.kills, "killed": hits, "night_s": round(whole, 2), "wrong": wrong}))
+    print(json.dumps({"trials": number, "killed": hits, "night_s": round(whole, 2), "wrong": wrong}))
     return 1 if wrong else 0
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from pathlib import Path
 
 import ray
 from ray.cluster_utils import Cluster
@@ -15,13 +16,16 @@ from embeddings import job
 from embeddings.encode_config import EncodeConfig
 from stores.release import Release
 
+SHARDS = 3
+"""As many as the tests' nights have, one for each of the three workers."""
+
 
 def main(workspace, release_id, folder):
     release = Release(workspace, release_id)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    killed = threading.Thread(target=kill_when_begun, args=(cluster, nodes[0], release))
+    killed = threading.Thread(target=kill_when_begun, args=(cluster, nodes[0], Path(folder) / "seen"))
     killed.start()
     try:
         report = job.run(EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=2), release)
@@ -32,9 +36,9 @@ def main(workspace, release_id, folder):
         cluster.shutdown()
 
 
-def kill_when_begun(cluster, node, release):
-    """Kill a node, with no time to say goodbye, once a shard of members is there."""
-    while not release.storage.files(job.NATIVE_MEMBERS):
+def kill_when_begun(cluster, node, seen):
+    """Kill a node, with no time to say goodbye, once every shard has been begun and none can be finished."""
+    while {int(member) % SHARDS for member in seen.read_text().split()} != set(range(SHARDS)):
         time.sleep(0.05)
     cluster.remove_node(node, allow_graceful=False)
 

@@ -58,6 +58,15 @@ class DiesAlways(DiesTwice):
     deaths = 10**6
 
 
+class NeverStarts(Titles):
+    """Cannot be loaded by any worker."""
+
+    @classmethod
+    def load(cls, path):
+        (Path(path) / f"tried-{os.getpid()}-{time.monotonic_ns()}").touch()
+        raise OSError("the weights are gone")
+
+
 class Slow(Titles):
     """Takes long enough for something to happen meanwhile."""
 

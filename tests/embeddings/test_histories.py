@@ -226,6 +226,7 @@ def test_the_first_of_exact_duplicates_stays(tmp_path: Path) -> None:
     release = release_of(tmp_path / "ws", lake)
     report = run(HistoriesConfig(max_bad_fraction=0.7), release)
     assert report.metrics["refused"] == summary(release) == {"duplicate": 5}
+    assert [sum(row["events"]) for row in release.histories().to_table().to_pylist()] == [3]
     letters = release.storage.read_table("dead_letter/duplicates.parquet").to_pylist()
     names = [(row["source"], row["row"]) for row in letters]
     assert names == [("interactions/0.parquet", 2), *(("interactions/1.parquet", row) for row in range(4))]

@@ -11,6 +11,7 @@ import pytest
 from embeddings import job
 from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
+from embeddings.spreading import DEATHS
 from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
 from stores.release import Release, StageReport
 
@@ -139,6 +140,13 @@ def test_dying_workers_lose_no_row_and_double_none(nights: Any, on_ray: Own) -> 
 def test_a_shard_that_always_kills_its_worker_ends_the_night(nights: Any, on_ray: Own) -> None:
     with pytest.raises(EncoderError, match="keep dying"):
         on_ray.run(nights.stage(HISTORIES), "DiesAlways")
+
+
+def test_an_encoder_that_cannot_start_is_told_once(nights: Any, on_ray: Own) -> None:
+    with pytest.raises(EncoderError, match="the weights are gone") as caught:
+        on_ray.run(nights.stage(HISTORIES), "NeverStarts")
+    assert "keep dying" not in str(caught.value)
+    assert 1 <= len(list(on_ray.folder.glob("tried-*"))) <= DEATHS
 
 
 def test_another_model_than_the_planned_one_is_refused(nights: Any, on_ray: Own) -> None:

@@ -82,7 +82,7 @@ def test_an_unrelated_model_is_refused_until_a_person_opens_a_space_for_it(
     assert samespace("promote", first.release_id, cwd=place)["space_id"] == "1"  # it was live there: no decision
 
 
-def test_a_changed_space_is_announced_and_goes_live_under_its_own_number(
+def test_a_changed_space_is_announced_goes_live_under_its_own_number_and_takes_the_old_one_along(
     place: Path, night: Run, samespace: Run
 ) -> None:
     workspace = Workspace.open(str(place / "ws"))
@@ -92,7 +92,13 @@ def test_a_changed_space_is_announced_and_goes_live_under_its_own_number(
     assert (waiting["status"], waiting["space_id"], waiting["live"]) == ("ready", "2", False)
     samespace("promote", waiting["release_id"], cwd=place, expect=4)
     samespace("promote", first.release_id, "--new-space", cwd=place, expect=2)
-    announced = night("Retrained", *CHANGED, cwd=place)
+    announced = night("Retrained", *CHANGED, "--set", "publish.dual_until=2100-01-01", cwd=place)
     assert (announced["live"], announced["stages"]["align"]["metrics"]["outcome"]) == (True, "new_space")
     assert workspace.pointer()["space_id"] == announced["space_id"]
+    release = workspace.current()
+    assert (release.manifest.old_spaces["1"].release_id, release.verify()) == (release.release_id, [])
+    followed = served(place, "member_embedding")  # the same scores in another basis: the old space is where it was
+    np.testing.assert_allclose(followed, before, atol=1e-3)
+    assert (followed != before).any()
+    samespace("rollback", cwd=place)
     np.testing.assert_array_equal(served(place, "member_embedding"), before)

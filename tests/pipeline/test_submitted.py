@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_port": 0})
-cluster.add_node(num_cpus=1)
+ports = {"dashboard_port": 0, "dashboard_agent_listen_port": 0}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, **ports})
+cluster.add_node(num_cpus=1, temp_dir=sys.argv[3], dashboard_agent_listen_port=0)
 try:
     client = JobSubmissionClient("http://" + cluster.head_node.webui_url)
     for attempt in range(60):
@@ -63,15 +65,17 @@ def test_a_submitted_night_is_published_on_the_object_store(s3_bucket: str, tmp_
     secrets = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     runtime: dict[str, Any] = {"working_dir": str(tmp_path / "code"), "env_vars": secrets}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", SUBMIT, entrypoint, json.dumps(runtime)],
-        cwd=tmp_path,
-        env={**environment, "RAY_USAGE_STATS_ENABLED": "0", **PATIENT},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=550,
-    )
+    # A second node that shared the first one's directory would unpack the code anew, below the feet of the driver.
+    with tempfile.TemporaryDirectory(prefix="ray-") as second:
+        done = subprocess.run(
+            [sys.executable, "-c", SUBMIT, entrypoint, json.dumps(runtime), second],
+            cwd=tmp_path,
+            env={**environment, "RAY_USAGE_STATS_ENABLED": "0", **PATIENT},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=550,
+        )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"status": "SUCCEEDED"}, done.stdout
     release = Workspace.open(f"{s3_bucket}/submitted/ws").current()

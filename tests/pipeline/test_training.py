@@ -42,6 +42,19 @@ def test_waiting_threads_do_not_spin() -> None:
     assert os.environ["OMP_WAIT_POLICY"]
 
 
+def test_tasks_get_models_of_their_own_and_the_night_keeps_its_own(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--lake", "lake", *SHORT]) == 0
+    first = said(capsys)
+    short = ["--set", "tasks.steps_per_task=3", "--set", "tasks.rounds=1", "--set", 'tasks.names=["plays","next_id"]']
+    assert main(["train", "--lake", "lake", "--tasks", *short, *SHORT]) == 0
+    models = said(capsys)["models"]
+    assert set(models) == {"plays", "next_id"}
+    assert (place / "workspace/models" / models["next_id"] / "generator/ids.parquet").exists()
+    assert json.loads((place / "workspace/models/next.json").read_text())["model_id"] == first["model_id"]
+
+
 def test_a_model_is_fine_tuned_and_the_night_keeps_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--lake", "lake", "--fine-tune", *SHORT]) == 2
     assert "there is no model" in said(capsys)["error"]["what"]

@@ -59,7 +59,7 @@ def test_a_redis_that_does_not_answer(config: Config) -> None:
 def test_a_changed_byte_is_found(config: Config) -> None:
     workspace = Workspace.open(config.workspace)
     workspace.storage.write("releases/20260722T020000Z-3f9a/manifest.json", b"{}")
-    assert troubles.verified(workspace, "20260722T020000Z-3f9a")["state"] == "bad"
+    assert troubles.verified(workspace)[0]["state"] == "bad"
 
 
 def test_a_full_disk_and_a_writer(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

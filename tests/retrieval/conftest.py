@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval import exact
-from retrieval.backend import Guide
 from stores import columns
 from stores.release import Plan, Release
 from stores.workspace import Workspace
@@ -29,17 +27,6 @@ def _brute(vectors: Any, query: Any, k: int, ids: Any, allowed: Any, gone: Any) 
 def brute() -> Callable[..., list[tuple[Any, float]]]:
     """The k best (id, score) for one query, by float64 sums and a plain sort: score, then id."""
     return _brute
-
-
-def _guide(vectors: Any, members: Any, k: int = 10, target: float = 0.99) -> Guide:
-    rows, scores = exact.search(vectors, members, k, "ip")
-    return Guide(members, rows, scores, target)
-
-
-@pytest.fixture(scope="session")
-def guide_of() -> Callable[..., Guide]:
-    """What members would find among vectors, for the index types that learn from it."""
-    return _guide
 
 
 @pytest.fixture

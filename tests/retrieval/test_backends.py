@@ -1,12 +1,11 @@
 """One suite over all index types: what comes back is exact in its scores, and filters hold."""
 
-from dataclasses import replace
-
 import faiss
 import numpy as np
 import pytest
 
 from retrieval import exact
+from retrieval.backend import Guide
 from retrieval.backends import BACKENDS
 from retrieval.engine import Engine
 from retrieval.filters import Filter
@@ -26,11 +25,10 @@ def data():
 
 
 @pytest.fixture(scope="module", params=list(BACKENDS))
-def engine(request, data, guide_of):
+def engine(request, data):
     backend = BACKENDS[request.param]
     effort = backend.efforts[-1] if backend.efforts else 0
-    made = Engine.of(backend, backend.build(data[0], guide_of(data[0], data[2], 200)), effort)
-    return replace(made, filter_from=0.8) if backend.guided else made  # guides were asked without filters
+    return Engine.of(backend, backend.build(data[0], Guide(data[2])), effort)
 
 
 def test_it_holds_the_vectors_in_row_order(engine, data):
@@ -99,10 +97,10 @@ def test_plain_faiss_gets_the_chosen_effort_from_the_file(engine, data):
 
 
 @pytest.mark.parametrize(("name", "count"), [("flat", 0), ("flat", 1), *((name, 50) for name in BACKENDS)])
-def test_tiny_catalogues(name, count, rng, guide_of):
+def test_tiny_catalogues(name, count, rng):
     vectors = rng.normal(size=(count, 4)).astype(np.float32)
     backend = BACKENDS[name]
-    guide = guide_of(vectors, rng.normal(size=(9, 4)).astype(np.float32), 3) if backend.guided else None
+    guide = Guide(rng.normal(size=(9, 4)).astype(np.float32))
     engine = Engine.of(backend, backend.build(vectors, guide), 64)
     rows, scores = engine.search(vectors[:1] if count else np.zeros((1, 4), np.float32), 3, Filter())
     assert (rows >= 0).sum() == min(3, count)

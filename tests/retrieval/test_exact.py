@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from retrieval import exact
+from retrieval.backends import BACKENDS
+from retrieval.engine import Engine
+from retrieval.filters import Filter
 from stores.errors import MismatchError, UsageError
 
 SMALL = st.floats(-8, 8, width=32).map(lambda x: round(x * 2) / 2)  # many ties, and sums that are exact
@@ -101,3 +104,17 @@ def test_what_cannot_be_searched_is_refused():
         exact.search(np.zeros(3), np.zeros((1, 3)), 1, "ip")
     with pytest.raises(UsageError, match="numbers"):
         exact.search([["a"]], np.zeros((1, 1)), 1, "ip")
+
+
+def test_few_queries_of_many_titles_get_what_many_queries_get(rng):
+    """FAISS looks for them, and a tie that it left out is found all the same."""
+    titles = rng.normal(size=(1 << 15, 4)).astype(np.float32).round(1)  # full of ties
+    queries = rng.normal(size=(20, 4)).astype(np.float32).round(1)
+    engine = Engine.of(BACKENDS["flat"], BACKENDS["flat"].build(titles))
+    gone = [np.arange(i) for i in range(20)]
+    allowed = rng.random(len(titles)) < 0.7
+    whole = engine.search(queries, 10, Filter(allowed, gone))
+    for i in range(20):
+        rows, scores = engine.search(queries[[i]], 10, Filter(allowed, gone[i : i + 1]))
+        assert np.array_equal(rows[0], whole[0][i])
+        assert np.array_equal(scores[0], whole[1][i])

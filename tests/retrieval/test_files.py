@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval import IndexConfig, Origin, TitleIndex, files
+from retrieval.backend import Guide
 from retrieval.backends import BACKENDS
 from retrieval.engine import Engine
 from stores.errors import CorruptError, MismatchError, NotFoundError
@@ -24,17 +25,17 @@ def edit(folder, **changes):
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))
-def test_loaded_answers_as_saved(tmp_path, index, name, rng, guide_of):
+def test_loaded_answers_as_saved(tmp_path, index, name, rng):
     backend = BACKENDS[name]
     vectors = np.ascontiguousarray(index.vectors)
-    built = backend.build(vectors, guide_of(vectors, rng.normal(size=(99, 6)).astype(np.float32)))
+    built = backend.build(vectors, Guide(rng.normal(size=(99, 6)).astype(np.float32)))
     engine = Engine.of(backend, built, 64, index.ids.rank)
     saved = TitleIndex(
         index.ids, engine, index.card.model_copy(update={"backend": name, "effort": 64}), Origin(space_id="2")
     )
     saved.save(tmp_path / "new" / "folder")
     loaded = TitleIndex.load(tmp_path / "new" / "folder")
-    queries = rng.normal(size=(9, 6))
+    queries = rng.normal(size=(300, 6))  # enough of them to be answered as a batch
     for old, new in zip(saved.search(queries, 20), loaded.search(queries, 20), strict=True):
         assert np.array_equal(old, new)
     assert (loaded.recall, loaded.metric, loaded.origin) == (saved.recall, "cosine", Origin(space_id="2"))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from retrieval import IndexConfig, TitleIndex, exact, gpu
+from retrieval.backend import Guide
 from retrieval.backends import BACKENDS
 from retrieval.engine import Engine
 from retrieval.filters import Filter
@@ -44,12 +45,12 @@ def test_without_a_gpu_everything_stays_on_the_cpu(rng):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(gpu.count() == 0, reason="no GPU: needs a CUDA device and the faiss-gpu build")
-@pytest.mark.parametrize("name", ["flat", "ivf_flat"])
+@pytest.mark.parametrize("name", ["flat", "ivf_flat", "ivf_routed"])
 def test_gpu_and_cpu_agree(rng, name):
     titles = rng.normal(size=(20_000, 32)).astype(np.float32)
     queries = rng.normal(size=(200, 32)).astype(np.float32)
     backend = BACKENDS[name]
-    cpu = Engine.of(backend, backend.build(titles), 256 if backend.efforts else 0)
+    cpu = Engine.of(backend, backend.build(titles, Guide(queries)), 256 if backend.efforts else 0)
     engine = with_device(cpu, IndexConfig())
     assert engine.gpu is not None
     allowed = rng.random(20_000) < 0.5

@@ -73,7 +73,7 @@ def test_places_are_those_of_flatnonzero(rng):
     for size in (0, 5, 64, 1003):
         for share in (0.0, 0.01, 0.5, 1.0):
             mask = rng.random((1, size)) < share
-            assert np.array_equal(screening._places(mask), np.flatnonzero(mask))
+            assert np.array_equal(screening.places(mask), np.flatnonzero(mask))
 
 
 def test_whole_numbers_descend_as_scores_ascend():

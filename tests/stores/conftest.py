@@ -13,6 +13,7 @@ import pytest
 
 from stores import columns
 from stores.features.repository import PublishConfig
+from stores.manifest import OldSpace, StageReport
 from stores.release import Plan, Release
 from stores.workspace import Workspace
 
@@ -38,8 +39,12 @@ class Nights:
         space_id: str = "1",
         held: bool = False,
         more: dict[str, pa.Table] | None = None,
+        old: dict[str, OldSpace] | None = None,
     ) -> Release:
-        """A release whose entity `i` has a vector made from the seed `members[i]`; `more` are other files."""
+        """A release whose entity `i` has a vector made from the seed `members[i]`; `more` are other files.
+
+        `old` says what older spaces serve; where that is the release's "own", its vectors there have other seeds.
+        """
         number = len(self.made)
         release_id = f"{NIGHT + timedelta(days=number):%Y%m%dT%H%M%SZ}-{number:04x}"
         plan = Plan(
@@ -48,16 +53,27 @@ class Nights:
         )  # fmt: skip
         release = self.workspace.stage(plan, token=0)
         release.token = None
+        self.write(release, members, titles)
+        for path, table in (more or {}).items():
+            release.write_table(path, table)
+        for older, facts in (old or {}).items():
+            if facts.release_id == "own":
+                self.write(release, mapped(members), mapped(titles), f"spaces/{older}/")
+        told = {name: one.model_dump() for name, one in (old or {}).items()}
+        for facts in told.values():
+            facts["release_id"] = release_id if facts["release_id"] == "own" else facts["release_id"]
+        report = [StageReport(name="old_spaces", metrics={"spaces": told})] if old else []
+        release.seal(["too odd"] if held else [], report, {})
+        self.made.append(Release(self.workspace.uri, release_id))
+        return self.made[-1]
+
+    def write(self, release: Release, members: dict[int, float], titles: dict[int, float], root: str = "") -> None:
         for shard in range(3):
             part = {i: seed for i, seed in members.items() if i % 3 == shard}
             if part:
-                release.write_table(f"members/part-{shard:05}.parquet", self.member_table(part, release_id))
-        release.write_table("titles/part-00000.parquet", self.title_table(titles, release_id))
-        for path, table in (more or {}).items():
-            release.write_table(path, table)
-        release.seal(["too odd"] if held else [], [], {})
-        self.made.append(Release(self.workspace.uri, release_id))
-        return self.made[-1]
+                table = self.member_table(part, release.release_id)
+                release.write_table(f"{root}members/part-{shard:05}.parquet", table)
+        release.write_table(f"{root}titles/part-00000.parquet", self.title_table(titles, release.release_id))
 
     def member_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:
         key = pa.array([self.ids(i) for i in seeds])
@@ -80,6 +96,10 @@ class Nights:
     def since(self, kind: str, seeds: dict[int, float], release_id: str) -> list[str]:
         """The release in which each vector was made."""
         return [self.changed.setdefault((kind, i, seed), release_id) for i, seed in seeds.items()]
+
+
+def mapped(seeds: dict[int, float]) -> dict[int, float]:
+    return {i: seed + 100 for i, seed in seeds.items()}
 
 
 def vectors(seeds: dict[int, float]) -> pa.Array:
@@ -143,7 +163,7 @@ class Look:
         return {i: np.asarray(vector, np.float32) for i, vector in found if vector is not None}
 
     def published(self, release: Release, folder: str) -> dict[Any, np.ndarray]:
-        """The vectors of a release's files, by id."""
+        """The vectors of a release's files, by id; `folder` may be one of an older space."""
         table = release.storage.dataset(folder).to_table()
         matrix = np.asarray(table.column("embedding").combine_chunks().flatten()).reshape(-1, DIM)
         return dict(zip(table.column(0).to_pylist(), matrix, strict=True))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from stores import publish
+from stores.erasure import erase
 from stores.errors import StoreError
 from stores.features import bulk_redis
 from stores.features.repository import PublishConfig
@@ -112,6 +113,33 @@ def test_a_server_that_dies_in_the_middle_leaves_the_pointer_and_the_next_comman
     publish.recover(nights.workspace, server.config())
     assert nights.workspace.pointer()["release_id"] == second.release_id
     assert equal(look, nights, second)
+
+
+def test_erasing_leaves_nothing_in_the_server_and_an_emptied_one_is_filled_again(local_nights, look, server):
+    from redis import Redis
+
+    nights, config = local_nights, server.config()
+    nights.ids = lambda i: "member-four-of-nine" if i == 4 else f"é/{i}"
+    made = [nights.seal(dict.fromkeys(range(9), seed), {0: 1}) for seed in (1, 2)]
+    for release in made:
+        publish.publish(nights.workspace, release, config)
+    everyone = [nights.ids(i) for i in range(9)]
+    needles = [b"member-four-of-nine", *(look.published(one, "members")[nights.ids(4)].tobytes() for one in made)]
+    with Redis(port=server.port, password="secret") as client:
+
+        def held() -> list[bytes]:
+            kept = [b"".join([key, *client.hgetall(key).values()]) for key in client.scan_iter()]
+            return [needle for needle in needles if any(needle in one for one in kept)]
+
+        assert held() == [needles[0], needles[2]]
+        erase(nights.workspace, "member-four-of-nine", config)
+        assert held() == []
+        expected = look.published(nights.workspace.current(), "members")
+        assert nights.ids(4) not in expected
+        client.flushall()
+        assert look.online(nights, "member", everyone) == {}
+        publish.promote(nights.workspace, "current", config)
+    assert look.same_bits(look.online(nights, "member", everyone), expected)
 
 
 def test_a_wrong_password_is_a_named_error_that_does_not_show_it(two, server):

@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_readers_never_meet_an_error_or_two_spaces() -> None:
-    words = ["--publishes", "4", "--kills", "1", "--spaces", "1", "--readers", "1"]
+@pytest.mark.parametrize("slots", ["1", "2"])
+def test_readers_never_meet_an_error_or_two_spaces(slots: str) -> None:
+    words = ["--publishes", "4", "--kills", "1", "--spaces", "1", "--readers", "1", "--slots", slots]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     script = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "chaos" / "publishing.py"), *words]
     done = subprocess.run(script, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
-from stores import journal, moving, publish
+from stores import journal, moving, publish, release, space_views
 from stores.errors import GateError, NotFoundError, StoreError
 from stores.features import repository
 from stores.features.history import BEGINNING
@@ -144,13 +144,13 @@ def break_at(patch, step):
         return 1 // 0
 
     places = {
-        "history": (moving, "write_history"),
+        "history": (space_views, "write_history"),
         "prepare": (repository.FeatureRepository, "change"),
         "register": (repository.FeatureRepository, "_apply"),
-        "online": (moving.OnlineViews, "write"),
-        "live": (moving, "set_live"),
+        "online": (space_views.OnlineViews, "write"),
+        "live": (space_views, "set_live"),
         "pointer": (moving, "move_pointer"),
-        "event": (moving.Release, "add_event"),
+        "event": (release.Release, "add_event"),
         "close": (moving, "close_move"),
     }
     patch.setattr(*places[step], stop)

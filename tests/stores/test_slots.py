@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stores import moving, publish
+from stores import moving, publish, space_views
 from stores.features.repository import FeatureRepository
 
 EVERYONE = list(range(9))
@@ -72,12 +72,12 @@ def test_an_interrupted_move_never_shows_two_releases(local_nights, slots, look,
     publish.publish(nights.workspace, first, slots)
     with monkeypatch.context() as broken:
         if step == "write":
-            real = moving.OnlineViews.write
-            broken.setattr(moving.OnlineViews, "write", lambda *args: (real(*args), 1 // 0))
+            real = space_views.OnlineViews.write
+            broken.setattr(space_views.OnlineViews, "write", lambda *args: (real(*args), 1 // 0))
         elif step == "change":
             broken.setattr(FeatureRepository, "change", lambda *_: 1 // 0)
         else:
-            broken.setattr(moving, step, lambda *_, **__: 1 // 0)
+            broken.setattr(space_views if step == "set_live" else moving, step, lambda *_, **__: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             publish.publish(nights.workspace, second, slots)
     read, tags = through_service(look, nights)
@@ -87,21 +87,35 @@ def test_an_interrupted_move_never_shows_two_releases(local_nights, slots, look,
     assert holds(look, nights, second)
 
 
+def test_a_request_that_began_before_the_service_moves_is_answered_by_the_old_slot(local_nights, slots, look):
+    nights, patient = local_nights, slots.model_copy(update={"registry_ttl_s": 60})
+    first, second, _ = three(nights)
+    publish.publish(nights.workspace, first, patient)
+    store, rows = look.store(nights), [{"member_id": i, "title_id": i % 3} for i in EVERYONE]
+    service = store.get_feature_service("embeddings_v1")
+    publish.publish(nights.workspace, second, patient)
+    served = store.get_online_features(service, rows, full_feature_names=True).to_dict()
+    read = zip(EVERYONE, served["member_embedding__embedding"], strict=True)
+    expected = look.published(first, "members")
+    assert all(np.asarray(v, np.float32).tobytes() == expected[i].tobytes() for i, v in read if v is not None)
+    assert holds(look, nights, second)
+
+
 def test_the_idle_slot_is_left_alone_while_readers_may_still_use_it(local_nights, slots, look, monkeypatch):
     nights, slept = local_nights, []
     releases = three(nights)
     patient = slots.model_copy(update={"registry_ttl_s": 30})
     for release in releases[:2]:
         publish.publish(nights.workspace, release, patient)
-    clock = moving.datetime
+    clock = space_views.datetime
 
     class Later(clock):
         @classmethod
         def now(cls, tz=None):
-            return clock.now(tz) + moving.timedelta(seconds=sum(slept))
+            return clock.now(tz) + space_views.timedelta(seconds=sum(slept))
 
-    monkeypatch.setattr(moving, "datetime", Later)
-    monkeypatch.setattr(moving, "sleep", slept.append)
+    monkeypatch.setattr(space_views, "datetime", Later)
+    monkeypatch.setattr(space_views, "sleep", slept.append)
     publish.publish(nights.workspace, releases[2], patient)
     assert 20 < sum(slept) <= 32
 

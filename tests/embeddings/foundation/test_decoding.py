@@ -16,7 +16,7 @@ def members(make):
     return make.histories([walk[: 1 + 3 * place % 11] for place, walk in enumerate(make.walks(40, length=11))] + [[]])
 
 
-@pytest.fixture(scope="module", params=[{}, {"time_bias": False}, {"latents": 3}], ids=str)
+@pytest.fixture(scope="module", params=[{}, {"time_bias": False}, {"latents": 3}, {"block": "hstu"}], ids=str)
 def model(request, histories, catalogue, make, tmp_path_factory):
     config = make.config(max_steps=30)
     network = {"dim": 8, "width": 16, "blocks": 2, "hashed_words": 16, "length": 10, **request.param}

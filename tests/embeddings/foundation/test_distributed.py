@@ -3,7 +3,11 @@ import pytest
 from embeddings.foundation import FoundationEncoder, train
 from stores.errors import ContractError
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's trainer loads Ray's data library, which sets what it itself calls old.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+]
 
 
 def shared(make, workers, **training):

@@ -33,7 +33,15 @@ def test_heads_only_read_unless_their_gradient_is_asked_for(histories, catalogue
     assert not body
     assert {"heads.values.genres.weight", "heads.watched.weight"} <= reached
     body, _ = gradient_of_heads(histories, catalogue, settings(make, auxiliary=0.5))
-    assert {"transformer.blocks.0.attention.qkv.weight", "tower.ids.weight"} <= body
+    assert {"transformer.blocks.0.attention.qkv.weight", "tower.trust.0.weight"} <= body
+
+
+def test_only_teachers_teach(histories, catalogue, make):
+    """The head of watching through alone looks at the vectors of titles, which the tower mixes."""
+    body, reached = gradient_of_heads(histories, catalogue, settings(make, auxiliary=0.5, teachers=("genres",)))
+    assert "transformer.blocks.0.attention.qkv.weight" in body
+    assert "tower.trust.0.weight" not in body
+    assert "heads.watched.weight" in reached
 
 
 def test_a_hierarchical_model_learns_from_what_it_predicts(histories, catalogue, make):
@@ -58,7 +66,7 @@ def test_a_model_without_heads_has_none(histories, catalogue, make):
 
 @pytest.mark.parametrize("listed", [[[1, 0], [2, 0]], [[1, 2], [0, 0]]])
 def test_the_loss_of_values_is_the_cross_entropy_with_their_uniform_mix(listed):
-    from embeddings.foundation.heads import _of_values
+    from embeddings.foundation.heads import of_values
 
     logits, codes = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.tensor(listed)
     mixes = [[0.0] * 3 for _ in listed]
@@ -67,4 +75,4 @@ def test_the_loss_of_values_is_the_cross_entropy_with_their_uniform_mix(listed):
             mix[code - 1] = 1 / sum(map(bool, row))
     known = torch.tensor(mixes).sum(dim=1) > 0
     expected = torch.nn.functional.cross_entropy(logits[known], torch.tensor(mixes)[known])
-    torch.testing.assert_close(_of_values(logits, codes), expected)
+    torch.testing.assert_close(of_values(logits, codes), expected)

@@ -11,10 +11,16 @@ from embeddings.foundation.tokens import Tokens, gap_codes
 from embeddings.foundation.vocabulary import Vocabulary
 
 
+@pytest.fixture(params=["gated", "hstu"])
+def block(request):
+    """Both kinds of block."""
+    return request.param
+
+
 @pytest.mark.parametrize("time_bias", [True, False])
-def test_no_state_changes_when_later_positions_change(time_bias):
+def test_no_state_changes_when_later_positions_change(time_bias, block):
     torch.manual_seed(0)
-    network = Transformer(NetworkConfig(width=16, dim=8, time_bias=time_bias)).eval()
+    network = Transformer(NetworkConfig(width=16, dim=8, time_bias=time_bias, block=block)).eval()
     if network.time is not None:
         torch.nn.init.normal_(network.time.table)
     x, times = torch.randn(2, 10, 16), torch.arange(10).expand(2, 10) * 1000
@@ -25,9 +31,10 @@ def test_no_state_changes_when_later_positions_change(time_bias):
         torch.testing.assert_close(network(changed, later)[:, :t], network(x, times)[:, :t])
 
 
-def test_no_state_changes_when_later_events_change(make, catalogue):
+def test_no_state_changes_when_later_events_change(make, catalogue, block):
     """Through the whole path: history table, tokens, windows, transformer; position t may see event t - 1 at most."""
     config = make.config()
+    config = config.model_copy(update={"network": config.network.model_copy(update={"block": block})})
     sequence = make.walks(members=1, length=9)[0]
     original = make.histories([sequence])
     vocabulary = Vocabulary.build(make.histories(make.walks()), catalogue, config)

@@ -2,9 +2,16 @@ import pytest
 import torch
 from torch.nn import functional
 
+from embeddings.foundation import objective
 from embeddings.foundation.objective import shared_softmax
 
 TITLES, DRAWN, TRIALS, POSITIONS = 200, 64, 3000, 40
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """Float32, whatever the processor."""
+    monkeypatch.setattr(objective, "PRECISION", torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +46,7 @@ def expected_gradient(scores, target, correction):
         drawn = torch.randperm(TITLES, generator=random)[:DRAWN]
         own = (drawn == target).nonzero().flatten()
         left_out = own[None, :1] if len(own) else torch.tensor([[DRAWN]])
-        positive = leaf[target][None] + correction
+        positive = leaf[target][None, None] + correction
         loss = shared_softmax(one, leaf[drawn][:, None], positive, left_out, weight, TITLES / DRAWN)
         total += torch.autograd.grad(loss, leaf)[0]
     return total / TRIALS
@@ -59,7 +66,7 @@ def test_all_titles_are_full_softmax(lesson):
     weights = torch.rand(POSITIONS, generator=torch.Generator().manual_seed(4))
 
     def ours(members, titles):
-        positive = (members * titles[targets]).sum(dim=1)
+        positive = (members * titles[targets]).sum(dim=1, keepdim=True)
         return shared_softmax(members, titles, positive, targets[:, None], weights, 1.0)
 
     def full(members, titles):
@@ -69,12 +76,32 @@ def test_all_titles_are_full_softmax(lesson):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("width", [8, 7])
+def test_nested_is_the_sum_of_the_losses_of_half_and_whole(lesson, width):
+    members, titles, targets = lesson
+    members, titles, half, weights = members[:, :width], titles[:, :width], width // 2, torch.full((POSITIONS,), 0.3)
+    left_out, each = torch.stack([targets, (targets + 1) % TITLES], dim=1), 2.5
+
+    def positive(members, titles):
+        return (members * titles[targets]).sum(dim=1, keepdim=True)
+
+    def one(members, titles):
+        return shared_softmax(members, titles, positive(members, titles), left_out, weights, each)
+
+    def both(members, titles):
+        own = torch.cat([positive(members[:, :half], titles[:, :half]), positive(members, titles)], dim=1)
+        return shared_softmax(members, titles, own, left_out, weights, each)
+
+    expected = gradients(lambda m, t: one(m, t) + one(m[:, :half], t[:, :half]), members, titles)
+    torch.testing.assert_close(gradients(both, members, titles), expected)
+
+
 def test_what_is_left_out_has_no_part(lesson):
     members, titles, targets = lesson
     barred = torch.stack([targets, (targets + 1) % TITLES, torch.full_like(targets, TITLES)], dim=1)
 
     def ours(members, titles):
-        positive = (members * titles[targets]).sum(dim=1)
+        positive = (members * titles[targets]).sum(dim=1, keepdim=True)
         return shared_softmax(members, titles, positive, barred, torch.ones(POSITIONS), 1.0)
 
     def plain(members, titles):
@@ -85,8 +112,22 @@ def test_what_is_left_out_has_no_part(lesson):
     torch.testing.assert_close(gradients(ours, members, titles), gradients(plain, members, titles))
 
 
+def test_short_products_change_the_gradient_by_less_than_a_hundredth_and_not_the_loss(lesson, monkeypatch):
+    members, titles, targets = lesson
+
+    def ours(members, titles):
+        positive = (members * titles[targets]).sum(dim=1, keepdim=True)
+        return shared_softmax(members, titles, positive, targets[:, None], torch.ones(POSITIONS), 1.0)
+
+    loss, exact = gradients(ours, members, titles)
+    monkeypatch.setattr(objective, "PRECISION", torch.bfloat16)
+    same, short = gradients(ours, members, titles)
+    assert loss == same
+    assert all(relative_error(*pair) < 0.01 for pair in zip(short, exact, strict=True))
+
+
 def test_scores_far_apart_stay_finite():
     members, titles = torch.tensor([[200.0], [-200.0]]), torch.tensor([[1.0], [-1.0]])
-    positive = (members * titles[[1]]).sum(dim=1)
+    positive = (members * titles[[1]]).sum(dim=1, keepdim=True)
     loss = shared_softmax(members, titles, positive, torch.ones(2, 1, dtype=torch.long), torch.ones(2), 1.0)
     torch.testing.assert_close(loss, torch.tensor(400.0))

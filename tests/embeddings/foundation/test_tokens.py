@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -41,6 +42,18 @@ def test_post_action_features_come_one_position_later_than_the_request(mixed):
     value = tokens.codes[:, POST.index("value")]
     assert value[2] == 0
     assert 0 < value[1] < value[3]
+
+
+def test_texts_as_codes_of_a_dictionary_say_the_same(make, catalogue):
+    histories = make.histories([[100, 101], [], [105]], device=["tv", None, "radio"], country=["NZ", "NZ", None])
+    vocabulary = Vocabulary.build(histories.slice(0, 2), catalogue, make.config())
+    coded = histories
+    for name in ("device", "country", "locale"):
+        column = histories[name].combine_chunks()
+        lists = pa.ListArray.from_arrays(column.offsets, column.flatten().dictionary_encode())
+        coded = coded.set_column(coded.schema.get_field_index(name), name, lists)
+    found, expected = Tokens.of(coded, vocabulary, 1), Tokens.of(histories, vocabulary, 1)
+    assert (found.codes == expected.codes).all()
 
 
 def test_the_gap_before_the_first_token_is_unknown(mixed):

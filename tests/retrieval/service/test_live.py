@@ -74,7 +74,7 @@ def test_an_erasure_opens_the_release_anew(published, live):
     first = live.opened
     assert not live.refresh()
     again = first.release.manifest.model_copy(update={"revision": 2})
-    first.release.storage.write("manifest.json", again.model_dump_json().encode())
+    first.release.storage.write("manifest.json", again.to_bytes())
     assert live.refresh()
     assert live.opened is not first
 

@@ -1,0 +1,9 @@
+"""Which processors multiply bfloat16 faster than float32."""
+
+import torch
+
+
+def multiplies_bf16() -> bool:
+    """Whether this one has instructions for it; without them it is slower, not faster."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))

@@ -1,0 +1,157 @@
+"""The views of one space, brought to the rows that a release has there: history, online store, feature services.
+
+With one slot changed rows are overwritten in place, which readers of one space cannot tell apart; with two the idle
+slot is brought to the release and the feature services move to it in one write of the registry.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from time import sleep
+
+import pyarrow as pa
+
+from stores import columns
+from stores.errors import UsageError
+from stores.features.delta import Differences, files_of, held_by
+from stores.features.history import beginning_rows, history_path, history_rows, write_history
+from stores.features.online import Moment, OnlineViews
+from stores.features.registering import serving, with_services, with_views
+from stores.features.repository import FeatureRepository, PublishConfig
+from stores.features.views import BLUE, GREEN, VIEWS, View, history_schema
+from stores.journal import Live, SpaceMove, live, set_live
+from stores.lease import check_token
+from stores.release import Release
+from stores.workspace import Workspace
+
+Schemas = dict[View, pa.Schema]
+
+
+class SpaceViews:
+    """All of Feast that belongs to one space; `release` is what it is brought to, as that space sees it."""
+
+    def __init__(self, workspace: Workspace, release: Release, config: PublishConfig) -> None:
+        self.workspace, self.release, self.config = workspace, release, config
+        self.repository = FeatureRepository(workspace.storage, config)
+        self.space_id = release.space_id
+        self._differences = Differences()
+
+    def check(self) -> None:
+        """Raise BusyError once another command has taken the workspace."""
+        if self.release.token is not None:
+            check_token(self.workspace.storage, self.release.token)
+
+    def move(self) -> SpaceMove:
+        """What bringing the views to the release means, from what they hold now."""
+        base = live(self.workspace.storage).get(self.space_id)
+        return SpaceMove(release_id=self.release.release_id, space_id=self.space_id, base=base, slot=self._slot())
+
+    def hold(self) -> bool:
+        """Whether what consumers read is the release's already, in this online store."""
+        return all(
+            live(self.workspace.storage, place).get(self.space_id) == self._live() for place in ("", self.serving())
+        )
+
+    def serving(self) -> str:
+        """The slot that consumers read."""
+        now = serving(self.repository.described(), self.space_id)
+        return BLUE if self.config.slots == 1 or now is None else str(now["slot"])
+
+    def write_history(self, move: SpaceMove, name: str, at: datetime) -> dict[str, int]:
+        """Append what changed since `move.base` to the history; the rows of each view."""
+        base, written = self._base(move.base), {}
+        for view, stored in stored_views(self.release, base).items():
+            tables = self._history_tables(view, base, at)
+            path, schema = history_path(view, self.space_id, name), history_schema(view, stored)
+            written[view.folder] = write_history(self.workspace.storage, path, schema, tables, self.check)
+        return written
+
+    def write_online(self, slot: str, at: datetime, everything: bool = False) -> dict[str, int]:
+        """Bring a slot from what it holds to the release; the rows written and removed of each view."""
+        held = live(self.workspace.storage, slot).get(self.space_id)
+        elsewhere = held is None or held.online_store != self.repository.online_name
+        base = self._base(None if elsewhere or everything else held)
+        found = stored_views(self.release, None) | (stored_views(base, None) if base else {})
+        self._register(found, slot)
+        if not everything:
+            self._let_readers_leave(base, slot)
+        moment, place = Moment(at, self.check), (self.space_id, slot)
+        with OnlineViews(self.repository, [view.view(*place) for view in found]) as views:
+            return {
+                v.folder: views.write(v, place, self._differences.between(v, base, self.release), moment) for v in found
+            }
+
+    def record(self, slot: str, history: bool = True) -> None:
+        """Note that a slot, and the history, have come to the release."""
+        set_live(self.workspace.storage, self.space_id, self._live(), slot, history)
+
+    def point(self, move: SpaceMove) -> None:
+        """Move the services of two slots; with one slot they never move."""
+        if self.config.slots == 1:
+            return
+        slot, now = move.slot, datetime.now(UTC).isoformat()
+        tags = {"release_id": self.release.release_id, "space_id": self.space_id, "moved_at": now}
+        current = serving(self.repository.described(), self.space_id)
+        if current is None or (current["slot"], current["tags"].get("release_id")) != (slot, tags["release_id"]):
+            views = list(stored_views(self.release, self._base(move.base)))
+            self.repository.change(lambda described: with_services(described, views, self.space_id, slot, tags))
+
+    def wait_since(self, moment: datetime) -> None:
+        """Wait until every copy of the registry that readers keep is younger than `moment`."""
+        free = moment + timedelta(seconds=self.config.registry_ttl_s + 1)
+        while (left := (free - datetime.now(UTC)).total_seconds()) > 0:
+            self.check()
+            sleep(min(left, 1.0))
+
+    def _slot(self) -> str:
+        """The slot to bring to the release: the only one, or of two the one that no service reads."""
+        now = serving(self.repository.described(), self.space_id)
+        if self.config.slots == 1 or now is None:
+            return BLUE
+        return GREEN if now["slot"] == BLUE else BLUE
+
+    def _base(self, held: Live | None) -> Release | None:
+        return held_by(self.workspace, held.release_id, self.space_id) if held else None
+
+    def _history_tables(self, view: View, base: Release | None, at: datetime) -> Iterator[pa.Table]:
+        for part in self._differences.between(view, base, self.release):
+            if self.repository.offline_kind == "dask":
+                yield beginning_rows(view, part)
+            yield history_rows(view, self.space_id, at, part)
+
+    def _register(self, found: Schemas, slot: str) -> None:
+        def amend(described: dict[str, object]) -> dict[str, object]:
+            described = with_views(described, found, self.space_id, self.config.slots)
+            if self.config.slots == 2 or slot == GREEN:
+                return described
+            return with_services(described, list(found), self.space_id, slot, {})
+
+        self.repository.change(amend)
+
+    def _let_readers_leave(self, base: Release | None, slot: str) -> None:
+        """Wait until no reader's copy of the registry can point to the idle slot any more, if rows there change."""
+        now = serving(self.repository.described(), self.space_id)
+        if self.config.slots == 1 or now is None or now["slot"] == slot or "moved_at" not in now["tags"]:
+            return
+        if base is None or base.release_id == self.release.release_id:  # no service ever led there, or no row changes
+            return
+        self.wait_since(datetime.fromisoformat(now["tags"]["moved_at"]))
+
+    def _live(self) -> Live:
+        return Live(release_id=self.release.release_id, online_store=self.repository.online_name)
+
+
+def stored_views(release: Release, base: Release | None) -> Schemas:
+    """The views that a release or its base has files of, with their stored columns.
+
+    Raises UsageError where the release has no file of a view that is not optional.
+    """
+    found = {}
+    for view in VIEWS:
+        holder = next((one for one in (release, base) if one is not None and files_of(view, one)), None)
+        if not view.optional and (holder is None or holder is not release):
+            raise UsageError(f"release {release.release_id} has no {view.folder}", where=release.storage.uri)
+        if holder is not None:
+            wanted = [view.join_key, *view.columns, columns.RELEASE_ID, columns.ENCODED_AT]
+            schema = holder.schema(view.folder)
+            found[view] = pa.schema([schema.field(name) for name in wanted])
+    return found

@@ -1,0 +1,151 @@
+"""Several tasks on one body: what each learns, what stays as it was, and that a run can be repeated."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from embeddings.foundation.encoding import member_vectors
+from embeddings.foundation.lesson import held_out
+from embeddings.foundation.queries import last_new
+from embeddings.foundation.tasks.config import TasksConfig
+from embeddings.foundation.tasks.experts import alone, mixed
+from embeddings.foundation.tasks.questions import Questions
+from embeddings.foundation.tasks.task import states_of
+from embeddings.foundation.tasks.training import task_of, train_tasks
+from embeddings.foundation.tokens import Tokens
+from stores.errors import ContractError
+
+ALL = ("next_title", "trailers", "plays", "thumbs", "next_genre", "completion", "co_members", "next_id")
+SHORT = TasksConfig(names=ALL, rank=2, steps_per_task=4, rounds=2, warm_rounds=0)
+
+
+@pytest.fixture(scope="module")
+def found(trained, service, config):
+    return train_tasks(trained, *service, config, SHORT, seed=0)
+
+
+@pytest.fixture(scope="module")
+def questions(trained, service):
+    histories, _ = service
+    asked = last_new(histories, trained.vocabulary.title_ids)
+    return Questions.of(histories, trained.vocabulary, asked, trained.model.length)
+
+
+def test_every_task_has_a_model_a_score_and_a_loss_that_falls(found, questions):
+    scores = found.scores(questions)
+    assert set(scores) == set(found.models) == set(ALL)
+    assert all(0 <= score <= 1 for score in scores.values())
+    assert found.report["steps"] == 32
+    assert np.allclose(np.sum(found.report["shares"], axis=1), 1)
+    first, last = np.array(found.report["losses"])[[0, -1]]
+    assert np.log(last).mean() < np.log(first).mean()
+
+
+def test_the_same_seed_gives_the_same_weights_and_the_parent_stays(found, trained, service, config):
+    before = copy.deepcopy(trained.model.state_dict())
+    again = train_tasks(trained, *service, config, SHORT, seed=0)
+    for name, model in found.models.items():
+        for key, weight in model.state_dict().items():
+            assert torch.equal(weight, again.models[name].state_dict()[key])
+    assert all(torch.equal(before[key], weight) for key, weight in trained.model.state_dict().items())
+
+
+def test_merging_is_not_worse_than_the_best_round(found):
+    kept = [each["kept"] for each in found.report["merging"].values()]
+    best = min(np.log(losses).mean() for losses in found.report["losses"][1:])
+    assert np.log(kept).mean() <= best + 1e-6
+
+
+def test_a_tasks_model_is_an_ordinary_one(found, trained, questions):
+    model = found.models["next_title"]
+    assert set(model.state_dict()) == set(trained.model.state_dict())
+    assert member_vectors(model, questions.tokens).shape == (len(questions.at), 16)
+
+
+@pytest.fixture
+def experts(trained):
+    """A fresh copy with experts that change it, for two tasks of two kinds."""
+    model = copy.deepcopy(trained.model)
+    made = [task_of(name, model) for name in ("next_title", "next_genre", "next_id")]
+    router = mixed(model, made, mixture=True, rank=2)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(".up") or name.startswith("router.gates"):
+                weight.normal_(std=0.1)
+    return model, router
+
+
+def test_experts_that_have_learned_nothing_change_nothing(trained, service):
+    model = copy.deepcopy(trained.model)
+    made = [task_of(name, model) for name in ("next_title", "next_id")]
+    router = mixed(model, made, mixture=True, rank=2)
+    tokens = Tokens.of(service[0], trained.vocabulary)
+    expected = member_vectors(trained.model, tokens)
+    np.testing.assert_allclose(member_vectors(alone(model, router, 1, trained.model), tokens), expected, atol=1e-6)
+
+
+def test_alone_is_what_the_task_sees_in_the_mixture(experts, trained, questions):
+    model, router = experts
+    plain = [questions.states(alone(model, router, task, trained.model)) for task in range(3)]
+    for task in range(3):
+        with torch.no_grad(), router.on(task):
+            torch.testing.assert_close(questions.states(model), plain[task], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain[0], plain[2], atol=1e-3)
+
+
+def test_a_task_listens_to_the_shared_expert_and_to_those_of_its_kind(experts):
+    _, router = experts
+    assert router.allowed.tolist() == [[True, False, True], [True, False, True], [True, True, False]]
+    for task in range(3):
+        mix = router.mix(task)
+        assert (mix[:, ~router.allowed[task]] == 0).all()
+        torch.testing.assert_close(mix.sum(dim=1), torch.full((len(mix),), 2.0))
+
+
+def test_the_answer_and_what_follows_are_not_seen(trained, questions):
+    """Another answer changes no state: only what came before a question is read."""
+    tokens = questions.tokens
+    titles, codes = tokens.titles.copy(), tokens.codes.copy()
+    titles[questions.at + 1], codes[questions.at + 1] = 1, 0
+    other = replace(questions, tokens=replace(tokens, titles=titles, codes=codes))
+    torch.testing.assert_close(questions.states(trained.model), other.states(trained.model), atol=0, rtol=0)
+
+
+def test_surfaces_ask_only_what_was_met_in_their_way(trained, service):
+    tokens = Tokens.of(service[0], trained.vocabulary)
+    plays, trailers = (task_of(name, trained.model).view(tokens) for name in ("plays", "trailers"))
+    for view, bit in ((plays, 1), (trailers, 2)):
+        asked = np.flatnonzero(view.targets > 0)
+        assert 0 < len(asked) < (tokens.targets > 0).sum()
+        assert (tokens.actions[asked + 1] & bit).all()
+
+
+def test_a_task_that_nothing_asks_for_is_refused(trained, service, config):
+    histories, catalogue = service
+    place = histories.schema.get_field_index("actions")
+    flat = histories["actions"].combine_chunks()
+    plays = pa.ListArray.from_arrays(flat.offsets, pc.multiply(flat.values, 0).cast(flat.values.type), type=flat.type)
+    silent = histories.set_column(place, histories.schema.field(place), plays)
+    with pytest.raises(ContractError, match="trailers"):
+        train_tasks(trained, silent, catalogue, config, SHORT.model_copy(update={"names": ("trailers",)}), 0)
+
+
+def test_states_are_those_of_the_encoder(trained, questions):
+    """At a question the request is unknown, so the state is that of the nightly vector."""
+    for chosen, batch in questions.batches():
+        with torch.no_grad():
+            members = trained.model.eval().vectors(states_of(trained.model, batch))
+        expected = member_vectors(trained.model, Tokens.of(questions.queries.histories, trained.vocabulary))
+        rows = np.flatnonzero(questions.asked)[chosen]
+        np.testing.assert_allclose(members.numpy(), expected[rows], atol=1e-5)
+
+
+def test_held_out_is_what_the_lesson_holds_out(service, config):
+    asked = last_new(service[0], service[1]["title_id"].combine_chunks())
+    held = held_out(asked, config.training, 0)
+    assert set(held) <= set(asked)
