@@ -58,7 +58,7 @@ def voyager(vectors: np.ndarray) -> Search:
     from voyager import Index, Space
 
     index = Index(Space.InnerProduct, num_dimensions=DIM)
-    index.add_items(vectors)
+    index.add_items(np.array(vectors, np.float32))  # refuses vectors that are read-only
     return lambda queries, effort: index.query(queries, k=K, query_ef=effort)[0]
 
 
