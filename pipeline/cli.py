@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from stores.errors import SamespaceError, UsageError
 
-# Before torch loads: threads that wait by spinning take the processors from one another as soon as there
-# are more of them than processors, and a training step then takes fifty times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
+# more of them than processors, and those that never spin are asleep when the next piece of a step begins.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 VERBS = {
     "init": "write a commented samespace.toml",
