@@ -6,7 +6,7 @@ Quality is that of ours with its own budget, and of the peer when its validation
 The floors of quality are popularity and item-kNN; speed has none.
 
     python benchmarks/training.py --size small
-    GOMP_SPINCOUNT=20000 python benchmarks/training.py --size full --lake LAKE --seconds 3000
+    GOMP_SPINCOUNT=5000 python benchmarks/training.py --size full --lake LAKE --seconds 3000
 """
 
 import argparse

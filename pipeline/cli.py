@@ -18,7 +18,7 @@ from stores.errors import SamespaceError, UsageError
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
 # more of them than processors, and those that never spin are asleep when the next piece of a step begins.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 VERBS = {
     "init": "write a commented samespace.toml",
