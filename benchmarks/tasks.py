@@ -39,6 +39,7 @@ OF_RATINGS = ("next_title", "next_genre", "co_members", "next_id")
 SERVICES = {
     "simulated": ({"members": 600, "titles": 300, "days": 40}, ALL),
     "short": ({"members": 1500, "titles": 500, "days": 30, "sessions_per_day": 0.08}, ALL),
+    "small": ({"members": 200, "titles": 100, "days": 30}, ALL),
 }
 SHARE, ROUNDS = 0.4, 6
 WAYS: dict[str, dict[str, Any]] = {
@@ -145,18 +146,19 @@ def main() -> None:
     """All seeds of one kind of data; the whole as the last line with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--data", choices=("ratings", *SERVICES), default="simulated")
+    parser.add_argument("--data", choices=("ratings", *SERVICES), help="default: small, or simulated in full")
     parser.add_argument("--lake", help="of ratings")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    steps, first = {"small": (10, 60), "full": (150, 600)}[args.size]
+    steps, first = {"small": (5, 40), "full": (150, 600)}[args.size]
     training = {"min_steps": first, "max_steps": first, "validation_members": 300}
     config = FoundationConfig.model_validate({"training": training})
     runs = []
     for seed in range(args.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            exam, names = data(args.data, args.lake, folder, seed)
+            kind = args.data or {"small": "small", "full": "simulated"}[args.size]
+            exam, names = data(kind, args.lake, folder, seed)
         runs.append(measured(exam, names, config, steps, seed))
     ratios = {
         way: {
@@ -169,7 +171,7 @@ def main() -> None:
         told(f"{way} ÷", {task: float(np.mean(values)) for task, values in found.items()})
     worst = min(np.mean(values) for values in ratios["merged"].values())
     cost = np.mean([run["seconds"]["merged"] / run["seconds"]["single"] for run in runs])
-    print(f"cost of the merged mixture: {cost:.2f} of the single-task trainings")
+    print(f"seconds of the merged mixture, judging included: {cost:.2f} of the single-task trainings")
     result = {
         "stage": "tasks",
         "size": args.size,

@@ -9,7 +9,8 @@ from embeddings.foundation.objective import shared_softmax
 from embeddings.foundation.step import columns_of
 from embeddings.foundation.tasks.questions import Questions
 from embeddings.foundation.tasks.ranking import gain
-from embeddings.foundation.tasks.task import Task, titles_of
+from embeddings.foundation.tasks.reading import titles_of
+from embeddings.foundation.tasks.task import Task
 from embeddings.foundation.tokens import Batch
 from embeddings.foundation.vocabulary import UNKNOWN_TITLE
 

@@ -10,7 +10,8 @@ from torch.nn import functional
 from embeddings.foundation.heads import WATCHED_THROUGH
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.tasks.questions import Questions
-from embeddings.foundation.tasks.task import Task, states_of, titles_of
+from embeddings.foundation.tasks.reading import states_of, titles_of
+from embeddings.foundation.tasks.task import Task
 from embeddings.foundation.tokens import NO_TARGET, POST, Batch, Tokens
 from stores.errors import UsageError
 

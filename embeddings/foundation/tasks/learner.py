@@ -57,6 +57,8 @@ class TaskLearner(Learner):
         view = self.tasks[number].view(tokens)
         if not (view.targets > 0).any():
             raise ContractError(
-                f"no event is a target of the task {self.tasks[number].name}", where="interactions", fix="leave it out"
+                f"no event is a target of the task {self.tasks[number].name}",
+                where="interactions",
+                fix="leave it out of tasks.names",
             )
         return (batch for batch in endless(view, self.model.length, self.config, seed) if (batch.targets > 0).any())

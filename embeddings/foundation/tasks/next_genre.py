@@ -7,7 +7,8 @@ import torch
 from embeddings.foundation.heads import of_values
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.tasks.questions import Questions
-from embeddings.foundation.tasks.task import Task, states_of
+from embeddings.foundation.tasks.reading import states_of
+from embeddings.foundation.tasks.task import Task
 from embeddings.foundation.tokens import Batch
 from stores.errors import UsageError
 

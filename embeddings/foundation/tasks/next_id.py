@@ -12,7 +12,8 @@ from embeddings.foundation.metrics import K
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.semantic_ids import SemanticIds
 from embeddings.foundation.tasks.questions import Questions
-from embeddings.foundation.tasks.task import Kind, Task, states_of
+from embeddings.foundation.tasks.reading import states_of
+from embeddings.foundation.tasks.task import Kind, Task
 from embeddings.foundation.tokens import Batch
 
 if TYPE_CHECKING:

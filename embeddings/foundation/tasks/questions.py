@@ -10,6 +10,7 @@ import torch
 from embeddings.foundation.encoding import batches_of
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.queries import Events, Ints, Queries, ask, cut
+from embeddings.foundation.tasks.reading import states_of
 from embeddings.foundation.tokens import NO_TARGET, POST, Batch, Tokens
 from embeddings.foundation.vocabulary import Vocabulary
 
@@ -61,8 +62,6 @@ class Questions:
     @torch.no_grad()
     def states(self, model: FoundationModel) -> torch.Tensor:
         """(asked, width) states at the questions, in their order."""
-        from embeddings.foundation.tasks.task import states_of
-
         model.eval()
         found = torch.zeros(int(self.asked.sum()), model.transformer.project.in_features)
         for chosen, batch in self.batches():

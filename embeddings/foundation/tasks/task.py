@@ -33,18 +33,3 @@ class Task(nn.Module):
     @abstractmethod
     def score(self, model: FoundationModel, questions: Questions) -> float:
         """How well the model does, by the measure of this task: more is better."""
-
-
-def states_of(model: FoundationModel, batch: Batch, dropped: float = 0.0) -> torch.Tensor:
-    """(p, width) states at the p targets of a batch, a share of the positions without their request context."""
-    rows, index = torch.unique(batch.titles, return_inverse=True)
-    features = model.known.take(rows)
-    inputs = model.tower.inputs(model.tower.parts(rows, features.codes, features.content))
-    drop = torch.rand(batch.titles.shape) < dropped
-    return model.members(batch, inputs, index, drop)[batch.targets > 0]
-
-
-def titles_of(model: FoundationModel, rows: torch.Tensor) -> torch.Tensor:
-    """(n,) vocabulary rows to (n, dim) unit vectors."""
-    some, index = torch.unique(rows, return_inverse=True)
-    return model.titles(some, model.known.take(some))[index]

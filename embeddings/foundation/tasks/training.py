@@ -121,7 +121,8 @@ class _Course:
         self.config, self.random = tasks, np.random.default_rng(seed)
         lesson = Lesson.of(histories, catalogue, config, seed, parent.vocabulary)
         title_ids = catalogue[columns.TITLE_ID].combine_chunks()
-        asked = held_out(last_new(histories, title_ids), config.training, seed)
+        held = held_out(last_new(histories, title_ids), config.training, seed)
+        asked = np.sort(self.random.permutation(held)[: tasks.questions])
         model = copy.deepcopy(parent.model)
         self.questions = Questions.of(histories, parent.vocabulary, asked, model.length)
         made = [task_of(name, model) for name in tasks.names]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from embeddings.foundation.encoding import member_vectors
-from embeddings.foundation.lesson import held_out
+from embeddings.foundation.lesson import Lesson, held_out
 from embeddings.foundation.queries import last_new
 from embeddings.foundation.tasks.config import TasksConfig
 from embeddings.foundation.tasks.experts import alone, mixed
 from embeddings.foundation.tasks.questions import Questions
-from embeddings.foundation.tasks.task import states_of
+from embeddings.foundation.tasks.reading import states_of
 from embeddings.foundation.tasks.training import task_of, train_tasks
 from embeddings.foundation.tokens import Tokens
 from stores.errors import ContractError
@@ -137,15 +137,20 @@ def test_a_task_that_nothing_asks_for_is_refused(trained, service, config):
 
 def test_states_are_those_of_the_encoder(trained, questions):
     """At a question the request is unknown, so the state is that of the nightly vector."""
+    expected = member_vectors(trained.model, Tokens.of(questions.queries.histories, trained.vocabulary))
     for chosen, batch in questions.batches():
         with torch.no_grad():
             members = trained.model.eval().vectors(states_of(trained.model, batch))
-        expected = member_vectors(trained.model, Tokens.of(questions.queries.histories, trained.vocabulary))
         rows = np.flatnonzero(questions.asked)[chosen]
         np.testing.assert_allclose(members.numpy(), expected[rows], atol=1e-5)
 
 
-def test_held_out_is_what_the_lesson_holds_out(service, config):
-    asked = last_new(service[0], service[1]["title_id"].combine_chunks())
-    held = held_out(asked, config.training, 0)
-    assert set(held) <= set(asked)
+def test_no_answer_to_a_question_is_learned_from(trained, service, config):
+    """What judges the rounds is held out of the lesson: its histories there end before the answer."""
+    histories, catalogue = service
+    lesson = Lesson.of(histories, catalogue, config, 0, trained.vocabulary)
+    held = held_out(last_new(histories, catalogue["title_id"].combine_chunks()), config.training, 0)
+    asked = Questions.of(histories, trained.vocabulary, held, trained.model.length)
+    learned = dict(zip(lesson.histories["member_id"].to_pylist(), lesson.tokens.lengths.tolist(), strict=True))
+    before = asked.at - asked.tokens.starts[:-1]
+    assert [learned[member] for member in asked.queries.histories["member_id"].to_pylist()] == before.tolist()
