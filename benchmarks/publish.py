@@ -148,7 +148,7 @@ def sqlite_floor(path: Path, data: list[tuple[list[bytes], dict[str, list[bytes]
         connection.execute("PRAGMA journal_mode = WAL")
         for part in parts:
             with connection:
-                connection.executemany(UPSERT.format(table=table), part)
+                connection.executemany(UPSERT.format(table=table, rows="(?, ?, ?, ?, ?, ?)"), part)
         connection.close()
 
     return run
