@@ -2,7 +2,11 @@
 
 The shard is the unit of work, of resume and of output: a worker reads one shard of histories,
 encodes it and writes one shard of native vectors. Nothing but a shard's path and its entry travels.
+
+A worker needs seconds to start. A night lets them start while it judges its input, which keeps one processor busy.
 """
+
+from types import TracebackType
 
 import pyarrow as pa
 import ray
@@ -12,12 +16,12 @@ from embeddings.encode_config import EncodeConfig
 from embeddings.precision import Precision
 from embeddings.spreading import Spread
 from embeddings.worker import CATALOGUE, Done, ShardWorker, Task, load_model
-from stores.columns import TITLE_ID, dead_letter_schema
+from stores.columns import EMBEDDING, TITLE_ID, dead_letter_schema
 from stores.errors import ContractError
 from stores.progress import Progress
 from stores.release import Release, StageReport
 
-__all__ = ["NATIVE_MEMBERS", "NATIVE_TITLES", "load_model", "run"]
+__all__ = ["NATIVE_MEMBERS", "NATIVE_TITLES", "EncodeJob", "load_model", "run"]
 
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
@@ -30,30 +34,122 @@ def run(config: EncodeConfig, release: Release, carry: Carry | None = None) -> S
     With a `carry` that fits, members whose history did not change are carried forward from it; titles
     never are. Raises EncoderError where the model cannot be loaded, ContractError where it fails on too many rows.
     """
-    todo = [task for task in tasks(config, release) if not release.finished(task.target)]
-    carry = carried_from(config, carry, release)
-    done, precision, lost = _encode_all(config, release, carry, todo) if todo else ([], _journaled(release), 0)
-    shards = [entry for entry in release.entries() if entry.path.startswith((NATIVE_MEMBERS, NATIVE_TITLES))]
-    members = sum(entry.rows for entry in shards if entry.path.startswith(NATIVE_MEMBERS))
-    rows = sum(entry.rows for entry in shards)
-    refused = _collect_refusals(config, release, rows)
-    metrics = {
-        "members": members,
-        "titles": rows - members,
-        "dim": release.storage.read_table(shards[0].path).schema.field("embedding").type.list_size,
-        "refused": refused,
-        "shards": len(shards),
-        "shards_encoded": len(todo),
-        "carried": sum(shard.carried for shard in done),
-        "encoded": sum(shard.encoded for shard in done),
-        "tokens_encoded": sum(shard.tokens for shard in done),
-        "processor_seconds": round(sum(shard.seconds for shard in done), 3),
-        "carried_from": carry.release.release_id if carry else None,
-        "preprocessing": config.preprocessing,
-        "precision": precision.model_dump(mode="json") if precision else {},
-        "workers_lost": lost,
-    }
-    return StageReport(name="encode", rows=rows, metrics=metrics)
+    with EncodeJob(config, release, carry) as job:
+        return job.run()
+
+
+class EncodeJob:
+    """What `run` does, for callers who have something else to do while the workers start."""
+
+    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None = None) -> None:
+        self.config, self.release, self.carry = config, release, carried_from(config, carry, release)
+        self._spread: Spread | None = None
+
+    def __enter__(self) -> "EncodeJob":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def start(self) -> None:
+        """Let the workers start and one of them judge the precision, and do not wait for them; histories are there."""
+        if self._spread is None and (todo := self._todo()):
+            spread, sample = self._workers(), self._sample()
+            if self._known_precision() is None and sample:
+                spread.begin("choose_precision", sample, len(todo))
+            else:
+                spread.top_up(len(todo))
+
+    def run(self) -> StageReport:
+        """Encode what is not finished; what `run` beside this class says."""
+        todo = self._todo()
+        try:
+            done, precision = self._encode(todo) if todo else ([], _journaled(self.release))
+        finally:
+            self._stop()
+        found = _Found(self.release)
+        refused = _collect_refusals(self.config, self.release, found.rows)
+        metrics = {
+            "members": found.members,
+            "titles": found.rows - found.members,
+            "dim": found.dim,
+            "refused": refused,
+            "shards": len(found.shards),
+            "shards_encoded": len(todo),
+            "carried": sum(shard.carried for shard in done),
+            "encoded": sum(shard.encoded for shard in done),
+            "tokens_encoded": sum(shard.tokens for shard in done),
+            "processor_seconds": round(sum(shard.seconds for shard in done), 3),
+            "carried_from": self.carry.release.release_id if self.carry else None,
+            "preprocessing": self.config.preprocessing,
+            "precision": precision.model_dump(mode="json") if precision else {},
+            "workers_lost": self._spread.lost if self._spread else 0,
+        }
+        return StageReport(name="encode", rows=found.rows, metrics=metrics)
+
+    def _stop(self) -> None:
+        """End the workers: the stages after this one need their processors."""
+        if self._spread:
+            self._spread.stop()
+
+    def _todo(self) -> list[Task]:
+        return [task for task in tasks(self.config, self.release) if not self.release.finished(task.target)]
+
+    def _workers(self) -> Spread:
+        """The actors of the job, as many as the cluster has room for at the time."""
+        if self._spread is None:
+            config, release, carry = self.config, self.release, self.carry
+            resource, share = ("GPU" if config.gpus_per_worker else "CPU"), config.gpus_per_worker or 1.0
+            options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
+            worker = ray.remote(ShardWorker).options(**options)
+
+            def wanted() -> int:
+                return config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
+
+            self._spread = Spread(lambda: worker.remote(config, release, carry), wanted)
+        return self._spread
+
+    def _encode(self, todo: list[Task]) -> tuple[list[Done], Precision | None]:
+        """Encode shards on the cluster; what came of each, and in which precision."""
+        spread, done = self._workers(), []
+        precision = self._precision(spread, len(todo))
+        with Progress("encode", len(todo), "shards") as progress:
+            for result in spread.run(todo, precision):
+                done.append(result)
+                progress.advance(1, f"{result.rows:,} rows in the last")
+        return done, precision
+
+    def _precision(self, spread: Spread, shards: int) -> Precision | None:
+        """The precision of the night, journaled for a resumed one."""
+        found, sample = self._known_precision(), self._sample()
+        if found is None and sample:
+            found = spread.ask("choose_precision", sample, shards)
+        if found is not None:
+            self.release.storage.write(PRECISION, found.model_dump_json().encode())
+        return found
+
+    def _known_precision(self) -> Precision | None:
+        """That of an interrupted night, else of what is carried; None where a worker has to judge it."""
+        found = _journaled(self.release)
+        if found is None and self.carry and self.carry.precision:
+            found = Precision.model_validate(self.carry.precision)
+        return found
+
+    def _sample(self) -> str | None:
+        """The histories on which the precision is judged."""
+        return next(iter(self.release.storage.files("histories")), None)
+
+
+class _Found:
+    """The shards of native vectors that are there."""
+
+    def __init__(self, release: Release) -> None:
+        folders = (NATIVE_MEMBERS, NATIVE_TITLES)
+        self.shards = [entry for entry in release.entries() if entry.path.startswith(folders)]
+        self.rows = sum(entry.rows for entry in self.shards)
+        self.members = sum(entry.rows for entry in self.shards if entry.path.startswith(NATIVE_MEMBERS))
+        first = release.storage.read_table(self.shards[0].path, columns=[EMBEDDING])
+        self.dim = first.schema.field(EMBEDDING).type.list_size
 
 
 def tasks(config: EncodeConfig, release: Release) -> list[Task]:
@@ -65,44 +161,6 @@ def tasks(config: EncodeConfig, release: Release) -> list[Task]:
     ]
     paths = sorted(release.storage.files("histories"), key=release.storage.size, reverse=True)
     return titles + [Task("members", f"{NATIVE_MEMBERS}/{path.rsplit('/', 1)[-1]}", path) for path in paths]
-
-
-def _encode_all(
-    config: EncodeConfig, release: Release, carry: Carry | None, todo: list[Task]
-) -> tuple[list[Done], Precision | None, int]:
-    """Encode shards on the cluster; what came of each, in which precision, and how many workers died."""
-    resource = "GPU" if config.gpus_per_worker else "CPU"
-    share = config.gpus_per_worker or 1.0
-    options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
-    worker = ray.remote(ShardWorker).options(**options)
-
-    def wanted() -> int:
-        return config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
-
-    spread = Spread(lambda: worker.remote(config, release, carry), wanted)
-    try:
-        precision = _precision(spread, release, carry, len(todo))
-        done = []
-        with Progress("encode", len(todo), "shards") as progress:
-            for result in spread.run(todo, precision):
-                done.append(result)
-                progress.advance(1, f"{result.rows:,} rows in the last")
-    finally:
-        spread.stop()
-    return done, precision, spread.lost
-
-
-def _precision(spread: Spread, release: Release, carry: Carry | None, shards: int) -> Precision | None:
-    """The precision of the night, journaled for a resumed one: that of what is carried, else judged by a worker."""
-    histories = release.storage.files("histories")
-    found = _journaled(release)
-    if found is None and carry and carry.precision:
-        found = Precision.model_validate(carry.precision)
-    if found is None and histories:
-        found = spread.ask("choose_precision", histories[0], shards)
-    if found is not None:
-        release.storage.write(PRECISION, found.model_dump_json().encode())
-    return found
 
 
 def _journaled(release: Release) -> Precision | None:

@@ -27,6 +27,7 @@ class Spread:
         self.actors: list[Any] = []
         self._starting: dict[Any, Any] = {}
         self._running: dict[Any, tuple[Any, Any]] = {}
+        self._asked: tuple[Any, Any] | None = None
         self.lost = self._idle_deaths = 0
 
     def run(self, tasks: list[Any], *arguments: Any) -> Iterator[Any]:
@@ -36,7 +37,7 @@ class Spread:
         """
         waiting, deaths = deque(tasks), dict.fromkeys(tasks, 0)
         while waiting or self._running:
-            self._top_up(len(waiting))
+            self.top_up(len(waiting))
             for actor in self.actors:
                 self._give(actor, waiting, arguments)
             ready, _ = ray.wait([*self._starting, *self._running], num_returns=1, timeout=10.0)
@@ -53,13 +54,19 @@ class Spread:
                     self._idle_deaths = 0
                     yield result
 
+    def begin(self, method: str, argument: Any, tasks: int) -> None:
+        """Start the actors that so many tasks will need and ask one of them; `ask` waits for what it answers."""
+        self.top_up(tasks)
+        self._asked = self.actors[0], getattr(self.actors[0], method).remote(argument)
+
     def ask(self, method: str, argument: Any, tasks: int) -> Any:
         """What an actor answers; the others that `tasks` will need start meanwhile. One that dies is replaced."""
         while True:
-            self._top_up(tasks)
-            actor = self.actors[0]
+            if self._asked is None:
+                self.begin(method, argument, tasks)
+            (actor, reference), self._asked = self._asked, None
             try:
-                return ray.get(getattr(actor, method).remote(argument))
+                return ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except ray.exceptions.RayActorError as error:
@@ -69,9 +76,10 @@ class Spread:
         """End every actor."""
         for actor in self.actors:
             ray.kill(actor)
+        self.actors.clear()
 
-    def _top_up(self, waiting: int) -> None:
-        """Start actors while there are fewer than wanted and work is left for them."""
+    def top_up(self, waiting: int) -> None:
+        """Start actors while there are fewer than wanted and work is left for them; does not wait for them."""
         busy = {actor for actor, _ in self._running.values()}
         for _ in range(min(self._wanted(), len(busy) + waiting) - len(self.actors)):
             actor = self._make()

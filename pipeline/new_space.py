@@ -1,5 +1,7 @@
 """A person's decision: a release that may not enter the live space becomes the first of a space of its own."""
 
+from contextlib import closing
+
 from pipeline.cluster import cluster
 from pipeline.config import Config
 from pipeline.nightly import story
@@ -28,8 +30,8 @@ def complete(config: Config, release: Release, why: str, tell: Teller) -> None:
     opened = reopen(release, "gate_vectors", align={"outcome": "new_space", "judged": REFUSED, "decided": why})
     _restore_catalogue(opened)
     reports, reasons = [], []
-    with cluster(config.ray):
-        for name, stage in story(config, opened):
+    with cluster(config.ray), closing(story(config, opened)) as stages:
+        for name, stage in stages:
             reports.append(opened.once(name, stage))
             tell.stage(reports[-1])
             if reasons := list(reports[-1].metrics.get("failed") or []):

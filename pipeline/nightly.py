@@ -1,20 +1,22 @@
 """One night, as a story."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import alignment.job
 import alignment.old_spaces
 import embeddings.comparison
 import embeddings.histories
-import embeddings.job
 import pipeline.features
 import retrieval.candidates_job
 import retrieval.job
 import stores.publish
 import validation.job
 import validation.report
+from embeddings.job import EncodeJob
 from pipeline.canary import probe
 from pipeline.carrying import carry_for
 from pipeline.cluster import cluster
@@ -44,10 +46,11 @@ class Night:
 
 
 def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
-    """The stages of a night in their order; each reads what the ones before it wrote into the release."""
-    yield "histories", lambda: embeddings.histories.run(config.histories, release)
-    yield "gate_input", lambda: validation.job.run_input(config.gate, release)
-    yield "encode", lambda: embeddings.job.run(config.encode, release, carry_for(config, release))
+    """The stages of a night in their order; each reads what the ones before it wrote into the release.
+
+    Close the iterator where a night ends early: the workers that encode may be running.
+    """
+    yield from _until_encoded(config, release)
     yield "compare", lambda: embeddings.comparison.run(config.encode, release)
     yield "align", lambda: alignment.job.run(config.align, release)
     yield "gate_vectors", lambda: validation.job.run_vectors(config.gate, release)
@@ -59,6 +62,23 @@ def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
         yield "old_spaces", lambda: alignment.old_spaces.run(config.align, release, config.publish.dual_until)
     if config.candidates.enabled:
         yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release)
+
+
+def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
+    """The first stages. Workers start while the input is judged, which keeps one processor busy."""
+    with ExitStack() as running:
+
+        @cache
+        def encoding() -> EncodeJob:
+            return running.enter_context(EncodeJob(config.encode, release, carry_for(config, release)))
+
+        def gate_input() -> StageReport:
+            encoding().start()
+            return validation.job.run_input(config.gate, release)
+
+        yield "histories", lambda: embeddings.histories.run(config.histories, release)
+        yield "gate_input", gate_input
+        yield "encode", lambda: encoding().run()
 
 
 def run_night(config: Config, request: Request, tell: Teller) -> Night:
@@ -96,12 +116,13 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
 def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[StageReport], list[str]]:
     """Every stage's report, and the reasons to hold the release: the first gate that fails ends the night."""
     reports = []
-    for name, stage in story(config, release):
-        report = release.once(name, stage)
-        reports.append(report)
-        tell.stage(report)
-        if reasons := report.metrics.get("failed"):
-            return reports, list(reasons)
+    with closing(story(config, release)) as stages:
+        for name, stage in stages:
+            report = release.once(name, stage)
+            reports.append(report)
+            tell.stage(report)
+            if reasons := report.metrics.get("failed"):
+                return reports, list(reasons)
     return reports, []
 
 

@@ -73,7 +73,8 @@ class Vocabulary:
     @classmethod
     def from_files(cls, files: dict[str, bytes]) -> "Vocabulary":
         """The inverse of `files`."""
-        titles = pq.read_table(pa.BufferReader(files["titles.parquet"]))
+        # not pq.read_table, which loads pyarrow.dataset and with it pandas
+        titles = pq.ParquetFile(pa.BufferReader(files["titles.parquet"])).read()
         rest = json.loads(files["vocabulary.json"])
         return cls(
             title_ids=titles[columns.TITLE_ID].combine_chunks(),

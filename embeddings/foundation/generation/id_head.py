@@ -4,12 +4,16 @@ The logit of code j of level ℓ is hₗ · C_ℓⱼ + b_ℓⱼ, where h₁ is t
 it: hₗ₊₁ = hₗ + E_ℓ[digit] + MLP. The C start as the codebooks, the rest as nothing, so that before training the digits
 are those that the tower's own scores ask for: a title is about the sum of its codes' vectors, a score about the sum of
 the products. Trained, it is the decoder of TIGER (Rajput et al. 2023) with the history's state as its memory.
+
+A digit's chance is among those that exist after the same prefix, in training as in the search: after two digits of three
+most prefixes have one title left, and over all codes the loss would mostly be that of learning which ids exist.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from embeddings.foundation.generation.trie import Level, Trie
 from embeddings.foundation.semantic_ids import SemanticIds
 
 _HIDDEN = 4
@@ -45,11 +49,20 @@ class IdHead(nn.Module):
         """The state once (…) digits of a level are taken."""
         return state + self.taken[level][digits]
 
-    def loss(self, members: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
-        """(n,) −log P of (n, levels) digits, each given those before it, over all codes of its level."""
-        state, lost = members, members.new_zeros(len(members))
-        for level in range(self.levels):
-            here = digits[:, level]
-            lost = lost + functional.cross_entropy(self.logits(state, level), here, reduction="none")
-            state = self.after(state, here, level)
+    def chances(
+        self, level: Level, number: int, states: torch.Tensor, nodes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The children of (…) nodes and the log-chance of each after its node, (…, widest); −∞ where there is none."""
+        children, there = level.children(nodes)
+        logits = self.logits(states, number).gather(-1, level.digits[children])
+        return children, logits.masked_fill(~there, float("-inf")).log_softmax(dim=-1)
+
+    def loss(self, members: torch.Tensor, trie: Trie, rows: torch.Tensor) -> torch.Tensor:
+        """(n,) −log P of the digits of (n,) rows of the trie's titles, each given those before it."""
+        states, lost = members, members.new_zeros(len(members))
+        for number, level in enumerate(trie.levels):
+            nodes, after = trie.ways[number][rows], trie.ways[number + 1][rows]
+            chances = self.chances(level, number, states, nodes)[1]
+            lost = lost - chances.gather(1, (after - level.begins[nodes])[:, None])[:, 0]
+            states = self.after(states, level.digits[after], number)
         return lost

@@ -41,6 +41,8 @@ class Trie:
 
     levels: list[Level]
     leaves: Level
+    ways: torch.Tensor
+    """(levels + 1, titles): the nodes on the way to each title, the root first."""
 
     @classmethod
     def of(cls, ids: npt.NDArray[np.int32]) -> "Trie":
@@ -49,12 +51,13 @@ class Trie:
             raise UsageError("a trie of no ids", expected="semantic ids of at least one title")
         order = np.lexsort(ids.T[::-1])
         sorted_ids, levels, parents = ids[order], [], np.zeros(len(ids), np.int64)
+        ways = np.zeros((ids.shape[1], len(ids)), np.int64)
         for level in range(ids.shape[1] - 1):
             new = np.append(True, np.any(sorted_ids[1:, : level + 1] != sorted_ids[:-1, : level + 1], axis=1))
             nodes = np.cumsum(new) - 1
             levels.append(_level(parents[new], sorted_ids[new, level]))
-            parents = nodes
-        return cls(levels, _level(parents, order))
+            parents = ways[level + 1, order] = nodes
+        return cls(levels, _level(parents, order), torch.from_numpy(ways))
 
     @property
     def titles(self) -> int:

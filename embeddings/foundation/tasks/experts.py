@@ -35,7 +35,7 @@ class Router(nn.Module):
         self.gates = nn.Linear(_EMBEDDING, matrices * experts)
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
-        self.now = self.mix(0)
+        self.now, self.task = self.mix(0), 0
 
     def mix(self, task: int) -> torch.Tensor:
         """(matrices, experts): the gates of a task; those it may use are 1 on the average, the others 0."""
@@ -45,12 +45,18 @@ class Router(nn.Module):
 
     @contextmanager
     def on(self, task: int) -> Iterator[None]:
-        """While this lasts, the model is that of one task."""
-        self.now = self.mix(task)
+        """While this lasts, the model is that of one task, whose weights are mixed once."""
+        self.now, self.task = self.mix(task), task
         try:
-            yield
+            with parametrize.cached():  # type: ignore[no-untyped-call]
+                yield
         finally:
             self.now = self.now.detach()
+
+    def heard(self, place: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """The experts that the present task may use, and the gate of each for a matrix."""
+        for expert in self.allowed[self.task].nonzero().flatten().tolist():
+            yield expert, self.now[place, expert]
 
 
 class Mixture(nn.Module):
@@ -65,8 +71,8 @@ class Mixture(nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight that the present task sees."""
         mixed = weight
-        for gate, expert in zip(self._router[0].now[self.place], self.experts, strict=True):
-            mixed = mixed + gate * expert.change(weight)
+        for expert, gate in self._router[0].heard(self.place):
+            mixed = mixed + gate * self.experts[expert].change(weight)
         return mixed
 
 

@@ -36,14 +36,16 @@ class NextId(Task):
         self.books = SemanticIds.fit(vectors)
         self.ids = self.books.assign(vectors)
         self.head, self.trie = IdHead(self.books), Trie.of(self.ids)
+        met = np.bincount(self.ids[:, 0], minlength=self.books.codebooks.shape[1])
+        with torch.no_grad():  # a first digit stands for all titles that begin with it, not for one
+            self.head.bias[0] = torch.from_numpy(np.maximum(met, 1)).log()
 
     def loss(self, learner: "TaskLearner", batch: Batch) -> torch.Tensor:
-        """Cross-entropy of the digits before the last, each target with its weight."""
+        """Cross-entropy of the digits before the last among those that exist, each target with its weight."""
         asked, model = batch.targets > 0, learner.model
         members = model.vectors(states_of(model, batch, learner.config.context_dropout)) * model.scale
-        digits = torch.from_numpy(self.ids[batch.targets[asked].numpy() - 1, :-1]).long()
         weights = batch.weights[asked] / batch.weights[asked].sum()
-        return (weights * self.head.loss(members, digits)).sum()
+        return (weights * self.head.loss(members, self.trie, batch.targets[asked] - 1)).sum()
 
     @torch.no_grad()
     def score(self, model: FoundationModel, questions: Questions) -> float:

@@ -25,6 +25,11 @@ class Scheduler:
         """The loss of each task, before the first round and after each."""
         self.losses.append(losses)
 
+    def turns(self, count: int) -> npt.NDArray[np.int64]:
+        """(count,) tasks, ascending: so many turns each as its share of them says, to the nearest whole."""
+        ends = np.rint(np.cumsum(self.shares()) * count).astype(np.int64)
+        return np.repeat(np.arange(self.tasks), np.diff(ends, prepend=0))
+
     def shares(self) -> Shares:
         """(tasks,) shares of the steps of the next round; they are kept in `dealt`."""
         rounds = len(self.losses) - 1

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +49,9 @@ class TrainedTasks:
 
     def save(self, parent: Checkpoint, models: Storage) -> dict[str, str]:
         """Write each task's model, and the generator beside its own, below a models folder; their ids by task."""
-        losses = {name: each["kept"] for name, each in self.report["merging"].items()}
         ids = {
             name: checkpoint.write(
-                Checkpoint(model, parent.vocabulary, parent.config), models, {"task": name, "loss": losses[name]}
+                Checkpoint(model, parent.vocabulary, parent.config), models, {"task": name, **self.report["kept"][name]}
             )
             for name, model in self.models.items()
         }
@@ -85,17 +85,14 @@ def train_tasks(
         raise UsageError(
             "this model pools what lies before its window", where="tasks", expected="a model without latents"
         )
-    begun = time.monotonic()
+    begun = time.process_time()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         course = _Course(parent, histories, catalogue, config, tasks, seed)
         course.run()
-    names = [task.name for task in course.learner.tasks]
-    models = {
-        name: alone(course.learner.model, course.learner.router, at, parent.model) for at, name in enumerate(names)
-    }
-    report = {**course.report(), "seconds": time.monotonic() - begun}
-    return TrainedTasks(models, dict(zip(names, course.learner.tasks, strict=True)), report)
+        models = course.models(parent.model)
+    made = {task.name: task for task in course.learner.tasks}
+    return TrainedTasks(models, made, {**course.report(), "processor_seconds": time.process_time() - begun})
 
 
 def task_of(name: TaskName, model: FoundationModel) -> Task:
@@ -107,7 +104,7 @@ def task_of(name: TaskName, model: FoundationModel) -> Task:
 
 
 class _Course:
-    """Rounds of turns, a measurement after each, and the mixture of rounds at the end."""
+    """Rounds of turns, a measurement after each where it is needed, and the mixture of rounds at the end."""
 
     def __init__(
         self,
@@ -124,7 +121,7 @@ class _Course:
         held = held_out(last_new(histories, title_ids), config.training, seed)
         asked = np.sort(self.random.permutation(held)[: tasks.questions])
         model = copy.deepcopy(parent.model)
-        self.questions = Questions.of(histories, parent.vocabulary, asked, model.length)
+        self.questions = Questions.of(histories, parent.vocabulary, asked, min(model.length, tasks.window))
         made = [task_of(name, model) for name in tasks.names]
         router = mixed(model, made, tasks.experts == "mixture", tasks.rank)
         self.steps = tasks.steps_per_task * len(made)
@@ -132,55 +129,64 @@ class _Course:
         share = lesson.masked_share(training.masked_ids)
         self.learner = TaskLearner(model, training, self.steps, share, router=router, tasks=made)
         self.batches = [self.learner.batches(at, lesson.tokens, seed + at) for at in range(len(made))]
-        self.scheduler, self.rounds, self.shares = Scheduler(tasks, len(made)), list[Tensors](), list[float]()
+        self.scheduler, self.rounds = Scheduler(tasks, len(made)), list[Tensors]()
+        self.kept: dict[str, dict[str, Any]] = {task.name: {} for task in made}
 
     def run(self) -> None:
-        """Train, measure, and keep the mixture."""
-        self.scheduler.note(self._losses())
+        """Train, and measure what turns or merging ask for: before the first round and after each."""
+        self._measure()
         for turns in np.array_split(np.arange(self.steps), self.config.rounds):
-            self._round(len(turns))
-            self.scheduler.note(self._losses())
-            self.rounds.append(self._state())
+            for task in self.random.permutation(self.scheduler.turns(len(turns))):
+                self.learner.turn(int(task), next(self.batches[task]))
+            self._measure()
+
+    def _measure(self) -> None:
+        if self.config.scheduled or self.config.merge:
+            self.scheduler.note([self.learner.judged(at, self.questions) for at in range(len(self.batches))])
         if self.config.merge:
-            kept, self.shares = merged(self.rounds, self.scheduler.losses[1:], self._judged)
-            self._restore(kept)
+            self.rounds.append({name: weight.detach().clone() for name, weight in self._moving()})
 
-    def _round(self, turns: int) -> None:
-        for task in self.random.choice(len(self.batches), turns, p=self.scheduler.shares()):
-            self.learner.turn(int(task), next(self.batches[task]))
+    def models(self, parent: FoundationModel) -> dict[str, FoundationModel]:
+        """The ordinary model of each task, of the same modules as its `parent`."""
+        found = {}
+        for at, task in enumerate(self.learner.tasks):
+            if self.config.merge:
+                self._merge(at)
+            found[task.name] = alone(self.learner.model, self.learner.router, at, parent)
+        return found
 
-    def _losses(self) -> list[float]:
-        return [self.learner.judged(at, self.questions) for at in range(len(self.batches))]
+    def _merge(self, at: int) -> None:
+        """Let the model, and what the task brought along, be what is best for the task."""
 
-    def _moving(self) -> dict[str, torch.nn.Parameter]:
+        def judge(state: Tensors) -> float:
+            self._restore(state, at)
+            return self.learner.judged(at, self.questions)
+
+        losses = [each[at] for each in self.scheduler.losses]
+        kept, shares, lost = merged(self.rounds, losses, judge)
+        self._restore(kept, at)
+        self.kept[self.learner.tasks[at].name] = {"rounds": shares, "first": losses[0], "last": losses[-1], "loss": lost}
+
+    def _moving(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """All that the training changes, by name."""
-        own = {name: weight for name, weight in self.learner.model.named_parameters() if weight.requires_grad}
-        brought = {
-            f"{task.name}/{name}": weight for task in self.learner.tasks for name, weight in task.named_parameters()
-        }
-        return own | brought
-
-    def _state(self) -> Tensors:
-        return {name: weight.detach().clone() for name, weight in self._moving().items()}
+        yield from ((name, weight) for name, weight in self.learner.model.named_parameters() if weight.requires_grad)
+        for task in self.learner.tasks:
+            yield from task.named_parameters(prefix=task.name)
 
     @torch.no_grad()
-    def _restore(self, state: Tensors) -> None:
-        for name, weight in self._moving().items():
-            weight.copy_(state[name])
-
-    def _judged(self, state: Tensors) -> list[float]:
-        self._restore(state)
-        return self._losses()
+    def _restore(self, state: Tensors, at: int) -> None:
+        """Take weights back, of what tasks bring along only those of one."""
+        others = tuple(f"{task.name}." for other, task in enumerate(self.learner.tasks) if other != at)
+        for name, weight in self._moving():
+            if not name.startswith(others):
+                weight.copy_(state[name])
 
     def report(self) -> dict[str, Any]:
-        """Per round the losses (the first before any) and the shares of the turns; what merging took and gave."""
-        names = [task.name for task in self.learner.tasks]
-        last, kept = self.scheduler.losses[-1], self._losses()
+        """Per round the losses (the first before any) and the shares of the turns; per task what merging kept."""
         return {
-            "tasks": names,
+            "tasks": [task.name for task in self.learner.tasks],
             "steps": self.steps,
             "losses": self.scheduler.losses,
             "shares": self.scheduler.dealt,
-            "merged": self.shares,
-            "merging": {name: {"last": a, "kept": b} for name, a, b in zip(names, last, kept, strict=True)},
+            "kept": self.kept,
         }

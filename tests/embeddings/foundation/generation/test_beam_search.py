@@ -97,13 +97,16 @@ def test_before_training_the_digits_are_those_of_the_nearest_codes(ids, members)
     assert torch.equal(head.logits(members, 0).argmax(dim=1), (members @ ids[0].codebooks[0].T).argmax(dim=1))
 
 
-def test_the_loss_is_minus_the_log_chance_over_all_codes(head, ids, members):
-    digits = torch.from_numpy(ids[1][:MEMBERS, :-1]).long()
-    state, expected = members, torch.zeros(MEMBERS)
-    for level in range(3):
-        expected -= head.logits(state, level).log_softmax(1)[torch.arange(MEMBERS), digits[:, level]]
-        state = head.after(state, digits[:, level], level)
-    torch.testing.assert_close(head.loss(members, digits), expected)
+def test_the_loss_is_minus_the_log_chance_of_the_digits_that_the_search_finds(head, ids, members, titles):
+    """Of all titles, once what tells those of the same digits apart is taken off."""
+    trie, rows = Trie.of(ids[1]), torch.arange(TITLES)
+    expected = brute(head, ids[1], members, titles)
+    leaf = (ids[1][:, None, :-1] == ids[1][None, :, :-1]).all(axis=2)
+    scores = (members @ titles.T).numpy()
+    within = scores - np.stack([np.logaddexp.reduce(np.where(leaf, row, -np.inf), axis=1) for row in scores])
+    for member in range(MEMBERS):
+        lost = head.loss(members[member].expand(TITLES, -1), trie, rows)
+        np.testing.assert_allclose(-lost.detach().numpy(), (expected - within)[member], atol=1e-3)
 
 
 def test_a_new_title_is_reachable_as_soon_as_it_has_an_id(head, ids, members, titles):

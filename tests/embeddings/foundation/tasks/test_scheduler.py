@@ -38,19 +38,27 @@ def test_where_nobody_gains_turns_are_even_again():
     np.testing.assert_allclose(scheduler([1, 1, 1], [2, 2, 2], [3, 3, 3]).shares(), [1 / 3] * 3)
 
 
+def test_turns_are_dealt_as_the_shares_say():
+    found = scheduler([4.0, 4.0], [3.0, 1.0], [2.0, 1.0]).turns(40)
+    assert np.bincount(found).tolist() == [34, 6]
+    assert len(scheduler([1, 1, 1]).turns(10)) == 10
+
+
 def test_merging_finds_the_middle_between_two_rounds_that_miss_it():
     rounds = [{"w": torch.tensor(at)} for at in (-1.0, 1.0, 5.0)]
 
     def judge(state):
-        return [float(state["w"] ** 2) + 0.1]
+        return float(state["w"] ** 2) + 0.1
 
-    kept, shares = merged(rounds, [judge(state) for state in rounds], judge)
+    kept, shares, lost = merged(rounds, [judge(state) for state in rounds], judge)
     assert shares == [0.5, 0.5, 0.0]
     assert kept["w"] == 0
+    assert lost == judge(kept)
 
 
 def test_one_good_round_is_kept_as_it_is():
     rounds = [{"w": torch.tensor(at)} for at in (0.0, 3.0, 4.0)]
-    kept, shares = merged(rounds, [[1.0], [9.0], [16.0]], lambda state: [1 + float(state["w"] ** 2)])
+    kept, shares, lost = merged(rounds, [1.0, 10.0, 17.0], lambda state: 1 + float(state["w"] ** 2))
     assert shares == [1, 0, 0]
     assert torch.equal(kept["w"], mean(rounds[:1])["w"])
+    assert lost == 1

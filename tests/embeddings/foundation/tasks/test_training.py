@@ -55,10 +55,19 @@ def test_the_same_seed_gives_the_same_weights_and_the_parent_stays(found, traine
     assert all(torch.equal(before[key], weight) for key, weight in trained.model.state_dict().items())
 
 
-def test_merging_is_not_worse_than_the_best_round(found):
-    kept = [each["kept"] for each in found.report["merging"].values()]
-    best = min(np.log(losses).mean() for losses in found.report["losses"][1:])
-    assert np.log(kept).mean() <= best + 1e-6
+def test_merging_is_not_worse_than_the_best_round_for_any_task(found):
+    for at, name in enumerate(ALL):
+        kept = found.report["kept"][name]
+        assert kept["loss"] <= min(losses[at] for losses in found.report["losses"])
+        assert len(kept["rounds"]) == 3
+        assert sum(kept["rounds"]) == pytest.approx(1)
+
+
+def test_nothing_is_measured_where_nothing_asks_for_it(trained, service, config):
+    plain = SHORT.model_copy(update={"names": ("plays",), "rounds": 1, "scheduled": False, "merge": False})
+    report = train_tasks(trained, *service, config, plain, seed=0).report
+    assert report["losses"] == []
+    assert report["kept"] == {"plays": {}}
 
 
 def test_a_tasks_model_is_an_ordinary_one(found, trained, questions):
