@@ -14,6 +14,7 @@ from torch.nn import functional
 from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.dropout import dropped
 from embeddings.foundation.hstu import HSTUBlock
+from embeddings.foundation.precision import PRODUCTS
 from embeddings.foundation.tokens import GAPS
 
 Memory = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -156,10 +157,14 @@ class Transformer(nn.Module):
                 nn.init.zeros_(branch.bias)
 
     def forward(self, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """(b, l, width) and (b, l) seconds to the last states, (b, l, width)."""
+        """(b, l, width) and (b, l) seconds to the last states, (b, l, width).
+
+        In training the products are bfloat16 where that is faster; what the blocks add up stays float32.
+        """
         bias = self.time(times) if self.time is not None else None
-        for block in self.blocks:
-            x = block(x, bias)
+        with torch.autocast(x.device.type, PRODUCTS, enabled=self.training and PRODUCTS.itemsize < 4):
+            for block in self.blocks:
+                x = block(x, bias)
         return x
 
     def vectors(self, states: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ softmax.
 
 Nested: the leading entries of a vector can be asked alone too. Their products are part of those of the whole, and both
 gradients go back in one product, so that asking twice costs two exponentials, not two losses. Where the processor
-multiplies bfloat16 faster, the products of the gradients are such: probabilities and vectors then have eight bits.
+multiplies bfloat16 faster, all products are such: vectors and probabilities then have eight bits, sums have more.
 """
 
 import math
@@ -18,14 +18,12 @@ import torch
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from embeddings.foundation.precision import multiplies_bf16
+from embeddings.foundation.precision import PRODUCTS
 
 _CELLS = 1 << 18
 """Scores held at once: they stay in the cache of a processor, which is most of the speed."""
 _UNIT = 256
 """Titles are filled up to multiples of it: below float32 a product is compiled for each number of them."""
-PRECISION = torch.bfloat16 if multiplies_bf16() else torch.float32
-"""Of the products that give the gradients; the scores and the loss are float32 everywhere."""
 
 
 class _SharedSoftmax(torch.autograd.Function):
@@ -47,20 +45,20 @@ class _SharedSoftmax(torch.autograd.Function):
     ) -> torch.Tensor:
         """The sum of the weighted losses; titles from `there` on are none."""
         ours, theirs = (_pieces(vectors, positive.shape[1]) for vectors in (members, titles))
-        in_bits = [(piece / math.log(2)).T.contiguous() for piece in theirs]
-        short_ours, short_theirs = ([piece.to(PRECISION) for piece in pieces] for pieces in (ours, theirs))
+        in_bits = [(piece / math.log(2)).T.contiguous().to(PRODUCTS) for piece in theirs]
+        short_ours, short_theirs = ([piece.to(PRODUCTS) for piece in pieces] for pieces in (ours, theirs))
         to_ours, to_theirs = [torch.empty_like(x) for x in ours], [torch.zeros_like(x) for x in theirs]
         own, to_positive, total = positive / math.log(2), torch.empty_like(positive), positive.new_zeros(())
         scores = members.new_empty(len(ours), max(16, _CELLS // len(titles)), len(titles))
         for part in (slice(at, at + scores.shape[1]) for at in range(0, len(members), scores.shape[1])):
             block = scores[:, : len(own[part])]
-            _score(block, [piece[part] for piece in ours], in_bits, there)
+            _score(block, [piece[part] for piece in short_ours], in_bits, there)
             for i in reversed(range(len(ours))):
                 lost, to_positive[part, i] = _lost(block[i], own[part, i], left_out[part], weights[part], each)
                 total += lost
                 if i + 1 < len(ours):
                     block[i] += block[i + 1]
-                shares = block[i].to(PRECISION)
+                shares = block[i].to(PRODUCTS)
                 to_ours[i][part] = shares @ short_theirs[i]
                 to_theirs[i] += shares.T @ short_ours[i][part]
         ctx.save_for_backward(torch.cat(to_ours, dim=1), torch.cat(to_theirs, dim=1), to_positive)
@@ -80,9 +78,9 @@ def _pieces(vectors: torch.Tensor, asked: int) -> list[torch.Tensor]:
 
 def _score(scores: torch.Tensor, ours: list[torch.Tensor], theirs: list[torch.Tensor], there: int) -> None:
     """Fill (asked, rows, k) with the products of each prefix: those of the one before it and of its own piece."""
-    torch.mm(ours[0], theirs[0], out=scores[0])
+    scores[0] = ours[0] @ theirs[0]
     for i in range(1, len(ours)):
-        torch.addmm(scores[i - 1], ours[i], theirs[i], out=scores[i])
+        torch.add(scores[i - 1], ours[i] @ theirs[i], out=scores[i])
     scores[:, :, there:] = float("-inf")
 
 

@@ -1,4 +1,4 @@
-"""Which processors multiply bfloat16 faster than float32."""
+"""Which processors multiply bfloat16 faster than float32, and in what a training multiplies."""
 
 import torch
 
@@ -7,3 +7,7 @@ def multiplies_bf16() -> bool:
     """Whether this one has instructions for it; without them it is slower, not faster."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+PRODUCTS = torch.bfloat16 if multiplies_bf16() else torch.float32
+"""Of the products of a training. Sums, norms, weights and what is published are float32 everywhere."""

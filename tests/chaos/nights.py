@@ -24,6 +24,8 @@ from typing import Any
 
 import pyarrow as pa
 
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers are nice, and starve where the machine is shared
+
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.release import Release
 from stores.workspace import Workspace

@@ -11,7 +11,7 @@ TITLES, DRAWN, TRIALS, POSITIONS = 200, 64, 3000, 40
 @pytest.fixture(autouse=True)
 def exact(monkeypatch):
     """Float32, whatever the processor."""
-    monkeypatch.setattr(objective, "PRECISION", torch.float32)
+    monkeypatch.setattr(objective, "PRODUCTS", torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_what_is_left_out_has_no_part(lesson):
     torch.testing.assert_close(gradients(ours, members, titles), gradients(plain, members, titles))
 
 
-def test_short_products_change_the_gradient_by_less_than_a_hundredth_and_not_the_loss(lesson, monkeypatch):
+def test_short_products_change_the_gradient_by_less_than_a_hundredth_and_the_loss_by_a_thousandth(lesson, monkeypatch):
     members, titles, targets = lesson
 
     def ours(members, titles):
@@ -120,9 +120,9 @@ def test_short_products_change_the_gradient_by_less_than_a_hundredth_and_not_the
         return shared_softmax(members, titles, positive, targets[:, None], torch.ones(POSITIONS), 1.0)
 
     loss, exact = gradients(ours, members, titles)
-    monkeypatch.setattr(objective, "PRECISION", torch.bfloat16)
-    same, short = gradients(ours, members, titles)
-    assert loss == same
+    monkeypatch.setattr(objective, "PRODUCTS", torch.bfloat16)
+    near, short = gradients(ours, members, titles)
+    assert relative_error(near, loss) < 1e-3
     assert all(relative_error(*pair) < 0.01 for pair in zip(short, exact, strict=True))
 
 

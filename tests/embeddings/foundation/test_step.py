@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from embeddings.foundation import objective
 from embeddings.foundation.lesson import Lesson
 from embeddings.foundation.step import Learner
 
 
 def test_nested_targets_ask_the_whole_vector_and_its_first_half_alike(make, histories, catalogue, monkeypatch):
+    monkeypatch.setattr(objective, "PRODUCTS", torch.float32)
+
     def loss(nested, width=None):
         torch.manual_seed(0)
         config = make.config(nested=nested, stand_in=0.0, auxiliary=0.0)
