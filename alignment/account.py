@@ -73,7 +73,7 @@ def _drift(release: Release, space_id: str) -> dict[str, Any]:
     previous = release.sibling(release.plan.previous_release) if release.plan.previous_release else None
     if previous is None or previous.space_id != space_id:
         return {}
-    today, yesterday = (r.titles().to_table(columns=[TITLE_ID, EMBEDDING]) for r in (release, previous))
+    today, yesterday = (r.table("titles", [TITLE_ID, EMBEDDING]) for r in (release, previous))
     found = positions(today[TITLE_ID], yesterday[TITLE_ID])
     x, y = matrix_of(today)[found >= 0], matrix_of(yesterday)[found[found >= 0]]
     if not len(x):
@@ -93,4 +93,4 @@ def _ranking_kept(release: Release, transform: AlignmentTransform) -> float:
 def _some(release: Release, side: str) -> Rows:
     """Native rows of the first shard of a side, at most `SAMPLE`, float64."""
     paths = release.storage.files(f"{NATIVE}/{side}")
-    return f.evenly(matrix_of(release.storage.read_table(paths[0], columns=[EMBEDDING])).astype(np.float64))
+    return f.evenly(matrix_of(release.read_table(paths[0], columns=[EMBEDDING])).astype(np.float64))

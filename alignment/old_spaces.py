@@ -118,7 +118,7 @@ def map_shard(
     if done := release.finished(target):
         return done.rows
     there = any(entry.path == path for entry in before.manifest.files)
-    earlier = before.read_verified(path, [KEY[side], EMBEDDING, RELEASE_ID, ENCODED_AT]) if there else None
-    table = release.storage.read_table(path, [KEY[side], EMBEDDING, RELEASE_ID])
+    earlier = before.read_table(path, [KEY[side], EMBEDDING, RELEASE_ID, ENCODED_AT]) if there else None
+    table = release.read_table(path, [KEY[side], EMBEDDING, RELEASE_ID])
     mapped = aligned(table, side, transform, release.release_id, earlier if carried else None)
     return release.write_table(target, stamped_beside(earlier, VIEWS[side], release, mapped)).rows

@@ -32,7 +32,7 @@ def reference_of(release: Release) -> pa.Table | None:
         return None
     live = release.sibling(plan.previous_release) if plan.previous_release else None
     source = live if live and live.space_id == plan.space_id else release.sibling(plan.reference_release)
-    return source.storage.read_table(PATH)
+    return source.read_table(PATH)
 
 
 def grown(reference: pa.Table | None, ids: pa.Array, vectors: Rows, release_id: str) -> pa.Table:

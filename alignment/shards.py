@@ -30,7 +30,7 @@ def gram_of_shard(release: Release, path: str, side: Side, least: int, popularit
 
     Raises AlignmentError that names file and positions.
     """
-    table = release.storage.read_table(path, columns=[EMBEDDING, ACTIVITY[side]])
+    table = release.read_table(path, columns=[EMBEDDING, ACTIVITY[side]])
     try:
         weights = established(table, side, least) * popularity_weights(table, side, popularity)
         return Gram.of(matrix_of(table), weights)
@@ -54,7 +54,7 @@ def popularity_weights(table: pa.Table, side: Side, popularity: float) -> NDArra
 def established_rows(release: Release, path: str, side: Side, least: int) -> pa.Table:
     """Id, vector, name and plays (of titles) or hash of the history of the established entities of one shard."""
     kept = [KEY[side], EMBEDDING, *([NAME, ACTIVITY[side]] if side == "titles" else [HISTORY_HASH])]
-    table = release.storage.read_table(path, columns=list(dict.fromkeys([*kept, ACTIVITY[side]])))
+    table = release.read_table(path, columns=list(dict.fromkeys([*kept, ACTIVITY[side]])))
     return table.filter(pa.array(established(table, side, least))).select(kept)
 
 
@@ -66,8 +66,8 @@ def apply_to_shard(
     done = release.finished(target)
     if done:
         return done.rows
-    kept = before.storage.read_table(target, columns=[KEY[side], EMBEDDING]) if before else None
-    table = release.storage.read_table(path)
+    kept = before.read_table(target, columns=[KEY[side], EMBEDDING]) if before else None
+    table = release.read_table(path)
     return release.write_table(target, aligned(table, side, transform, release.release_id, kept)).rows
 
 

@@ -32,8 +32,8 @@ from alignment.reference import matrix_of, vector_array  # noqa: E402
 from alignment.sampling import shards_for  # noqa: E402
 from alignment.shards import apply_to_shard, gram_of_shard  # noqa: E402
 from stores.columns import TIME, member_vector_schema  # noqa: E402
+from stores.parquet import parquet_bytes  # noqa: E402
 from stores.release import Release  # noqa: E402
-from stores.storage import parquet_bytes  # noqa: E402
 
 DIM, TITLES, SHARD = 64, 20_000, 50_000
 SIZES = {"small": 200_000, "full": 5_000_000}

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import faiss
 import numpy as np
 from kernels import best_kernels
 
+import embeddings.products
 from retrieval import exact
 from retrieval.filters import Filter
 
@@ -64,7 +66,8 @@ def product(queries: np.ndarray, vectors: np.ndarray) -> None:
 
 def ours(queries: np.ndarray, vectors: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
     """Rows (q, 100) as a worker of the job finds them."""
-    titles, starts = exact.Titles.of(vectors), range(0, len(queries), BATCH)
+    titles = replace(exact.Titles.of(vectors), rough=embeddings.products.quickest())
+    starts = range(0, len(queries), BATCH)
     wanted = Filter(None, seen)
     return np.concatenate(
         [exact.top_k(titles, queries[s : s + BATCH], K, wanted.part(slice(s, s + BATCH)))[0] for s in starts]

@@ -35,7 +35,8 @@ from pipeline.nightly import run_night
 from pipeline.planning import Request
 from pipeline.telling import Teller
 from stores.columns import TIME
-from stores.storage import Storage, parquet_bytes
+from stores.parquet import parquet_bytes
+from stores.storage import Storage
 from stores.workspace import Workspace
 
 SIZES = {"small": (500, 2_000), "medium": (20_000, 200_000), "full": (200_000, 2_000_000)}

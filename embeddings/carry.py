@@ -37,7 +37,7 @@ class Carry:
     def shard(self, name: str) -> pa.Table | None:
         """That release's shard of members, if it has one. Raises CorruptError where its bytes have changed."""
         path = f"members/{name}"
-        return self.release.read_verified(path) if self.release.storage.exists(path) else None
+        return self.release.read_table(path) if self.release.storage.exists(path) else None
 
     @property
     def precision(self) -> dict[str, Any]:

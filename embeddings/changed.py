@@ -28,7 +28,7 @@ def set_apart(release: Release, live: Release, shard: str, histories: pa.Table) 
     path, target = f"members/{shard}", _apart(shard)
     if not live.storage.exists(path) or release.finished(target):
         return
-    before = live.storage.read_table(path, columns=IDENTITY)
+    before = live.read_table(path, columns=IDENTITY)
     if before.schema.field(MEMBER_ID).type != histories.schema.field(MEMBER_ID).type:
         return
     changed = pc.invert(same(before, histories))
@@ -55,7 +55,7 @@ def changed_histories(release: Release, shard: str, wanted: pa.Table) -> pa.Tabl
 
 def coded_histories(release: Release, path: str) -> pa.Table:
     """A shard of histories whose texts are left as codes, which is most of the time of reading."""
-    return release.storage.read_table(path, dictionaries=[f"{name}.list.element" for name in TEXTS])
+    return release.read_table(path, dictionaries=[f"{name}.list.element" for name in TEXTS])
 
 
 def _apart(shard: str) -> str:

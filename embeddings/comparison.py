@@ -48,7 +48,7 @@ def run(config: EncodeConfig, release: Release) -> StageReport:
     if live is None or None in moments:
         return _nothing("there is no live model" if live is None else "a model does not say until when it was trained")
     since = max(moment for moment in moments if moment)
-    ids = release.storage.read_table(CATALOGUE, [TITLE_ID])[TITLE_ID].combine_chunks()
+    ids = release.read_table(CATALOGUE, [TITLE_ID])[TITLE_ID].combine_chunks()
     histories, places = _asked(release, ids, since)
     if not len(places):
         return _nothing(f"no member met a new title after {since.isoformat()}")
@@ -100,7 +100,7 @@ def _asked(release: Release, ids: pa.Array, since: datetime) -> tuple[pa.Table, 
     each = -(-QUESTIONS // max(len(paths), 1))
     tables, places = [], [np.zeros(0, np.int64)]
     for path in paths:
-        table = release.storage.read_table(path)
+        table = release.read_table(path)
         late = np.flatnonzero(pc.greater(table[EVENT_TIME], pa.scalar(since, TIME)).to_numpy())
         # Some of them meet nothing new, so more are looked at than are wanted.
         late = late[np.unique(np.linspace(0, len(late) - 1, min(len(late), 4 * each)).astype(np.int64))]
@@ -128,7 +128,7 @@ def _answers(
     config: EncodeConfig, release: Release, models: dict[str, str], queries: Queries, plays: Ints
 ) -> tuple[dict[str, Hits], dict[str, Hits]]:
     """Hits by who answers, and which questions belong to each slice."""
-    catalogue = release.storage.read_table(CATALOGUE)
+    catalogue = release.read_table(CATALOGUE)
     hits: dict[str, Hits] = {}
     for name, model in models.items():
         encoder = _encoder(config, release, model)
@@ -148,8 +148,8 @@ def _head(plays: Ints) -> int:
 
 
 def _encoder(config: EncodeConfig, release: Release, model_id: str) -> Encoder:
-    models = Storage(release.workspace_uri).below(MODELS)
-    return load(config.encoder, str(models.fetch(model_id)))
+    with Storage(release.workspace_uri).below(MODELS).fetched(model_id) as folder:
+        return load(config.encoder, str(folder))
 
 
 def _week_before(release: Release, ids: pa.Array, since: datetime) -> Ints:
@@ -164,6 +164,6 @@ def _week_before(release: Release, ids: pa.Array, since: datetime) -> Ints:
 
 def _tokens(release: Release) -> Iterator[tuple[pa.Array, Ints]]:
     for path in release.storage.files("histories"):
-        table = release.storage.read_table(path, [TITLE_ID, "last_time"]).combine_chunks()
+        table = release.read_table(path, [TITLE_ID, "last_time"]).combine_chunks()
         columns = [pc.list_flatten(table[name].combine_chunks()) for name in (TITLE_ID, "last_time")]
         yield columns[0], columns[1].cast(pa.int64()).to_numpy()

@@ -24,7 +24,7 @@ class EncodeConfig(Settings):
 
     encoder: str = "embeddings.foundation:FoundationEncoder"
     model: str = ""
-    batch_size: int = Field(default=8192, ge=1)
+    batch_size: int = Field(default=32_768, ge=1)
     batch_tokens: int = Field(default=1_000_000, ge=1)
     titles_per_shard: int = Field(default=50_000, ge=1)
     workers: int | None = Field(default=None, ge=1)

@@ -71,7 +71,8 @@ class ValueEncoder(Protocol):
 def load(spec: str, model_dir: str) -> Encoder:
     """The encoder that `spec`, as "module:Class", loads from `model_dir` by its class method `load(path)`.
 
-    A class without one is called without arguments: it knows where its model is.
+    A class without one is called without arguments: it knows where its model is. `load(path)` must read all that it
+    needs: of a workspace on an object store the folder is a copy, which goes when the encoder is there.
 
     Raises ConfigError where `spec` names no such class, EncoderError where the class cannot load
     the model or the result is not an `Encoder`. Errors of our own tree pass through as they are.

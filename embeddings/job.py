@@ -6,6 +6,7 @@ encodes it and writes one shard of native vectors. Nothing but a shard's path an
 A worker needs seconds to start. A night lets them start while it judges its input, which keeps one processor busy.
 """
 
+from itertools import pairwise
 from types import TracebackType
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from embeddings.carry import Carry, carried_from
 from embeddings.encode_config import EncodeConfig
 from embeddings.precision import Precision
 from embeddings.spreading import Spread
-from embeddings.worker import CATALOGUE, Done, ShardWorker, Task, load_model
+from embeddings.worker import CATALOGUE, Done, Group, ShardWorker, Task, load_model
 from stores.columns import EMBEDDING, TITLE_ID, dead_letter_schema
 from stores.errors import ContractError
 from stores.progress import Progress
@@ -26,6 +27,8 @@ __all__ = ["NATIVE_MEMBERS", "NATIVE_TITLES", "EncodeJob", "load_model", "run"]
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
 PRECISION = "work/precision.json"
+_TOGETHER = 6
+"""Shards at most in a group: what a worker that dies has to do again."""
 
 
 def run(config: EncodeConfig, release: Release, carry: Carry | None = None) -> StageReport:
@@ -96,17 +99,12 @@ class EncodeJob:
         return [task for task in tasks(self.config, self.release) if not self.release.finished(task.target)]
 
     def _workers(self) -> Spread:
-        """The actors of the job, as many as the cluster has room for at the time."""
+        """The actors of the job."""
         if self._spread is None:
             config, release, carry = self.config, self.release, self.carry
-            resource, share = ("GPU" if config.gpus_per_worker else "CPU"), config.gpus_per_worker or 1.0
             options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
             worker = ray.remote(ShardWorker).options(**options)
-
-            def wanted() -> int:
-                return config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
-
-            self._spread = Spread(lambda: worker.remote(config, release, carry), wanted)
+            self._spread = Spread(lambda: worker.remote(config, release, carry), self._wanted)
         return self._spread
 
     def _encode(self, todo: list[Task]) -> tuple[list[Done], Precision | None]:
@@ -114,10 +112,25 @@ class EncodeJob:
         spread, done = self._workers(), []
         precision = self._precision(spread, len(todo))
         with Progress("encode", len(todo), "shards") as progress:
-            for result in spread.run(todo, precision):
+            for result in spread.run(self._together(todo), precision):
                 done.append(result)
-                progress.advance(1, f"{result.rows:,} rows in the last")
+                progress.advance(result.shards, f"{result.rows:,} rows in the last")
         return done, precision
+
+    def _together(self, todo: list[Task]) -> list[Task | Group]:
+        """What workers are given at once: a shard, or several where most members are carried, as many for each."""
+        members, workers = [task for task in todo if task.kind == "members"], self._wanted()
+        if self.carry is None or len(members) <= workers:
+            return list(todo)
+        groups = workers * -(-len(members) // (workers * _TOGETHER))
+        ends = [len(members) * number // groups for number in range(groups + 1)]
+        parts = [Group(tuple(members[start:end])) for start, end in pairwise(ends)]
+        return [*(task for task in todo if task.kind != "members"), *(part for part in parts if part.tasks)]
+
+    def _wanted(self) -> int:
+        """How many workers the cluster has room for at the time."""
+        resource, share = ("GPU" if self.config.gpus_per_worker else "CPU"), self.config.gpus_per_worker or 1.0
+        return self.config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
 
     def _precision(self, spread: Spread, shards: int) -> Precision | None:
         """The precision of the night, journaled for a resumed one."""
@@ -148,13 +161,13 @@ class _Found:
         self.shards = [entry for entry in release.entries() if entry.path.startswith(folders)]
         self.rows = sum(entry.rows for entry in self.shards)
         self.members = sum(entry.rows for entry in self.shards if entry.path.startswith(NATIVE_MEMBERS))
-        first = release.storage.read_table(self.shards[0].path, columns=[EMBEDDING])
+        first = release.read_table(self.shards[0].path, columns=[EMBEDDING])
         self.dim = first.schema.field(EMBEDDING).type.list_size
 
 
 def tasks(config: EncodeConfig, release: Release) -> list[Task]:
     """Every shard of the night; titles first, then members, the largest files first."""
-    catalogue = release.storage.read_table(CATALOGUE, columns=[TITLE_ID]).num_rows
+    catalogue = release.read_table(CATALOGUE, columns=[TITLE_ID]).num_rows
     titles = [
         Task("titles", f"{NATIVE_TITLES}/part-{part:05d}.parquet", start=start)
         for part, start in enumerate(range(0, max(catalogue, 1), config.titles_per_shard))
@@ -170,7 +183,7 @@ def _journaled(release: Release) -> Precision | None:
 
 def _collect_refusals(config: EncodeConfig, release: Release, encoded: int) -> int:
     """Gather the refused rows of all shards into the dead letter; their number."""
-    letters = list(release.storage.batches("work/refused", dead_letter_schema().names))
+    letters = list(release.batches("work/refused", dead_letter_schema().names))
     if not letters:
         return 0
     table = pa.concat_tables(letters)

@@ -56,15 +56,17 @@ class Spread:
 
     def begin(self, method: str, argument: Any, tasks: int) -> None:
         """Start the actors that so many tasks will need and ask one of them; `ask` waits for what it answers."""
+        self._asked = self._question(method, argument, tasks)
+
+    def _question(self, method: str, argument: Any, tasks: int) -> tuple[Any, Any]:
         self.top_up(tasks)
-        self._asked = self.actors[0], getattr(self.actors[0], method).remote(argument)
+        return self.actors[0], getattr(self.actors[0], method).remote(argument)
 
     def ask(self, method: str, argument: Any, tasks: int) -> Any:
         """What an actor answers; the others that `tasks` will need start meanwhile. One that dies is replaced."""
         while True:
-            if self._asked is None:
-                self.begin(method, argument, tasks)
-            (actor, reference), self._asked = self._asked, None
+            actor, reference = self._asked or self._question(method, argument, tasks)
+            self._asked = None
             try:
                 return ray.get(reference)
             except ray.exceptions.RayTaskError as error:

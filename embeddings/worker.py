@@ -4,9 +4,10 @@ A worker is given its next shard while it encodes one: reading and writing overl
 there is one at a time.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import reduce
+from operator import add
 from threading import Lock
 from time import thread_time
 from typing import Any
@@ -20,23 +21,17 @@ from embeddings.carry import Carry, unchanged
 from embeddings.changed import IDENTITY, changed_histories, coded_histories
 from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import CodeReader, Encoder, load
+from embeddings.own_process import keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
-from stores.columns import (
-    ENCODED_AT,
-    MEMBER_ID,
-    RELEASE_ID,
-    TIME,
-    TITLE_ID,
-    dead_letter_schema,
-    history_schema,
-    member_vector_schema,
-    title_vector_schema,
-)
+from embeddings.vector_rows import by_rows, by_tokens, dead_letter, with_texts, with_vectors
+from stores.columns import MEMBER_ID, TITLE_ID
 from stores.errors import MismatchError
 from stores.release import Release
 from stores.workspace import Workspace
 
 CATALOGUE = "work/catalogue.parquet"
+_ENOUGH = 16_384
+"""Members that fill their batches well."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,13 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Shards of which few members are encoded: together they fill batches that each alone would leave half empty."""
+
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
 class Done:
     """What came of a shard: rows in its file, those carried forward, what the model was run on, processor seconds."""
 
@@ -58,12 +60,31 @@ class Done:
     encoded: int
     tokens: int
     seconds: float = 0.0
+    shards: int = 1
+
+    def __add__(self, other: "Done") -> "Done":
+        """What came of both."""
+        return Done(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard of members on its way: whose histories are encoded, who is carried forward, and the order of all."""
+
+    task: Task
+    rows: pa.Table
+    today: pa.Table | None = None
+    before: pa.Table | None = None
+    kept: pa.Table | None = None
 
 
 def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
     """The configured encoder with `config.model`, else with the workspace's model of that id, if it has one."""
     kept = model_id in workspace.models.folders()
-    return load(config.encoder, config.model or (str(workspace.models.fetch(str(model_id))) if kept else ""))
+    if config.model or not kept:
+        return load(config.encoder, config.model)
+    with workspace.models.fetched(str(model_id)) as folder:
+        return load(config.encoder, str(folder))
 
 
 class ShardWorker:
@@ -82,7 +103,8 @@ class ShardWorker:
         """
         with self._loading:
             if self.encoder is None:
-                _one_thread_pool()
+                one_thread_pool()
+                keep_memory()
                 planned = self.release.plan.model_id
                 encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
                 if encoder.model_id != planned:
@@ -97,116 +119,99 @@ class ShardWorker:
     def choose_precision(self, sample: str) -> Precision:
         """The precision of the night, judged on the histories of one shard."""
         self.ready()
-        histories = self.release.storage.read_table(sample)
-        return choose(self.config, self.encoder, histories, self.release.storage.read_table(CATALOGUE))
+        histories = self.release.read_table(sample)
+        return choose(self.config, self.encoder, histories, self.release.read_table(CATALOGUE))
 
-    def encode(self, task: Task, precision: Precision | None = None) -> Done:
-        """Encode one shard in a precision (default: the encoder's own) and write it."""
+    def encode(self, work: Task | Group, precision: Precision | None = None) -> Done:
+        """Encode shards in a precision (default: the encoder's own) and write them."""
         self.ready()
         with self._loading:
             if precision != self.precision and precision and isinstance(self.encoder, TunableEncoder):
                 self.encoder = self.encoder.tuned(precision.name, device_of(self.config))
             self.precision = precision
         began = thread_time()
-        done = self._titles(task) if task.kind == "titles" else self._members(task)
+        if isinstance(work, Task) and work.kind == "titles":
+            done = self._titles(work)
+        else:
+            done = reduce(add, self._members(work.tasks if isinstance(work, Group) else [work]))
         return replace(done, seconds=thread_time() - began)
 
     def _titles(self, task: Task) -> Done:
-        catalogue = self.release.storage.read_table(task.source)
+        catalogue = self.release.read_table(task.source)
         rows = catalogue.slice(task.start, self.config.titles_per_shard)
-        found = self._vectors(task, rows, self.encoder.encode_titles, _by_rows(rows, self.config.batch_size))
-        written = self.release.write_table(task.target, found).rows
+        found = self._vectors(rows, self.encoder.encode_titles, by_rows(rows, self.config.batch_size))
+        written = self.release.write_table(task.target, self._accepted(task, rows, *found)).rows
         return Done(written, 0, rows.num_rows, 0)
 
-    def _members(self, task: Task) -> Done:
+    def _members(self, tasks: Iterable[Task]) -> Iterator[Done]:
+        """Shards read one after the other, and encoded together as soon as there is enough for full batches."""
+        waiting: list[Part] = []
+        for task in tasks:
+            waiting.append(self._read(task))
+            if sum(part.rows.num_rows for part in waiting) >= _ENOUGH:
+                yield from self._encoded(waiting)
+                waiting = []
+        yield from self._encoded(waiting)
+
+    def _read(self, task: Task) -> Part:
         """Members with a new history are encoded; the others are carried forward, if the night may."""
         shard = task.source.rsplit("/", 1)[-1]
-        before, kept = self.carry.shard(shard) if self.carry else None, None
-        if self.carry is not None and before is not None:
-            today = self.release.storage.read_table(task.source, columns=IDENTITY)
-            kept = unchanged(self.carry, before, today)
-            changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
-            rows = changed_histories(self.release, shard, today.filter(changed))
-        else:
-            rows = coded_histories(self.release, task.source)
-        rows = rows if isinstance(self.encoder, CodeReader) else _with_texts(rows)
-        slices = _by_tokens(rows, self.config.batch_size, self.config.batch_tokens)
-        table = self._vectors(task, rows, self.encoder.encode_members, slices)
-        if kept is not None:
-            both = pa.concat_tables([table, kept.cast(table.schema)])
-            order = pc.index_in(today[MEMBER_ID], value_set=both[MEMBER_ID].combine_chunks())
+        before = self.carry.shard(shard) if self.carry else None
+        if self.carry is None or before is None:
+            return Part(task, coded_histories(self.release, task.source))
+        today = self.release.read_table(task.source, columns=IDENTITY)
+        kept = unchanged(self.carry, before, today)
+        changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
+        return Part(task, changed_histories(self.release, shard, today.filter(changed)), today, before, kept)
+
+    def _encoded(self, parts: list[Part]) -> Iterator[Done]:
+        """Encode the rows of all parts in common batches, and write the shards."""
+        if not parts:
+            return
+        rows = pa.concat_tables([part.rows for part in parts])
+        rows = rows if isinstance(self.encoder, CodeReader) else with_texts(rows)
+        slices = by_tokens(rows, self.config.batch_size, self.config.batch_tokens)
+        vectors, refused = self._vectors(rows, self.encoder.encode_members, slices)
+        start = 0
+        for part in parts:
+            end = start + part.rows.num_rows
+            own = [(position - start, reason) for position, reason in refused if start <= position < end]
+            yield self._written(part, self._accepted(part.task, part.rows, vectors[start:end], own))
+            start = end
+
+    def _written(self, part: Part, table: pa.Table) -> Done:
+        """Write a shard of encoded and carried members, and where the transform is known the aligned one too."""
+        carried = 0
+        if part.kept is not None and part.today is not None:
+            carried, both = part.kept.num_rows, pa.concat_tables([table, part.kept.cast(table.schema)])
+            order = pc.index_in(part.today[MEMBER_ID], value_set=both[MEMBER_ID].combine_chunks())
             table = both.take(order.combine_chunks().drop_null())
-        written = self.release.write_table(task.target, table).rows
+        written = self.release.write_table(part.task.target, table).rows
         if self.carry is not None and self.carry.aligned is not None:
-            placed = self.carry.aligned(table, self.release.release_id, before)
-            self.release.write_table(f"members/{shard}", placed)
-        tokens = pc.sum(pc.list_value_length(rows[TITLE_ID])).as_py() or 0
-        return Done(written, 0 if kept is None else kept.num_rows, rows.num_rows, tokens)
+            placed = self.carry.aligned(table, self.release.release_id, part.before)
+            self.release.write_table(f"members/{part.task.source.rsplit('/', 1)[-1]}", placed)
+        tokens = pc.sum(pc.list_value_length(part.rows[TITLE_ID])).as_py() or 0
+        return Done(written, carried, part.rows.num_rows, tokens)
 
     def _vectors(
-        self, task: Task, rows: pa.Table, encode: Callable[[pa.Table], Vectors], slices: Iterable[tuple[int, int]]
-    ) -> pa.Table:
-        """Rows of histories or of the catalogue as rows of a shard; those that the model fails on are put down."""
+        self, rows: pa.Table, encode: Callable[[pa.Table], Vectors], slices: Iterable[tuple[int, int]]
+    ) -> tuple[Vectors, list[Refusal]]:
+        """Vectors of histories or of the catalogue, and the rows that the model fails on."""
         parts, refused = [np.zeros((0, self.encoder.dim), np.float32)], []
-        for start, count in slices:
-            with self._computing:
+        with self._computing:  # for all slices: two shards that take turns would read and write at the same time
+            for start, count in slices:
                 vectors, bad = encode_rows(encode, rows.slice(start, count), self.encoder.dim)
-            parts.append(vectors)
-            refused += [(start + position, reason) for position, reason in bad]
-        if refused:
-            path = f"work/refused/{task.target.removeprefix('work/native/')}"
-            self.release.write_table(path, _dead_letter(task.kind, rows, refused))
+                parts.append(vectors)
+                refused += [(start + position, reason) for position, reason in bad]
+        return np.concatenate(parts), refused
+
+    def _accepted(self, task: Task, rows: pa.Table, vectors: Vectors, refused: list[Refusal]) -> pa.Table:
+        """Rows of a shard; those that the model failed on are put down and left out."""
+        found = with_vectors(rows, vectors, task.kind, self.release)
+        if not refused:
+            return found
+        path = f"work/refused/{task.target.removeprefix('work/native/')}"
+        self.release.write_table(path, dead_letter(task.kind, rows, refused))
         keep = np.ones(rows.num_rows, bool)
         keep[[position for position, _ in refused]] = False
-        return _with_vectors(rows, np.concatenate(parts), task.kind, self.release).filter(pa.array(keep))
-
-
-def _with_texts(rows: pa.Table) -> pa.Table:
-    """Histories in the contract's own types: texts instead of codes of them."""
-    return rows.cast(history_schema(rows.schema.field(MEMBER_ID).type, rows.schema.field(TITLE_ID).type.value_type))
-
-
-def _one_thread_pool() -> None:
-    """Arrow's threads as many as torch's: the processors that Ray gave the worker, so that none waits."""
-    pa.set_cpu_count(max(1, int(os.environ.get("OMP_NUM_THREADS") or 1)))
-
-
-def _by_rows(rows: pa.Table, size: int) -> Iterator[tuple[int, int]]:
-    """Start and length of consecutive slices."""
-    for start in range(0, rows.num_rows, size):
-        yield start, min(size, rows.num_rows - start)
-
-
-def _by_tokens(histories: pa.Table, size: int, tokens: int) -> Iterator[tuple[int, int]]:
-    """Start and length of consecutive slices of at most `size` members and, but for one member alone, `tokens`."""
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(histories[TITLE_ID]), 0), dtype=np.int64)
-    ends, start = np.cumsum(lengths), 0
-    while start < len(lengths):
-        before = int(ends[start - 1]) if start else 0
-        end = min(start + size, max(start + 1, int(np.searchsorted(ends, before + tokens, side="right"))))
-        yield start, min(end, len(lengths)) - start
-        start = end
-
-
-def _with_vectors(rows: pa.Table, vectors: Vectors, kind: str, release: Release) -> pa.Table:
-    """Rows of histories or of the catalogue with their vectors, in the columns of a shard."""
-    count, dim = vectors.shape
-    columns = {name: rows[name] for name in rows.column_names}
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
-    columns[RELEASE_ID] = pa.array([release.release_id] * count, pa.string())
-    columns[ENCODED_AT] = pa.array([release.plan.created_at] * count, TIME)
-    if kind == "titles":
-        schema = title_vector_schema(rows.schema.field(TITLE_ID).type, dim)
-    else:
-        columns["history_length"] = pc.list_value_length(rows[TITLE_ID])
-        schema = member_vector_schema(rows.schema.field(MEMBER_ID).type, dim)
-    return pa.table({field.name: columns[field.name].cast(field.type) for field in schema}, schema=schema)
-
-
-def _dead_letter(kind: str, rows: pa.Table, refused: Iterable[Refusal]) -> pa.Table:
-    column = TITLE_ID if kind == "titles" else MEMBER_ID
-    letters = [
-        {"source": "encoder", "row": position, "column": column, "value": str(rows[column][position]), "reason": reason}
-        for position, reason in refused
-    ]
-    return pa.Table.from_pylist(letters, schema=dead_letter_schema())
+        return found.filter(pa.array(keep))

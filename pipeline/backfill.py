@@ -5,7 +5,8 @@ histories, encode and the live transform as of each past night, in a workspace o
 appends what changed from night to night to the views' history, at the time of that night. Nights from
 the first release of the space on are in the history already and are never touched, nor is anything online.
 
-An interrupted backfill goes on with the night it was in; other model, lake or settings begin anew.
+An interrupted backfill goes on with the night it was in; another model, lake, list of the erased or other settings
+begin anew.
 """
 
 import hashlib
@@ -26,13 +27,15 @@ from stores.errors import NotFoundError, UsageError
 from stores.features.delta import deltas
 from stores.features.history import history_folder, history_path, history_rows, write_history
 from stores.features.views import EMBEDDINGS, history_schema
+from stores.features.written import forget_written
 from stores.lake.contract import Lake
 from stores.lease import check_token
 from stores.release import Plan, Release
 from stores.suppression import PATH as SUPPRESSED
+from stores.suppression import suppressed
+from stores.workspace import BACKFILL as FOLDER
 from stores.workspace import MODELS, Workspace
 
-FOLDER = "backfill"
 PREFIX = "backfill-"
 _STAMP = "%Y%m%dT%H%M%S%f"
 
@@ -88,12 +91,14 @@ class Backfill:
         return filled
 
     def _key(self) -> str:
+        erased = suppressed(self.workspace.storage)
         wish = [
             self.live.manifest.model_id,
             self.transform.hash,
             self.config.encode.preprocessing,
             self.config.histories.model_dump(mode="json"),
             Lake.open(self.config.lake).fingerprint(),
+            sorted(erased.hashes) if erased else [],
         ]
         return hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -127,6 +132,7 @@ class Backfill:
             for path in self.workspace.storage.files(history_folder(view, self.live.space_id)):
                 name = path.rsplit("/", 1)[-1].removesuffix(".parquet")
                 if name.startswith(PREFIX) and name not in kept and _name(first) <= name <= _name(last):
+                    forget_written(self.workspace.storage, path)
                     self.workspace.storage.delete(path)
 
     def _release(self, night: datetime, before: Release | None) -> Release:

@@ -1,6 +1,4 @@
-"""Erasing a member under the lease, and writing anew the reports that showed the member."""
-
-from html import escape
+"""Erasing a member under the lease, and writing the reports anew, which erasing removes."""
 
 from pipeline.config import Config
 from stores.erasure import Receipt, erase
@@ -21,8 +19,8 @@ def erase_member(config: Config, member: str, why: str) -> Receipt:
     workspace.current()
     with lease(workspace.storage, "erase") as token:
         recover(workspace, config.publish, token)
+        reported = [one.release_id for one in workspace.releases() if one.storage.exists(PAGE)]
         receipt = erase(workspace, member, config.publish, token, why)
-        for release in workspace.releases():
-            if release.storage.exists(PAGE) and escape(member).encode() in release.storage.read(PAGE):
-                write_report(release)
+        for release_id in reported:
+            write_report(workspace.release(release_id))
     return receipt

@@ -2,7 +2,8 @@
 
 Each stage has a fixed part (processes that start, libraries that load), longer on a slower machine, and a part in
 proportion to its work. The second follows from the nights of this workspace that were timed (`timed` among a release's
-events), stage by stage, the median of the last three; a workspace without one gets the figures of two cores.
+events), stage by stage, the median of the last five on as many processors; a workspace without one gets the figures of
+two cores. What other programs took of the machine then, and take now, is reckoned out and in (`share`).
 """
 
 import os
@@ -11,11 +12,14 @@ from typing import Any
 
 from pydantic import Field
 
+from pipeline.share import Share
 from stores.release import Release, StageReport
 from stores.settings import Settings
 
 TIMED = "timed"
-NIGHTS = 3
+NIGHTS = 5
+PARALLEL = ("histories", "gate_input", "encode", "align")
+"""Stages that keep every processor busy."""
 _CARRIED = 0.05
 """What carrying a member costs, in members encoded."""
 _WORKER_MB, _DRIVER_MB, _TOKEN_BYTES = 650, 900, 400
@@ -30,7 +34,10 @@ class PlanConfig(Settings):
 
 
 class Work(Settings):
-    """How much a night has to do: rows read, members to encode and to carry forward, titles, shards to do."""
+    """How much a night has to do: rows read, members to encode and to carry forward, titles, shards to do.
+
+    `again` says that there is a live release, beside which the night is judged.
+    """
 
     events: int
     members: int
@@ -39,6 +46,11 @@ class Work(Settings):
     titles: int
     shards: int
     tokens_per_member: float = 50.0
+    again: bool = False
+
+    def fixed(self, stage: str) -> float:
+        """Seconds of a stage on next to nothing."""
+        return FIXED[stage] + (AGAIN.get(stage, 0.0) if self.again else 0.0)
 
     def units(self) -> dict[str, float]:
         """The work of each stage in the unit that its time is in proportion to."""
@@ -56,19 +68,21 @@ class Work(Settings):
 
 FIXED = {
     "histories": 0.2,
-    "gate_input": 3.5,
-    "encode": 4.8,
+    "gate_input": 4.0,
+    "encode": 0.4,
     "compare": 0.0,
-    "align": 2.0,
+    "align": 1.2,
     "gate_vectors": 0.4,
     "index": 0.2,
     "gate_index": 0.1,
-    "publish": 4.0,
+    "publish": 5.5,
     "canary": 0.2,
-    "rest": 6.0,
+    "rest": 5.5,
 }
 """Seconds of each stage on next to nothing; `rest` is the start of the cluster and the report."""
-RATES = {"histories": 1e-6, "encode": 2.5e-6, "align": 5e-6, "gate_vectors": 5e-6, "index": 1e-4, "publish": 3e-5}
+AGAIN = {"histories": 0.2, "align": 1.0, "gate_vectors": 0.9}
+"""Seconds more where there is a night to be compared with."""
+RATES = {"histories": 1e-6, "encode": 2.5e-6, "align": 5e-6, "gate_vectors": 5e-6, "index": 5e-5, "publish": 3e-5}
 """Seconds for one unit on two cores."""
 
 
@@ -83,11 +97,13 @@ class Estimate(Settings):
     nights: int
 
 
-def estimate(work: Work, earlier: list[Release], config: PlanConfig, workers: int) -> Estimate:
-    """The estimate of a night from the releases before it, newest first."""
-    timed = [event for release in earlier if (event := timing(release))][:NIGHTS]
-    units = work.units()
-    stages = {name: round(_seconds(name, units.get(name, 0.0), timed), 2) for name in FIXED}
+def estimate(
+    work: Work, earlier: list[Release], config: PlanConfig, workers: int, share: Share | None = None
+) -> Estimate:
+    """The estimate of a night from the releases before it, newest first; `share` is what of the machine is free."""
+    share = share or Share()
+    timed = _timed(earlier, share.processors)
+    stages = {name: round(_seconds(name, work, timed) / _free(name, share), 2) for name in FIXED}
     seconds = sum(stages.values())
     return Estimate(
         stages=stages,
@@ -99,12 +115,17 @@ def estimate(work: Work, earlier: list[Release], config: PlanConfig, workers: in
     )
 
 
-def note(release: Release, work: Work, expected: Estimate, reports: list[StageReport], seconds: float) -> None:
-    """Append what a night was expected to take and took to the events of its release."""
+def note(release: Release, work: Work, expected: Estimate, took: dict[str, float], share: Share | None = None) -> None:
+    """Append what a night was expected to take and took, stage by stage, to the events of its release."""
+    models = {"work": work, "expected": expected, "share": share or Share()}
+    facts = {name: model.model_dump(mode="json") for name, model in models.items()}
+    release.add_event(TIMED, seconds=round(sum(took.values()), 3), stages=took, **facts)
+
+
+def stages_of(reports: list[StageReport], seconds: float) -> dict[str, float]:
+    """Seconds of each stage of a night that took so many in all; `rest` is what no stage took."""
     took = {report.name: report.seconds for report in reports}
-    took["rest"] = round(max(0.0, seconds - sum(took.values())), 3)
-    facts = {"work": work.model_dump(mode="json"), "expected": expected.model_dump(mode="json")}
-    release.add_event(TIMED, seconds=round(seconds, 3), stages=took, **facts)
+    return {**took, "rest": round(max(0.0, seconds - sum(took.values())), 3)}
 
 
 def timing(release: Release) -> dict[str, Any] | None:
@@ -112,19 +133,39 @@ def timing(release: Release) -> dict[str, Any] | None:
     return next((event for event in release.events() if event["event"] == TIMED), None)
 
 
-def _seconds(stage: str, units: float, timed: list[dict[str, Any]]) -> float:
-    found = [_scaled(stage, units, night) for night in timed if stage in night["stages"]]
-    return median(found) if found else FIXED[stage] + RATES.get(stage, 0.0) * units
+def _timed(earlier: list[Release], processors: int) -> list[dict[str, Any]]:
+    """The last nights on a machine of so many processors, or if there are none on any, as on a quiet one."""
+    nights = [event for release in earlier if (event := timing(release))]
+    alike = [night for night in nights if _share(night).processors == processors]
+    return [_quiet(night) for night in (alike or nights)[:NIGHTS]]
 
 
-def _scaled(stage: str, units: float, night: dict[str, Any]) -> float:
+def _quiet(night: dict[str, Any]) -> dict[str, Any]:
+    """A night with the seconds that its stages would have taken on a quiet machine."""
+    stages = {name: seconds * _free(name, _share(night)) for name, seconds in night["stages"].items()}
+    return {**night, "stages": stages}
+
+
+def _share(night: dict[str, Any]) -> Share:
+    return Share.model_validate(night.get("share", {}))
+
+
+def _free(stage: str, share: Share) -> float:
+    return share.every if stage in PARALLEL else share.one
+
+
+def _seconds(stage: str, work: Work, timed: list[dict[str, Any]]) -> float:
+    found = [_scaled(stage, work, night) for night in timed if stage in night["stages"]]
+    return median(found) if found else work.fixed(stage) + RATES.get(stage, 0.0) * work.units().get(stage, 0.0)
+
+
+def _scaled(stage: str, work: Work, night: dict[str, Any]) -> float:
     """The time of a stage of another night, its part beyond the fixed one in proportion to the work."""
-    took = float(night["stages"][stage])
-    before = Work.model_validate(night["work"]).units().get(stage, 0.0)
-    if not before:
-        return took
-    fixed = min(FIXED[stage] * _slowness(night), took)
-    return fixed + (took - fixed) * units / before
+    took, before, slowness = float(night["stages"][stage]), Work.model_validate(night["work"]), _slowness(night)
+    fixed = min(before.fixed(stage) * slowness, took)
+    more = (work.fixed(stage) - before.fixed(stage)) * slowness
+    done, to_do = before.units().get(stage, 0.0), work.units().get(stage, 0.0)
+    return max(0.0, fixed + more) + (took - fixed) * (to_do / done if done else 1.0)
 
 
 def _slowness(night: dict[str, Any]) -> float:

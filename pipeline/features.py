@@ -62,7 +62,7 @@ def _genres(encode: EncodeConfig, release: Release) -> int:
 
 def _semantic_ids(release: Release) -> int:
     """Ids of all titles by codebooks that are fitted once per space; a title whose codes stay keeps its id."""
-    titles = pa.concat_tables(list(release.storage.batches("titles", [TITLE_ID, EMBEDDING])))
+    titles = release.table("titles", [TITLE_ID, EMBEDDING])
     matrix, kept = vectors(titles), _earlier(release)
     books = _codebooks(release, matrix)
     codes = books.codes(matrix)
@@ -81,7 +81,7 @@ def _semantic_ids(release: Release) -> int:
 def _codebooks(release: Release, matrix: Any) -> SemanticIds:
     earlier = _previous(release)
     if earlier is not None and earlier.storage.exists(CODEBOOKS):
-        release.write_bytes(CODEBOOKS, earlier.storage.read(CODEBOOKS))
+        release.write_bytes(CODEBOOKS, earlier.read_bytes(CODEBOOKS))
     elif not release.finished(CODEBOOKS):
         SemanticIds.fit(matrix).save(release.storage, CODEBOOKS)
         release.write_bytes(CODEBOOKS, release.storage.read(CODEBOOKS))
@@ -93,7 +93,7 @@ def _earlier(release: Release) -> dict[Any, list[int]]:
     earlier = _previous(release)
     if earlier is None or not earlier.storage.files("semantic_ids"):
         return {}
-    table = pa.concat_tables(list(earlier.storage.batches("semantic_ids", [TITLE_ID, SEMANTIC_ID])))
+    table = earlier.table("semantic_ids", [TITLE_ID, SEMANTIC_ID])
     return dict(zip(table[TITLE_ID].to_pylist(), table[SEMANTIC_ID].to_pylist(), strict=True))
 
 
@@ -134,8 +134,8 @@ class _PreferenceWorker:
         release = self.release
         if self.encoder is None:
             self.encoder = _encoder(self.encode, release, PreferenceEncoder, "preferences")
-        published = release.storage.read_table(f"members/{path.rsplit('/', 1)[-1]}", [MEMBER_ID])[MEMBER_ID]
-        histories = release.storage.read_table(path)
+        published = release.read_table(f"members/{path.rsplit('/', 1)[-1]}", [MEMBER_ID])[MEMBER_ID]
+        histories = release.read_table(path)
         histories = histories.filter(pc.is_in(histories[MEMBER_ID], value_set=published.combine_chunks()))
         found = [pa.table({MEMBER_ID: histories[MEMBER_ID].slice(0, 0)} | _empty())]
         for start in range(0, histories.num_rows, self.encode.batch_size):

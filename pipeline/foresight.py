@@ -31,6 +31,7 @@ def foresee(config: Config, request: Request, model_id: str | None, workspace: W
         titles=lake.titles.rows,
         shards=live.plan.shards if live else plan_shards(lake, config.histories),
         tokens_per_member=_tokens(live, lake.interactions.rows, members),
+        again=live is not None,
     )
 
 

@@ -8,9 +8,9 @@ from pipeline.nightly import story
 from pipeline.telling import Teller
 from stores.columns import TITLE_ID
 from stores.errors import GateError
+from stores.parquet import parquet_bytes
 from stores.release import Release
 from stores.reopening import Reopened, reopen
-from stores.storage import parquet_bytes
 
 REFUSED = "refused"
 CATALOGUE = "work/catalogue.parquet"
@@ -46,5 +46,5 @@ def complete(config: Config, release: Release, why: str, tell: Teller) -> None:
 
 def _restore_catalogue(opened: Reopened) -> None:
     """The night's catalogue went with its work folder: the published titles, which were all of it, stand in."""
-    titles = opened.titles().to_table()
+    titles = opened.table("titles")
     opened.storage.write(CATALOGUE, parquet_bytes(titles.select([TITLE_ID, "name", "plays"])))

@@ -1,6 +1,6 @@
 """One night, as a story."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +10,7 @@ import alignment.job
 import alignment.old_spaces
 import embeddings.comparison
 import embeddings.histories
+import embeddings.products
 import pipeline.features
 import retrieval.candidates_job
 import retrieval.job
@@ -45,7 +46,7 @@ class Night:
     after: tuple[StageReport, ...] = ()
 
 
-def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
+def story(config: Config, release: Release) -> Generator[tuple[str, Stage], None, None]:
     """The stages of a night in their order; each reads what the ones before it wrote into the release.
 
     Close the iterator where a night ends early: the workers that encode may be running.
@@ -61,7 +62,8 @@ def story(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
     if alignment.old_spaces.wanted(release, config.publish.dual_until):
         yield "old_spaces", lambda: alignment.old_spaces.run(config.align, release, config.publish.dual_until)
     if config.candidates.enabled:
-        yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release)
+        rough = embeddings.products.quickest()
+        yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release, rough)
 
 
 def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from embeddings.histories import plan_shards
 from pipeline.config import Config
 from stores.lake.contract import Lake
+from stores.leftovers import tidy
 from stores.old_space import opener_of
 from stores.release import Plan, Release
 from stores.workspace import Workspace
@@ -58,6 +59,7 @@ def begin(workspace: Workspace, wish: Wish, token: int, recovered: bool) -> tupl
     """
     now = datetime.now(UTC)
     if unfinished := _unfinished(workspace, wish, now, recovered):
+        tidy(unfinished)
         return Release(workspace.uri, unfinished.release_id, token), True
     return workspace.stage(_plan(workspace, wish, now), token), False
 
@@ -80,7 +82,7 @@ def _plan(workspace: Workspace, wish: Wish, now: datetime) -> Plan:
         # As many as the live release has, so that shards can be carried forward.
         shards=live.plan.shards if live else plan_shards(Lake.open(config.lake), config.histories),
         full=wish.request.full,
-        config=config.model_dump(mode="json", exclude={"publish": {"online_store"}}),
+        config=config.model_dump(mode="json", exclude={"publish": {"online_store", "offline_store"}}),
     )
 
 

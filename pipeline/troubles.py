@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any, Literal
 
 from pipeline.config import Config
 from stores.erasure import JOURNAL as ERASURE
-from stores.errors import CorruptError, SamespaceError
+from stores.errors import SamespaceError
 from stores.features.views import HISTORY
-from stores.journal import MOVE
+from stores.features.written import damaged
+from stores.journal import MOVE, live, read_move
 from stores.lease import holder
-from stores.release import RELEASES, Release
+from stores.release import Release
+from stores.suppression import suppressed
 from stores.workspace import Workspace
 
 PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations")
@@ -58,9 +61,11 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
 
 
 def verified(workspace: Workspace) -> list[Finding]:
-    """Whether every file of a release has the bytes that its manifest names; of Feast's history, every page."""
-    names = workspace.storage.folders(RELEASES)
-    return [*(_release(workspace, name) for name in names), _history(workspace)]
+    """Whether every file of the releases and of the Feast repository is what was written."""
+    looks = {"small files": partial(_small_files, workspace), "feast": partial(_feast, workspace)}
+    found = [_tried(what, look) for what, look in looks.items()]
+    releases = [_release(workspace, name) for name in workspace.release_names()]
+    return [*releases, *(one for one in found if one is not None)]
 
 
 def _release(workspace: Workspace, name: str) -> Finding:
@@ -72,14 +77,19 @@ def _release(workspace: Workspace, name: str) -> Finding:
     return _tried(name, look) or finding(name, "ok", "")
 
 
-def _history(workspace: Workspace) -> Finding:
-    faults = []
+def _small_files(workspace: Workspace) -> Finding:
+    """Pointer, journal, next model, who was erased; each raises where it was damaged."""
+    storage = workspace.storage
+    workspace.pointer(), live(storage), read_move(workspace), workspace.next_model(), suppressed(storage)
+    return _named("small files", [])
+
+
+def _feast(workspace: Workspace) -> Finding:
+    """The repository and the history; of files from before their hashes were noted, every page of the history."""
     for path in workspace.storage.files(HISTORY):
-        try:
-            workspace.storage.read_table(path)
-        except CorruptError as error:
-            faults.append(error.what)
-    return _named("history", faults)
+        with workspace.storage.parquet(path) as file:
+            file.read()
+    return _named("feast", damaged(workspace.storage))
 
 
 def _named(what: str, faults: list[str]) -> Finding:

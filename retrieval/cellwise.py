@@ -11,10 +11,12 @@ from typing import Any
 import faiss
 import numpy as np
 
-from retrieval import screening
+from retrieval.marks import descending, places
 from retrieval.threads import spread
 from retrieval.vectors import Mask, Rows, Scores, Vectors
 
+Pairs = tuple[Rows, Rows, Scores]
+"""Query, row and float32 score of each pair (p,)."""
 _GROUP = 8
 _ROUNDING = np.float32(1e-5)  # two products of the same vectors, in blocks of other sizes, need not agree
 
@@ -49,10 +51,10 @@ class Cell:
         best: Scores = np.partition(tops, columns - k, axis=1)[:, columns - k]
         return best
 
-    def reaching(self, queries: Vectors, bar: Scores) -> screening.Pairs:
+    def reaching(self, queries: Vectors, bar: Scores) -> Pairs:
         """Query, row and score of everything that reaches the bar (q,)."""
         scores = queries @ self.vectors.T
-        query, place = np.divmod(screening.places(scores >= bar[:, None]), max(1, len(self.rows)))
+        query, place = np.divmod(places(scores >= bar[:, None]), max(1, len(self.rows)))
         return query, self.rows[place], scores[query, place]
 
 
@@ -64,13 +66,13 @@ def search(index: Any, queries: Vectors, k: int, nprobe: int, allowed: Mask | No
     readers = np.ascontiguousarray((affinity >= least[:, None]).T)
     bar = _bars(cells, queries, affinity, readers, k)
 
-    def read(cell: Cell) -> screening.Pairs:
+    def read(cell: Cell) -> Pairs:
         some = np.flatnonzero(readers[cell.number])
         query, row, score = cell.reaching(queries[some], bar[some])
         return some[query], row, score
 
     query, row, score = (np.concatenate(part) for part in zip(*spread(read, cells), strict=True))
-    order = np.argsort((query << 32) + screening.descending(score))
+    order = np.argsort((query << 32) + descending(score))
     query, row = query[order], row[order]
     count = np.bincount(query, minlength=len(queries))
     place = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)

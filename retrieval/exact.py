@@ -1,41 +1,49 @@
 """The oracle: exact top-k by blocked matrix products, against which every index is judged.
 
-Scores of a block of queries come from float32 products. What can be among the k best, the rounding error of
-the product allowed for, is scored again in float64 and only that is sorted. So a score depends
-on its two vectors alone, never on the place in a block, and ties are true ties. With many titles
-`screening` finds what can be among them; with few, the k-th best of the maxima of disjoint groups of titles
-is a lower bound of the k-th best score, and cheap to find.
+A screen looks through the scores of float32 products, or rougher ones, for what can be among the k best, errors
+allowed for. That is scored again in float64 and only that is sorted. So a score depends on its two vectors alone,
+never on the place in a block, and ties are true ties.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieval import screening
+from retrieval import products
 from retrieval.config import Metric
 from retrieval.filters import Filter
-from retrieval.threads import spread
+from retrieval.marks import descending, seats
+from retrieval.screening import Screen
+from retrieval.threads import spread, threads
 from retrieval.vectors import Mask, Rows, Scores, Vectors, as_vectors, lengths, unit
 from stores.errors import UsageError
 
-_BLOCK = 1 << 23  # float32 scores held at a time: 32 MiB
-_PAIRS = 1 << 9  # pairs scored again at a time, so that they stay in the cache
-_GROUP = 16
+_TILE = 1 << 23  # bytes of scores at a time; larger ones leave the cache that cores share
+_QUERIES, _ROUGH_QUERIES = 256, 64  # at a time; rough products are as quick with fewer, whose scores stay cached
+_SETTLED = 2048  # queries of which pairs are scored again in one go, while titles are in the cache
+_TABLE = 1 << 20  # pairs in one table
+_PAIRS = 1 << 11  # pairs scored again at a time, so that they stay in the cache
 _SPARSE = 0.5  # with a smaller share allowed, only those titles are multiplied
+_MANY, _LONG = 1 << 12, 1e18  # titles that pay for a rough product, lengths that it may not reach
 _LARGEST = float(np.finfo(np.float32).max)
-_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
 
 
 @dataclass(frozen=True)
 class Titles:
-    """Vectors (n, d) prepared for exact search; `rank` (n,) orders ties, None means by row."""
+    """Vectors (n, d) prepared for exact search; `rank` (n,) orders ties, None means by row.
+
+    With `rough`, many queries of many titles are screened by such products, and what is found is the same.
+    """
 
     vectors: Vectors
     longest: float
     rank: Rows | None = None
+    rough: products.Rough | None = None
 
     @classmethod
     def of(cls, vectors: Vectors, rank: Rows | None = None) -> "Titles":
@@ -48,8 +56,21 @@ class Titles:
         return cls(vectors, float(lengths(vectors).max(initial=0.0)), rank)
 
     def take(self, rows: Rows) -> "Titles":
-        """Some of the titles; ties stay in the same order."""
+        """Some of the titles, without rough products; ties stay in the same order."""
         return Titles(self.vectors[rows], self.longest, rows if self.rank is None else self.rank[rows])
+
+    def product(self, queries: int, longest: float, k: int) -> tuple[products.Product, int]:
+        """What to screen so many queries by, the longest of which is `longest`, and how many at a time."""
+        pays = queries >= _QUERIES and len(self) >= max(_MANY, 32 * k)
+        if self.rough is not None and pays and max(self.longest, longest) < _LONG:
+            return self._quick, _ROUGH_QUERIES
+        step = min(_QUERIES, max(1, queries))
+        return products.Plain(self.vectors, self.longest, _tiles(step, len(self), 4)), step
+
+    @cached_property
+    def _quick(self) -> products.Product:
+        assert self.rough is not None
+        return self.rough(self.vectors, _tiles(_ROUGH_QUERIES, len(self), 2))
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -85,78 +106,48 @@ def refuse_metric(metric: str) -> None:
 
 def top_k(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
     """`search` on checked float32 input, by inner product; ties by `titles.rank`."""
-    refuse_overflow(titles, queries)
+    longest = refuse_overflow(titles, queries)
     if wanted.allowed is not None and wanted.allowed.sum() < _SPARSE * len(titles):
         chosen = np.flatnonzero(wanted.allowed)
         rows, scores = top_k(titles.take(chosen), queries, k, wanted.within(chosen, len(titles)))
         return np.where(rows >= 0, np.append(chosen, -1)[rows], -1), scores
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    product, step = titles.product(len(queries), longest, k)
+    together = min(_SETTLED, step * max(1, -(-len(queries) // (step * threads()))))
 
     def answer(start: int) -> None:
-        part = slice(start, start + screening.QUERIES)
-        rows[part], scores[part] = _block(titles, queries[part], k, wanted.part(part))
+        whole = slice(start, min(start + together, len(queries)))
+        found = []
+        for first in range(start, whole.stop, step):
+            part = slice(first, min(first + step, whole.stop))
+            query, row = Screen(product, queries[part], len(titles), k, wanted.part(part)).pairs()
+            found.append((query + (first - start), row))
+        query, row = (np.concatenate(part) for part in zip(*found, strict=True))
+        rows[whole], scores[whole] = best_pairs(titles, queries[whole], k, (query, row))
 
-    spread(answer, range(0, len(queries) if len(titles) else 0, screening.QUERIES))
+    spread(answer, range(0, len(queries) if len(titles) else 0, together))
     return rows, scores
 
 
-def refuse_overflow(titles: Titles, queries: Vectors) -> None:
-    """Raise UsageError where an inner product could leave float32."""
+def _tiles(queries: int, titles: int, size: int) -> int:
+    return max(1, math.ceil(queries * titles * size / _TILE))
+
+
+def refuse_overflow(titles: Titles, queries: Vectors) -> float:
+    """The length of the longest query; raises UsageError where an inner product could leave float32."""
     longest = float(lengths(queries).max(initial=0.0))
     if longest * titles.longest > _LARGEST:
         raise UsageError(
             f"scores could overflow float32: a query of length {longest:.3g}, a vector of length {titles.longest:.3g}",
             expected=f"a product of at most {_LARGEST:.3g}",
         )
-
-
-def _block(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
-    if not screening.pays(len(queries), len(titles), k):
-        return _whole(titles, queries, k, wanted)
-    slack = rounding(titles, queries)
-    query, row, failed = screening.Screen(titles.vectors, queries, k, wanted).pairs(slack)
-    rows, scores = best_pairs(titles, queries, k, (query, row))
-    again = np.flatnonzero(failed)
-    if len(again):
-        rows[again], scores[again] = _whole(titles, queries[again], k, wanted.take(again))
-    return rows, scores
-
-
-def _whole(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
-    """All scores at once; for few titles, and for queries that screening could not answer."""
-    rows = np.full((len(queries), k), -1, dtype=np.int64)
-    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    step = max(1, _BLOCK // max(1, len(titles)))
-    for start in range(0, len(queries), step):
-        part = slice(start, start + step)
-        some, allowed = queries[part], wanted.part(part)
-        scores = some @ titles.vectors.T
-        allowed.hide(scores)
-        floor = _kth_best(scores, k) - rounding(titles, some)
-        floor = np.maximum(floor, -_LARGEST).astype(np.float32)  # −inf is what may not be returned
-        pairs = np.divmod(np.flatnonzero(scores >= floor[:, None]), len(titles))
-        rows[part], best[part] = best_pairs(titles, some, k, (pairs[0], pairs[1]))
-    return rows, best
+    return longest
 
 
 def rounding(titles: Titles, queries: Vectors) -> npt.NDArray[np.float64]:
-    """Twice a bound (q,) on the error of float32 inner products: γ_d·|q|·|v|, Higham 2002, section 3.1."""
-    bound: npt.NDArray[np.float64] = 4 * queries.shape[1] * _ROUNDOFF * titles.longest * lengths(queries)
-    return bound
-
-
-def _kth_best(scores: Scores, k: int) -> npt.NDArray[np.float64]:
-    """A lower bound (q,) of the k-th best score of each row of `scores` (q, n); −inf where n ≤ k."""
-    count = scores.shape[1]
-    if count <= k:
-        return np.full(len(scores), -np.inf)
-    group = min(_GROUP, count // (4 * k))
-    if group > 1:
-        columns = count // group
-        scores = scores[:, : columns * group].reshape(-1, group, columns).max(axis=1)
-    kth = scores.shape[1] - k
-    return np.partition(scores, kth, axis=1)[:, kth].astype(np.float64)
+    """Twice a bound (q,) on the error of float32 inner products."""
+    return 2 * products.rounding(titles.longest, queries)
 
 
 def best_pairs(titles: Titles, queries: Vectors, k: int, pairs: tuple[Rows, Rows]) -> tuple[Rows, Scores]:
@@ -166,34 +157,35 @@ def best_pairs(titles: Titles, queries: Vectors, k: int, pairs: tuple[Rows, Rows
     """
     query, row = pairs
     count = np.bincount(query, minlength=len(queries))
-    place = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
-    rows = np.full((len(queries), max(k, int(count.max(initial=0)))), -1, dtype=np.int64)
-    rows[query, place] = row
-    scores = _scores_of(titles.vectors, queries, rows)
-    keys = screening.descending(scores) << 32 | (rows if titles.rank is None else titles.rank[rows])
+    width, middle = max(k, int(count.max(initial=0))), len(queries) // 2
+    if middle and len(queries) * width > _TABLE:  # one to whom all titles are the same would widen the table of all
+        cut = int(np.searchsorted(query, middle))
+        upper = best_pairs(titles, queries[:middle], k, (query[:cut], row[:cut]))
+        lower = best_pairs(titles, queries[middle:], k, (query[cut:] - middle, row[cut:]))
+        return np.concatenate([upper[0], lower[0]]), np.concatenate([upper[1], lower[1]])
+    rows = np.full((len(queries), width), -1, dtype=np.int64)
+    rows.ravel()[seats(count, width)] = row
+    scores = _scores_of(titles.vectors, queries, rows, count)
+    keys = descending(scores) << 32 | (rows if titles.rank is None else titles.rank[rows])
     keys[rows < 0] = np.iinfo(np.int64).max
-    best = np.argsort(keys, axis=1)[:, :k]
-    return np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
+    best = np.argsort(keys, axis=1)[:, :k] + np.arange(len(queries))[:, None] * width
+    return rows.ravel().take(best), scores.ravel().take(best)
 
 
-def _scores_of(vectors: Vectors, queries: Vectors, rows: Rows) -> Scores:
-    """Scores (q, m) of given rows (q, m), −inf where the row is −1.
+def _scores_of(vectors: Vectors, queries: Vectors, rows: Rows, count: Rows) -> Scores:
+    """Scores (q, m) of given rows (q, m), −inf where the row is −1, of which each query has `count` (q,) at first.
 
     Inner products are summed in float64, one at a time, so that each comes out the same wherever it stands.
     """
     scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-    if not len(vectors):
-        return scores
-    wide, step = queries.astype(np.float64)[:, None, :], max(1, _PAIRS // max(1, rows.shape[1]))
+    step = max(1, _PAIRS // max(1, rows.shape[1]))
     # into the same memory for every part, because fresh pages cost as much as the sums
     taken = np.empty((step * rows.shape[1], vectors.shape[1]), dtype=np.float32)
-    widened = np.empty(taken.shape, dtype=np.float64)
-    for start in range(0, len(queries), step):
-        part = rows[start : start + step]
-        np.take(vectors, part.ravel(), axis=0, out=taken[: part.size], mode="clip")  # −1 is set right below
-        np.copyto(widened[: part.size], taken[: part.size])
-        scores[start : start + step] = np.vecdot(
-            widened[: part.size].reshape(*part.shape, -1), wide[start : start + step]
-        )
+    for start in range(0, len(queries) if len(vectors) else 0, step):
+        part = slice(start, start + step), slice(int(count[start : start + step].max()))
+        some = rows[part]
+        np.take(vectors, some.ravel(), axis=0, out=taken[: some.size], mode="clip")  # −1 is set right below
+        by_query = taken[: some.size].reshape(*some.shape, vectors.shape[1])
+        scores[part] = np.vecdot(by_query, queries[part[0], None], dtype=np.float64)
     scores[rows < 0] = -np.inf
     return scores

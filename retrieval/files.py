@@ -15,7 +15,8 @@ from retrieval.engine import Engine
 from retrieval.ids import TitleIds
 from retrieval.index import TitleIndex
 from stores.errors import CorruptError, MismatchError, NotFoundError
-from stores.storage import Storage, parquet_bytes, sha256
+from stores.parquet import parquet_bytes
+from stores.storage import Storage, sha256
 
 IDS = "ids.parquet"
 

@@ -53,7 +53,7 @@ def _titles(release: Release) -> int:
 
 
 def _build(config: RetrievalConfig, release: Release) -> dict[str, TitleIndex]:
-    titles = release.titles().to_table(columns=[TITLE_ID, EMBEDDING, slices.PLAYS])
+    titles = release.table("titles", [TITLE_ID, EMBEDDING, slices.PLAYS])
     vectors = embeddings(titles, "titles")
     guides = config.guides if len(titles) > config.exact_below else 0
     queries = sample_members(release, config.queries + guides, config.seed)
@@ -77,7 +77,7 @@ def sample_members(release: Release, count: int, seed: int) -> Vectors | None:
     paths = release.storage.files("members")
     found: list[Vectors] = []
     for place in generator.permutation(len(paths)):
-        found.append(embeddings(release.storage.read_table(paths[place], [EMBEDDING]), paths[place]))
+        found.append(embeddings(release.read_table(paths[place], [EMBEDDING]), paths[place]))
         if sum(map(len, found)) >= count:
             break
     if not sum(map(len, found)):

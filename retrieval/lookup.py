@@ -86,7 +86,7 @@ def permitted(titles: pa.Table, country: str | None, max_maturity: int | None) -
 
 def titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> pa.Table:
     """Ids, names and more of the titles in the order of the index. Raises MismatchError where the order differs."""
-    titles = pa.concat_tables(release.storage.batches("titles", [TITLE_ID, NAME, *columns]))
+    titles = release.table("titles", [TITLE_ID, NAME, *columns])
     if not titles[TITLE_ID].combine_chunks().equals(index.ids.to_table()[TITLE_ID].combine_chunks()):
         raise MismatchError(
             f"titles/ has {len(titles)} rows, index/ids.parquet {len(index)}, and their ids do not go in one order",

@@ -49,8 +49,8 @@ def as_id(text: Any, kind: pa.DataType) -> Any:
 def id_type(storage: Storage, folder: str, column: str) -> pa.DataType:
     """The kind of the ids in the Parquet files of a folder. Raises CorruptError where there is no file."""
     for path in parquet_files(storage, folder):
-        with storage.fs.open_input_file(path) as stream:
-            return pq.read_schema(stream).field(column).type
+        with storage.parquet(path) as file:
+            return file.schema_arrow.field(column).type
     raise CorruptError(f"{folder}/ has no Parquet file", where=storage.uri)
 
 
@@ -61,8 +61,7 @@ def find_row(storage: Storage, folder: str, column: str, value: Any, columns: li
     are read one by one: `pyarrow.dataset` would load pandas, for which a command that looks has no time.
     """
     for path in parquet_files(storage, folder):
-        with storage.fs.open_input_file(path) as stream:
-            file = pq.ParquetFile(stream, page_checksum_verification=True)
+        with storage.parquet(path) as file:
             for group in range(file.num_row_groups):
                 place = _place(file, group, column, value)
                 if place >= 0:

@@ -1,146 +1,127 @@
 """Which titles can be among the k best at all: every score is computed, few are looked at twice.
 
-Titles go by in tiles, tile j being every T-th title from the j-th on, so that each is a fair sample, and the
-scores of a tile stay in the cache. The first tiles tell which bar about k titles will reach; of the others
-only what reaches it is kept. Where chance had the bar too high, too few are found, which shows, and the
-query has to be answered by looking at everything.
+Titles go by in tiles. The k-th best of the maxima of disjoint groups of titles is a lower bound of the k-th best
+score, nearly as high and much cheaper to find. It rises as tiles go by, and only what reaches it is kept.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from retrieval.filters import Filter
-from retrieval.vectors import Mask, Rows, Scores, Vectors
+from retrieval.marks import places, seats
+from retrieval.products import Asked, Codes, Product, at_most, forbid, forbidden, is_bits, lowest, scores_of, settle
+from retrieval.vectors import Mask, Rows, Vectors
 
-QUERIES = 256
-"""Queries at a time."""
-_TILE = 1 << 18  # scores at a time: 1 MiB, the level-2 cache of a core
-_LEAST = 8  # with fewer tiles there is nothing to sample
-_GROUP = 4
-Pairs = tuple[Rows, Rows, Scores]
-"""Query, row and float32 score of each pair (p,)."""
-Floats = npt.NDArray[np.float64]
-
-
-def pays(queries: int, titles: int, k: int) -> bool:
-    """Whether there are enough titles to tell by a sample what the k-th best scores."""
-    return titles >= 32 * k and _tiles(queries, titles) >= _LEAST
-
-
-def _tiles(queries: int, titles: int) -> int:
-    return max(1, math.ceil(titles * queries / _TILE))
+_GROUP = 16
+_LEAST = float(np.finfo(np.float32).min)
+Pairs = tuple[Rows, Rows]
+"""Query and row of each pair (p,)."""
+Found = tuple[Rows, Rows, Codes]
+"""Query, row and code of each pair (p,)."""
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Titles (n, d), some queries (q, d), how many each wants, and what may not be returned."""
+    """A product with `count` titles, some queries (q, d), how many each wants, and what may not be returned."""
 
-    vectors: Vectors
+    product: Product
     queries: Vectors
+    count: int
     k: int
     wanted: Filter
 
-    def pairs(self, slack: Floats) -> tuple[Rows, Rows, Mask]:
-        """All (query, row) that can be among the k best where float32 products err by up to half of `slack` (q,).
-
-        Sorted by query. With them the queries (q,) for which the bar was too high, of which nothing can be said.
-        """
-        first = max(1, round(self.tiles * min(1 / 8, max(1 / 32, self.k / 800))))
-        opening = [self._scores(tile).copy() for tile in range(first)]
-        bar = _bar(opening, self.k / len(self.vectors))[:, None]
-        found = [self._reaching(scores, bar, tile) for tile, scores in enumerate(opening)]
-        found += [self._reaching(self._scores(tile), bar, tile) for tile in range(first, self.tiles)]
-        query, row, score = (np.concatenate(part) for part in zip(*found, strict=True))
-        return self._narrowed((query, row, score), bar[:, 0], slack)
-
-    @cached_property
-    def tiles(self) -> int:
-        """Into how many tiles the titles are cut."""
-        return _tiles(len(self.queries), len(self.vectors))
-
-    @cached_property
-    def _space(self) -> Scores:
-        return np.empty(len(self.queries) * -(-len(self.vectors) // self.tiles), dtype=np.float32)
+    def pairs(self) -> Pairs:
+        """All (query, row) that can be among the k best, sorted by query."""
+        asked = self.product.ask(self.queries)
+        tops, negative, found = None, False, []
+        for tile in range(self.product.tiles):
+            codes = self._allowed(asked, tile)
+            if negative:
+                settle(codes)
+            if _raises(tile):
+                tops, limit = self._raised(codes, tops, asked)
+                if tile == 0 and is_bits(codes) and bool((limit <= 0).any()):  # it only rises from here
+                    negative = True
+                    settle(codes)
+                    tops, limit = self._raised(codes, None, asked)
+            found.append(self._reaching(codes, limit, tile))
+        return found[0][:2] if len(found) == 1 else self._narrowed(found, limit, asked)
 
     @cached_property
     def _mask(self) -> Mask:
-        return np.empty(self._space.size, dtype=np.bool_)
+        return np.empty(len(self.queries) * -(-self.count // self.product.tiles), dtype=np.bool_)
 
     @cached_property
-    def _hidden(self) -> list[tuple[Rows, Rows]]:
+    def _hidden(self) -> list[Pairs]:
         """What is excluded in each tile, as (query, place in the tile)."""
         query, row = self.wanted.pairs
-        order = np.argsort((row % self.tiles).astype(np.uint16), kind="stable")
-        ends = np.searchsorted((row % self.tiles)[order], np.arange(1, self.tiles))
-        return list(zip(np.split(query[order], ends), np.split(row[order] // self.tiles, ends), strict=True))
+        if self.product.tiles == 1:
+            return [(query, row)]
+        place, tile = np.divmod(row, self.product.tiles)
+        order = np.argsort(tile.astype(np.min_scalar_type(self.product.tiles)), kind="stable")  # bytes sort quickest
+        ends = np.searchsorted(tile[order], np.arange(1, self.product.tiles))
+        return list(zip(np.split(query[order], ends), np.split(place[order], ends), strict=True))
 
-    def _scores(self, tile: int) -> Scores:
-        """Scores (q, w) of one tile, −inf for what is forbidden; overwritten by the next."""
-        some = self.vectors[tile :: self.tiles]
-        space = self._space[: len(self.queries) * len(some)].reshape(len(self.queries), len(some))
-        scores: Scores = np.matmul(self.queries, some.T, out=space)
+    def _allowed(self, asked: Asked, tile: int) -> Codes:
+        """Codes (q, w) of one tile, those of what is forbidden lower than any."""
+        codes = asked.scores(tile)
         if self.wanted.allowed is not None:
-            scores[:, ~self.wanted.allowed[tile :: self.tiles]] = -np.inf
+            forbid(codes, self.wanted.allowed[tile :: self.product.tiles])
         if self.wanted.excluded:
-            scores[self._hidden[tile]] = -np.inf
-        return scores
+            codes[self._hidden[tile]] = forbidden(codes)
+        return codes
 
-    def _reaching(self, scores: Scores, bar: Scores, tile: int) -> Pairs:
+    def _raised(self, codes: Codes, tops: Codes | None, asked: Asked) -> tuple[Codes, Codes]:
+        """The best (q, k or fewer) of the groups in a tile and of those before, the least of them first; the limit."""
+        maxima = _maxima(codes, self.k)
+        tops = _best(maxima if tops is None else np.concatenate([tops, maxima], axis=1), self.k)
+        return tops, self._limit(tops, asked)
+
+    def _limit(self, tops: Codes, asked: Asked) -> Codes:
+        """What a score must reach (q,) to be, errors allowed for, no less than the k-th best of those so far."""
+        if tops.shape[1] < self.k:
+            return at_most(np.full(len(tops), -np.inf), tops)
+        least = np.maximum(scores_of(tops[:, 0]), _LEAST)
+        return at_most(least - 2.01 * asked.error - self.product.grain * np.abs(least), tops)
+
+    def _reaching(self, codes: Codes, limit: Codes, tile: int) -> Found:
         # into the same memory for every tile, because fresh pages cost as much as the comparison
-        mask = np.greater_equal(scores, bar, out=self._mask[: scores.size].reshape(scores.shape))
-        place, width = places(mask), scores.shape[1]
+        mask = np.greater_equal(codes, limit[:, None], out=self._mask[: codes.size].reshape(codes.shape))
+        place, width = places(mask), codes.shape[1]
         query = place // width
-        return query, (place - query * width) * self.tiles + tile, scores.ravel()[place]
+        return query, (place - query * width) * self.product.tiles + tile, codes.ravel().take(place)
 
-    def _narrowed(self, pairs: Pairs, bar: Scores, slack: Floats) -> tuple[Rows, Rows, Mask]:
-        query, row, score = pairs
-        order = np.argsort((query << 32) + descending(score))
-        query, row, score = query[order], row[order], score[order]
-        count = np.bincount(query, minlength=len(self.queries))
-        last = np.minimum(np.cumsum(count) - count + self.k, np.maximum(np.cumsum(count), 1)) - 1
-        least = score[last] - slack if len(score) else bar.astype(np.float64)
-        failed = (count < self.k) | (least < bar)
-        kept = score >= np.repeat(least.astype(np.float32), count)
-        return query[kept], row[kept], failed
-
-
-def descending(scores: Scores) -> npt.NDArray[np.int64]:
-    """Whole numbers from −2³¹ to 2³¹ − 1 that descend as float32 scores ascend, and are equal where those are."""
-    bits = (scores + np.float32(0)).view(np.int32)  # adding zero turns −0 into 0
-    return (~(bits ^ ((bits >> 31) & 0x7FFFFFFF))).astype(np.int64)
+    def _narrowed(self, found: list[Found], limit: Codes, asked: Asked) -> Pairs:
+        """What of all found in several tiles reaches the last limit, or a better one where it is of long ago."""
+        query, row, code = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(query.astype(np.uint16), kind="stable")
+        query, row, code = query[order], row[order], code[order]
+        if not _raises(len(found) - 1):
+            count = np.bincount(query, minlength=len(self.queries))
+            table = np.full_like(code, lowest(code), shape=(len(count), int(count.max(initial=0))))
+            table.ravel()[seats(count, table.shape[1])] = code
+            limit = self._limit(_best(table, self.k), asked)
+        kept = code >= limit[query]
+        return query[kept], row[kept]
 
 
-def places(mask: Mask) -> Rows:
-    """`np.flatnonzero`, for masks that are nearly all false: eight entries are passed over at a time."""
-    flat = mask.ravel()
-    whole = len(flat) // 8 * 8
-    words = flat[:whole].view(np.uint64)
-    word = np.flatnonzero(words != 0)
-    inside = np.flatnonzero(words[word].view(np.bool_))
-    found = word[inside >> 3] * 8 + (inside & 7)
-    return np.concatenate([found, whole + np.flatnonzero(flat[whole:])]) if whole < len(flat) else found
+def _raises(tile: int) -> bool:
+    """Whether the limit is raised after a tile: after the first, and then whenever twice as many have gone by."""
+    return tile & (tile - 1) == 0
 
 
-def _bar(opening: list[Scores], share: float) -> Scores:
-    """A score (q,) that a little more than `share` of all titles should reach, judged by the first tiles."""
-    size = sum(scores.shape[1] for scores in opening)
-    expected = share * size
-    rank = min(size, math.ceil(expected + 2.5 * math.sqrt(expected) + 3))
-    tops = [_maxima(scores, rank) for scores in opening]
-    best = np.concatenate(tops, axis=1)
-    place = max(0, best.shape[1] - rank)
-    return np.maximum(np.partition(best, place, axis=1)[:, place], np.finfo(np.float32).min)
+def _best(codes: Codes, k: int) -> Codes:
+    """The k best of each row of codes (q, w), the least of them first; changes their order."""
+    if codes.shape[1] >= k:
+        codes.partition(codes.shape[1] - k, axis=1)
+    return codes[:, -k:]
 
 
-def _maxima(scores: Scores, rank: int) -> Scores:
-    """Maxima of disjoint groups, of which the best few are nearly the best few scores, and quicker to find."""
-    columns = scores.shape[1] // _GROUP
-    if columns < 2 * rank:
-        return scores
-    rest = scores[:, columns * _GROUP :]
-    tops = scores[:, : columns * _GROUP].reshape(len(scores), _GROUP, columns).max(axis=1)
-    return np.concatenate([tops, rest], axis=1)
+def _maxima(codes: Codes, k: int) -> Codes:
+    """Maxima of disjoint groups, of which the best few are nearly the best few scores, in memory of their own."""
+    group = max(1, min(_GROUP, codes.shape[1] // (4 * k)))
+    columns = codes.shape[1] // group
+    maxima: Codes = codes[:, : columns * group].reshape(len(codes), group, columns).max(axis=1)
+    return maxima

@@ -9,18 +9,22 @@ import faiss
 Item = TypeVar("Item")
 
 
+def threads() -> int:
+    """How many threads there are: `faiss.omp_set_num_threads` says."""
+    return int(faiss.omp_get_max_threads())
+
+
 def spread(work: Callable[[Item], Any], items: Sequence[Item]) -> list[Any]:
     """What `work` gives for each item, in any order. NumPy lets other threads run while it computes.
 
-    `faiss.omp_set_num_threads` says how many threads there are. NumPy's own threads gain nothing beside them:
-    `OPENBLAS_NUM_THREADS=1` keeps the two from waiting for one another.
+    NumPy's own threads gain nothing beside these: `OPENBLAS_NUM_THREADS=1` keeps the two from waiting for one another.
     """
-    threads = min(faiss.omp_get_max_threads(), len(items))
-    if threads < 2:
+    count = min(threads(), len(items))
+    if count < 2:
         return [work(item) for item in items]
 
     def share(first: int) -> list[Any]:
-        return [work(item) for item in items[first::threads]]
+        return [work(item) for item in items[first::count]]
 
-    with ThreadPoolExecutor(threads) as pool:
-        return [done for part in pool.map(share, range(threads)) for done in part]
+    with ThreadPoolExecutor(count) as pool:
+        return [done for part in pool.map(share, range(count)) for done in part]

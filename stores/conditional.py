@@ -1,7 +1,8 @@
 """Replace a small file only if it is still the one that was read (compare and swap).
 
 Locally under an exclusive lock of the operating system; on S3 one PUT with `If-Match` or
-`If-None-Match`, which pyarrow's file systems do not offer.
+`If-None-Match`, which pyarrow's file systems do not offer. Where the reply to a PUT is lost the client sends it again
+and is refused because of its own first one: then the file has our bytes, which no two writers may have in common.
 """
 
 import fcntl
@@ -9,6 +10,8 @@ from typing import Any
 
 from stores.errors import StoreError
 from stores.storage import Storage
+
+REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
 
 
 def replace_if(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
@@ -47,14 +50,8 @@ def _replace_s3(storage: Storage, path: str, data: bytes, expected: bytes | None
             condition = {"IfMatch": found["ETag"]}
         client().put_object(**place, Body=data, **condition)
     except ClientError as error:
-        if error.response["Error"]["Code"] in (
-            "PreconditionFailed",
-            "ConditionalRequestConflict",
-            "NoSuchKey",
-            "412",
-            "409",
-        ):
-            return False
+        if error.response["Error"]["Code"] in REFUSED:
+            return storage.exists(path) and storage.read(path) == data
         raise StoreError(f"cannot replace {path}: {error}", where=storage.uri) from error
     except BotoCoreError as error:
         raise StoreError(f"cannot reach {storage.uri}: {error}", where=path) from error

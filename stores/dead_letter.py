@@ -47,7 +47,7 @@ def write(release: Release, name: str, letters: pa.Table) -> None:
 def summary(release: Release) -> dict[str, int]:
     """Refused rows of a release by reason, the most frequent first; letters that stand for many count as many."""
     counts: Counter[str] = Counter()
-    for table in release.storage.batches(FOLDER, ["row", "value", "reason"]):
+    for table in release.batches(FOLDER, ["row", "value", "reason"]):
         counts.update(count_reasons(table))
     return dict(counts.most_common())
 
@@ -58,7 +58,7 @@ def groups(release: Release, examples: int = 3) -> list[dict[str, Any]]:
     Each has `reason`, `source`, `column`, `rows`, and `examples`: a few `{row, value}` as they were refused.
     Reads one file of letters at a time.
     """
-    return grouped(release.storage.batches(FOLDER, dead_letter_schema().names), examples)
+    return grouped(release.batches(FOLDER, dead_letter_schema().names), examples)
 
 
 def grouped(tables: Iterable[pa.Table], examples: int = 3) -> list[dict[str, Any]]:

@@ -2,11 +2,11 @@
 
 The suppression list comes first, so that no later night brings the member back. Each release is rewritten file by
 file and sealed anew as its next revision; a journal holds the hashes of the files to be, so that an erasure which
-was interrupted goes on, and a damaged file is not taken for a rewritten one. What stays is a receipt among the
-release's events, which names the member by a salted hash only.
+was interrupted goes on, and a damaged file is not taken for a rewritten one. Whatever no manifest lists (the report,
+backfills, what killed processes left) goes unread. What stays is a receipt among the release's events, which names the
+member by a salted hash only.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,22 +16,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from stores.checked_json import checked, read_checked
 from stores.columns import MEMBER_ID, VALUE, dead_letter_schema
 from stores.errors import CorruptError, NotFoundError
+from stores.features.history import WRITING, rewrite_history
 from stores.features.online import OnlineViews
 from stores.features.repository import FeatureRepository, PublishConfig
-from stores.features.views import HISTORY
+from stores.features.views import FOLDER, HISTORY
 from stores.lease import check_token
+from stores.leftovers import keep_listed, sweep
+from stores.parquet import parquet_bytes
 from stores.release import EVENTS, FileEntry, Manifest, Release
+from stores.scrubbing import scrubber
 from stores.settings import Settings
-from stores.storage import parquet_bytes, sha256
+from stores.storage import sha256
 from stores.suppression import suppress
-from stores.workspace import Workspace
+from stores.workspace import BACKFILL, Workspace
 
 JOURNAL = "journal/erase.json"
 LETTERS = "dead_letter/"
-TELLING = 4
-"""An id of so many characters is searched for inside texts; a shorter one only where a text says whose it is."""
 
 
 class Erasure(Settings):
@@ -81,9 +84,13 @@ def _finish(workspace: Workspace, begun: Erasure, config: PublishConfig, token: 
     unfinished = [release.release_id for release in workspace.staged()]
     for release in workspace.staged():
         workspace.remove(release)
+    workspace.storage.delete_tree(BACKFILL)
+    for folder in ("journal", FOLDER):
+        sweep(workspace.storage, folder)
     changed = {}
     for release in workspace.releases():
         check()
+        keep_listed(release)
         if revision := _erase_release(workspace, release, begun):
             changed[release.release_id] = revision
     histories = sum(_erase_history(workspace, path, begun.member_id) for path in workspace.storage.files(HISTORY))
@@ -103,12 +110,12 @@ def _typed(workspace: Workspace, member: str) -> int | str:
     """The id in the type that the workspace's ids have. Raises NotFoundError where nothing is sealed."""
     for release in reversed(workspace.releases()):
         if release.storage.files("members"):
-            integer = pa.types.is_integer(release.members().schema.field(MEMBER_ID).type)
-            if integer and not re.fullmatch(r"-?\d{1,19}", member):
-                raise NotFoundError(
-                    f"there can be no member {member!r}", where=workspace.uri, expected="a whole number"
-                )
-            return int(member) if integer else member
+            kind = release.members().schema.field(MEMBER_ID).type
+            if not pa.types.is_integer(kind):
+                return member
+            if re.fullmatch(r"-?\d{1,19}", member) and abs(int(member)) < 2**63:
+                return int(member)
+            raise NotFoundError(f"there can be no member {member!r}", where=workspace.uri, expected=f"an {kind}")
     raise NotFoundError("nothing is published yet", where=workspace.uri)
 
 
@@ -158,9 +165,9 @@ def _reseal(release: Release, files: list[FileEntry], begun: Erasure) -> int:
     """Write the next revision of the manifest; texts beside it lose the id as well."""
     scrub = scrubber(begun.member_id)
     before = release.manifest
-    stages = scrub(before.model_dump(mode="json")["stages"])
+    texts = scrub(before.model_dump(mode="json", include={"stages", "reasons"}))
     after = before.model_copy(update={"files": files})
-    touched = Manifest.model_validate({**after.model_dump(), "stages": stages})
+    touched = Manifest.model_validate({**after.model_dump(), **texts})
     scrubbed = [_scrub_file(release, path, scrub) for path in release.storage.files(EVENTS)]
     if touched == before and not any(scrubbed):
         return before.revision if begun.planned.get(release.release_id) else 0  # sealed before the interruption
@@ -170,10 +177,10 @@ def _reseal(release: Release, files: list[FileEntry], begun: Erasure) -> int:
 
 
 def _scrub_file(release: Release, path: str, scrub: Callable[[Any], Any]) -> bool:
-    before = json.loads(release.storage.read(path))
+    before = read_checked(release.storage, path)
     after = scrub(before)
     if after != before:
-        release.storage.write(path, json.dumps(after, sort_keys=True).encode())
+        release.storage.write(path, checked(after))
     return bool(after != before)
 
 
@@ -190,35 +197,15 @@ def without(table: pa.Table, member_id: int | str, letters: bool = False) -> pa.
     return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else None
 
 
-def scrubber(member_id: int | str) -> Callable[[Any], Any]:
-    """A function that takes an id out of the texts of anything that JSON can hold."""
-    text = str(member_id)
-    inside = (
-        re.escape(text)
-        if isinstance(member_id, str) and len(text) >= TELLING
-        else rf"(?<=\bmember ){re.escape(text)}\b"
-    )
-    pattern = re.compile(inside)
-
-    def scrub(found: Any) -> Any:
-        if isinstance(found, dict):
-            return {key: scrub(value) for key, value in found.items()}
-        if isinstance(found, list):
-            return [scrub(value) for value in found]
-        if isinstance(found, str):
-            return "(erased)" if found == text and isinstance(member_id, str) else pattern.sub("(erased)", found)
-        return found
-
-    return scrub
-
-
 # --- Feast
 
 
 def _erase_history(workspace: Workspace, path: str, member_id: int | str) -> bool:
+    if path.endswith(WRITING):  # a move was killed while it wrote
+        workspace.storage.delete(path)
     kept = without(workspace.storage.read_table(path), member_id) if path.endswith(".parquet") else None
     if kept is not None:
-        workspace.storage.write(path, parquet_bytes(kept))
+        rewrite_history(workspace.storage, path, kept)
     return kept is not None
 
 

@@ -6,10 +6,13 @@ interrupted is completed by doing all of it again. `live.json` beside it says wh
 views of each space hold, which is what the next difference starts from.
 """
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from pydantic import ValidationError
+
+from stores.checked_json import checked, read_checked
+from stores.errors import CorruptError
 from stores.features.views import BLUE, GREEN
 from stores.pointer import promoted_at
 from stores.settings import Settings
@@ -19,6 +22,8 @@ from stores.workspace import Workspace
 MOVE = "journal/move.json"
 LIVE = "journal/live.json"
 SLOT = "/"
+UNKNOWN = {"online_store": ""}
+"""No online store has this name, so that rows which are said to lie there count as lost."""
 TICK = timedelta(milliseconds=1)
 
 
@@ -56,9 +61,14 @@ class Move(SpaceMove):
 
 
 def read_move(workspace: Workspace) -> Move | None:
-    """The move that was interrupted, or that another process is making; None otherwise."""
+    """The move that was interrupted, or that another process is making; None otherwise. Raises CorruptError."""
     storage = workspace.storage
-    return Move.model_validate_json(storage.read(MOVE)) if storage.exists(MOVE) else None
+    if not storage.exists(MOVE):
+        return None
+    try:
+        return Move.model_validate_json(storage.read(MOVE))
+    except ValidationError as error:
+        raise CorruptError(f"{MOVE} cannot be read: {error}", where=workspace.uri, fix="restore the file") from error
 
 
 def write_move(workspace: Workspace, move: Move) -> None:
@@ -79,7 +89,7 @@ def effective_time(workspace: Workspace, after: datetime | None = None) -> datet
 
 def live(storage: Storage, slot: str = "") -> dict[str, Live]:
     """What the views hold, by space: their history, or the online rows of a slot."""
-    found = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
+    found = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
     kept = {name: Live(**facts) for name, facts in found.items()}
     history = {name: held for name, held in kept.items() if SLOT not in name}
     if not slot:
@@ -90,10 +100,29 @@ def live(storage: Storage, slot: str = "") -> dict[str, Live]:
 
 def set_live(storage: Storage, space_id: str, now: Live, slot: str = BLUE, history: bool = True) -> None:
     """Record that the rows of a slot, and unless told otherwise the history of its space, have come to a release."""
-    before = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
+    before = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
     names = [f"{space_id}{SLOT}{slot}", *([space_id] if history else [])]
     facts = before | dict.fromkeys(names, now.model_dump())
-    storage.write(LIVE, json.dumps(facts, sort_keys=True).encode())
+    storage.write(LIVE, checked(facts))
+
+
+def forget_rows(storage: Storage, space_id: str, slot: str) -> None:
+    """Record that nobody knows the rows of a slot any more: whoever writes it next writes all of them."""
+    if held := live(storage, slot).get(space_id):
+        set_live(storage, space_id, held.model_copy(update=UNKNOWN), slot, history=False)
+
+
+def give_up(storage: Storage, move: SpaceMove) -> None:
+    """Record that a move did not happen in a space: the history is where it was, and nobody knows the slot's rows."""
+    place, held = f"{move.space_id}{SLOT}{move.slot}", live(storage, move.slot).get(move.space_id)
+    before = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
+    facts = {name: fact for name, fact in before.items() if name not in (move.space_id, place)}
+    if move.base is not None:
+        facts[move.space_id] = move.base.model_dump()
+        if held is not None:
+            rows = move.base if held.release_id == move.release_id else held
+            facts[place] = rows.model_copy(update=UNKNOWN).model_dump()
+    storage.write(LIVE, checked(facts))
 
 
 def held_slots(storage: Storage) -> dict[tuple[str, str], Live]:
@@ -103,5 +132,5 @@ def held_slots(storage: Storage) -> dict[tuple[str, str], Live]:
 
 def held_releases(storage: Storage) -> set[str]:
     """Ids of all releases that some view holds."""
-    found = json.loads(storage.read(LIVE)) if storage.exists(LIVE) else {}
+    found = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
     return {facts["release_id"] for facts in found.values()}

@@ -2,21 +2,24 @@
 
 The lease is a small file that is replaced only if it is still the one that was read. A lease whose
 holder is a dead process of this host is taken over at once; any other after it expires. Every
-take-over raises the token, and a writer checks its token before each shard.
+take-over raises the token, and a writer checks its token before each shard. Containers may share a
+host's name and not see each other's processes, so a host is told by its kernel's boot and by the
+space of its process ids too.
 """
 
 import json
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from stores.conditional import replace_if
-from stores.errors import BusyError
+from stores.errors import BusyError, StoreError
 from stores.storage import Storage
 
 PATH = "lease.json"
@@ -26,17 +29,17 @@ TIME_TO_LIVE = timedelta(seconds=120)
 @contextmanager
 def lease(storage: Storage, purpose: str) -> Iterator[int]:
     """Hold the workspace for writing; yields the fencing token. Raises BusyError if another holds it."""
-    held, raw = _acquire(storage, purpose)
+    held = _acquire(storage, purpose)
     stop = threading.Event()
-    keeper = _Keeper(storage, held, raw, stop)
+    keeper = _Keeper(storage, held, stop)
     keeper.start()
     try:
         yield int(held["token"])
     finally:
         stop.set()
         keeper.join()
-        released = {**keeper.held, "expires_at": _now().isoformat(), "released": True}
-        replace_if(storage, PATH, _dump(released), keeper.raw)
+        with suppress(StoreError):  # a lease that cannot be given back runs out by itself
+            _rewrite(storage, {**held, "expires_at": _now().isoformat(), "released": True})
 
 
 def check_token(storage: Storage, token: int) -> None:
@@ -56,7 +59,7 @@ def holder(storage: Storage) -> dict[str, Any] | None:
     return found if found and not _is_free(found) else None
 
 
-def _acquire(storage: Storage, purpose: str) -> tuple[dict[str, Any], bytes]:
+def _acquire(storage: Storage, purpose: str) -> dict[str, Any]:
     found, raw = _read(storage)
     if found and not _is_free(found):
         raise BusyError(
@@ -65,28 +68,26 @@ def _acquire(storage: Storage, purpose: str) -> tuple[dict[str, Any], bytes]:
             fix=f"wait for it; the lease ends at {found['expires_at']} unless it is renewed",
         )
     pid = os.getpid()
-    mine = {"token": int(found.get("token", 0)) + 1, "purpose": purpose, "host": socket.gethostname(), "pid": pid}
+    mine = {"token": int(found.get("token", 0)) + 1, "purpose": purpose, **_host(), "pid": pid}
     mine |= {"started": _started(pid), "expires_at": (_now() + TIME_TO_LIVE).isoformat()}
-    body = _dump(mine)
-    if not replace_if(storage, PATH, body, raw):
+    mine |= {"nonce": secrets.token_hex(8)}  # no two holders ever write the same bytes
+    if not replace_if(storage, PATH, _dump(mine), raw):
         raise BusyError("another command took the workspace in this moment", where=storage.uri, fix="try again")
-    return mine, body
+    return mine
 
 
 class _Keeper(threading.Thread):
     """Renews the lease in the background until told to stop or until it was lost."""
 
-    def __init__(self, storage: Storage, held: dict[str, Any], raw: bytes, stop: threading.Event) -> None:
+    def __init__(self, storage: Storage, held: dict[str, Any], stop: threading.Event) -> None:
         super().__init__(daemon=True, name="lease")
-        self.storage, self.held, self.raw, self.stopped = storage, held, raw, stop
+        self.storage, self.held, self.stopped = storage, held, stop
 
     def run(self) -> None:
         while not self.stopped.wait(TIME_TO_LIVE.total_seconds() / 4):
-            self.held = {**self.held, "expires_at": (_now() + TIME_TO_LIVE).isoformat()}
-            body = _dump(self.held)
-            if not replace_if(self.storage, PATH, body, self.raw):
-                return  # taken over: the next write of a shard says so
-            self.raw = body
+            with suppress(StoreError):  # asked again at the next beat: the lease outlives three that fail
+                if not _rewrite(self.storage, {**self.held, "expires_at": (_now() + TIME_TO_LIVE).isoformat()}):
+                    return  # taken over: the next write of a shard says so
 
 
 def _read(storage: Storage) -> tuple[dict[str, Any], bytes | None]:
@@ -96,10 +97,27 @@ def _read(storage: Storage) -> tuple[dict[str, Any], bytes | None]:
     return json.loads(raw), raw
 
 
+def _rewrite(storage: Storage, mine: dict[str, Any]) -> bool:
+    """Write one's own lease anew; False where it is another's by now."""
+    found, raw = _read(storage)
+    return found.get("nonce") == mine["nonce"] and replace_if(storage, PATH, _dump(mine), raw)
+
+
 def _is_free(found: dict[str, Any]) -> bool:
     if found.get("released") or datetime.fromisoformat(found["expires_at"]) <= _now():
         return True
-    return bool(found["host"] == socket.gethostname() and _started(found["pid"]) != found["started"])
+    here = all(found.get(name) == value for name, value in _host().items())
+    return bool(here and _started(found["pid"]) != found["started"])
+
+
+def _host() -> dict[str, str]:
+    """Where process ids mean what they mean here: the host's name and, on Linux, its boot and the space of its ids."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return {"host": socket.gethostname()}
+    return {"host": socket.gethostname(), "boot": f"{boot} {space}"}
 
 
 def _started(pid: int) -> str:

@@ -1,6 +1,7 @@
 """What is written about a release: its plan, its finished files and stages, and the manifest that seals it."""
 
 import json
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from stores.settings import Settings
 from stores.storage import sha256
 
 FORMAT_VERSION = 1
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 
 
 class FileEntry(Settings):
@@ -111,6 +113,17 @@ def parse_manifest(data: bytes, release_id: str) -> Manifest:
             fix="restore the file, or roll back",
         )
     return manifest
+
+
+def is_release_id(name: str) -> bool:
+    """Whether a folder can be a release's: others may lie beside them (`lost+found`)."""
+    return _ID.fullmatch(name) is not None
+
+
+def old_spaces(stages: list[StageReport]) -> dict[str, OldSpace]:
+    """What the stage `old_spaces` decided of them, if there was one."""
+    found: dict[str, Any] = next((one.metrics["spaces"] for one in stages if one.name == "old_spaces"), {})
+    return {space_id: OldSpace.model_validate(facts) for space_id, facts in found.items()}
 
 
 def _digest(value: str) -> bytes:

@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
+from stores.errors import CorruptError
 from stores.features.delta import held_by
+from stores.features.history import history_path
 from stores.features.repository import PublishConfig
-from stores.journal import Move, SpaceMove, close_move, held_slots
+from stores.features.views import VIEWS
+from stores.journal import Move, SpaceMove, close_move, forget_rows, give_up, held_slots
+from stores.lease import check_token
 from stores.pointer import move_pointer
 from stores.release import Release, StageReport
 from stores.space_views import SpaceViews
@@ -29,9 +33,8 @@ class Mover:
         others = [self._views(release_id, space_id) for space_id, release_id in older.items()]
         return self.views.move(), tuple(views.move() for views in others if not views.hold())
 
-    def run(self, move: Move) -> StageReport:
-        """Do a whole move, or all of it again."""
-        began = monotonic()
+    def run(self, move: Move) -> dict[str, int]:
+        """Do a whole move, or all of it again, up to the pointer; rows written by view."""
         metrics: dict[str, int] = {}
         parts = [(self.views, move), *((self._views(one.release_id, one.space_id), one) for one in move.older)]
         for views, part in parts:
@@ -43,26 +46,23 @@ class Mover:
             views.record(part.slot)
             views.point(part)
         self._let_readers_learn()
-        move_pointer(self.workspace, self.release.release_id, self.release.space_id, move.effective_at)
-        return self.finish(move, metrics, began)
-
-    def finish(self, move: Move, metrics: dict[str, int], began: float) -> StageReport:
-        """Append the event and close the journal, both once."""
-        facts: dict[str, Any] = {"move": move.name, "space_id": move.space_id}
-        facts |= {"previous": move.previous, "why": move.why}
-        facts |= {"older": {one.space_id: one.release_id for one in move.older}} if move.older else {}
-        if not any(event.get("move") == move.name for event in self.release.events()):
-            self.release.add_event(move.event, effective_at=move.effective_at.isoformat(), **facts)
-        close_move(self.workspace)
-        return _report({**metrics, **facts}, began)
+        move_pointer(self.workspace, self.release, move.effective_at)
+        return metrics
 
     def rebuild(self) -> StageReport:
-        """Write every online row of every space again, in both slots; the pointer and the history stay as they are."""
+        """Write every online row of every space again, in both slots; the pointer and the history stay as they are.
+
+        What the history has ever named and a release has not got is removed. Interrupted, the slots that were not
+        reached count as lost, and whoever writes them next writes them in full.
+        """
         began = monotonic()
         metrics: dict[str, int] = {}
         main = self.views.move().model_copy(update={"slot": self.views.serving()})
         held = {place: one.release_id for place, one in held_slots(self.workspace.storage).items()}
-        for (space_id, slot), release_id in {**held, (main.space_id, main.slot): main.release_id}.items():
+        places = {**held, (main.space_id, main.slot): main.release_id}
+        for place in places:
+            forget_rows(self.workspace.storage, *place)
+        for (space_id, slot), release_id in places.items():
             views = self._views(release_id, space_id)
             part = SpaceMove(release_id=release_id, space_id=space_id, base=None, slot=slot)
             metrics |= self._named("online", part, views.write_online(slot, datetime.now(UTC), everything=True))
@@ -87,6 +87,41 @@ class Mover:
         pointer = self.workspace.pointer()
         if pointer is not None and pointer["space_id"] != self.release.space_id:
             self.views.wait_since(self.views.repository.changed_at())
+
+
+def finish(workspace: Workspace, release: Release, move: Move, metrics: dict[str, int], began: float) -> StageReport:
+    """Append the event and close the journal, both once; the pointer has moved."""
+    facts: dict[str, Any] = {"move": move.name, "space_id": move.space_id}
+    facts |= {"previous": move.previous, "why": move.why}
+    facts |= {"older": {one.space_id: one.release_id for one in move.older}} if move.older else {}
+    if not _told(release, move):
+        release.add_event(move.event, effective_at=move.effective_at.isoformat(), **facts)
+    close_move(workspace)
+    return _report({**metrics, **facts}, began)
+
+
+def _told(release: Release, move: Move) -> bool:
+    try:
+        return any(event.get("move") == move.name for event in release.events())
+    except CorruptError:
+        return False  # better told twice than never
+
+
+def undo(workspace: Workspace, release: Release, move: Move, why: str) -> None:
+    """Give a move up whose release is damaged, before the pointer moves: the history forgets it, an event says why.
+
+    Online rows that it wrote may stay until the next move, which takes no row for granted. Raises BusyError after a
+    take-over.
+    """
+    if release.token is not None:
+        check_token(workspace.storage, release.token)
+    for part in (move, *move.older):
+        give_up(workspace.storage, part)
+        for view in VIEWS:
+            workspace.storage.delete(history_path(view, part.space_id, move.name))
+    if release.sealed:
+        release.add_event("given_up", move=move.name, why=why)
+    close_move(workspace)
 
 
 def _report(metrics: dict[str, Any], began: float) -> StageReport:

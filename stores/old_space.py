@@ -93,11 +93,13 @@ class InOldSpace(Release):
         """The columns of a folder's files."""
         return super().schema(folder) if f"{folder}/" in MAPPED else self._last.schema(folder)
 
-    def read_verified(self, path: str, columns: list[str] | None = None) -> pa.Table:
+    def read_table(
+        self, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
+    ) -> pa.Table:
         """One Parquet file. Raises CorruptError unless its bytes are those that were written."""
         if not path.startswith(MAPPED):
-            return self._last.read_verified(path, columns)
-        return self.whole.read_verified(f"{self.place}/{path}", columns)
+            return self._last.read_table(path, columns, dictionaries)
+        return self.whole.read_table(f"{self.place}/{path}", columns, dictionaries)
 
     @property
     def _last(self) -> Release:

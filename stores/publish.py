@@ -4,14 +4,16 @@ Callers hold the workspace's lease. Whatever was interrupted is completed by `re
 writing command calls first.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic
 
 from stores import erasure
-from stores.errors import GateError, NotFoundError
+from stores.errors import CorruptError, GateError, NotFoundError
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.journal import Move, effective_time, read_move, write_move
-from stores.moving import Mover
+from stores.lease import check_token
+from stores.moving import Mover, finish, undo
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
 
@@ -23,7 +25,7 @@ def publish(workspace: Workspace, release: Release, config: PublishConfig) -> St
 
     The report's metrics: rows written and removed of each view, rows of history, the release replaced.
     Raises GateError for a held release, StoreError where a store refuses (the journal stays, run again),
-    BusyError after a take-over.
+    CorruptError for a damaged one (what was live stays live), BusyError after a take-over.
     """
     recover(workspace, config, release.token)
     _require_ready(release)
@@ -40,7 +42,8 @@ def promote(
 ) -> StageReport:
     """Move to a release; "current", or the id of the live one, writes its online rows again in full.
 
-    Raises GateError for a held release unless `force` is set, NotFoundError for an unknown one.
+    Raises GateError for a held release unless `force` is set or it was live before, NotFoundError for an unknown one,
+    CorruptError for a damaged one.
     """
     recover(workspace, config, token)
     if release_id == "current":
@@ -50,28 +53,31 @@ def promote(
     pointer = workspace.pointer()
     if pointer is not None and pointer["release_id"] == release_id:
         return Mover(workspace, release, config).rebuild()
-    if not force:
+    if not force and not _was_live(release):
         _require_ready(release)
     return _begin(workspace, release, config, "promoted", why)
 
 
 def rollback(workspace: Workspace, config: PublishConfig, why: str = "", token: int | None = None) -> StageReport:
-    """Move to the newest older release that was live before. Raises NotFoundError if there is none."""
+    """Move to the release that was live before, other than those taken back. Raises NotFoundError if there is none."""
     recover(workspace, config, token)
     current = workspace.current().release_id
-    earlier = [release for release in workspace.releases() if release.release_id < current and _was_live(release)]
+    earlier = [release_id for release_id in _line(workspace) if release_id != current]
     if not earlier:
-        raise NotFoundError(f"no earlier release than {current} was ever live", where=workspace.uri)
-    return promote(workspace, earlier[-1].release_id, config, why or "rollback", token)
+        raise NotFoundError(f"no earlier release than {current} was live, or it was taken back", where=workspace.uri)
+    return promote(workspace, earlier[-1], config, why or "rollback", token)
 
 
 def recover(workspace: Workspace, config: PublishConfig, token: int | None = None) -> StageReport | None:
     """Complete an interrupted move, at a new effective time; None where there was none.
 
+    One whose release is damaged is given up instead, of which the release gets an event: what was live stays live.
     Also completes an interrupted erasure, and registers the Feast history's place again if the workspace was moved.
     """
-    move = read_move(workspace)
-    report = None if move is None else _complete(workspace, move, config, token)
+    move, report = read_move(workspace), None
+    if move is not None:
+        with suppress(CorruptError):
+            report = _complete(workspace, move, config, token)
     erasure.resume(workspace, config, token)
     if move is None:
         FeatureRepository(workspace.storage, config).follow()
@@ -79,13 +85,25 @@ def recover(workspace: Workspace, config: PublishConfig, token: int | None = Non
 
 
 def _complete(workspace: Workspace, move: Move, config: PublishConfig, token: int | None) -> StageReport:
-    mover = Mover(workspace, Release(workspace.uri, move.release_id, token), config)
-    pointer = workspace.pointer()
+    release, pointer = Release(workspace.uri, move.release_id, token), workspace.pointer()
     if pointer is not None and datetime.fromisoformat(pointer["promoted_at"]) == move.effective_at:
-        return mover.finish(move, {}, monotonic())
+        return finish(workspace, release, move, {}, monotonic())
     move = move.model_copy(update={"effective_at": effective_time(workspace, move.effective_at)})
+    return _make(workspace, release, move, config)
+
+
+def _make(workspace: Workspace, release: Release, move: Move, config: PublishConfig) -> StageReport:
+    """Make a move; one that meets a damaged file is given up, so that it stands in nobody's way."""
+    if release.token is not None:
+        check_token(workspace.storage, release.token)
+    began = monotonic()
     write_move(workspace, move)
-    return mover.run(move)
+    try:
+        metrics = Mover(workspace, release, config).run(move)
+    except CorruptError as error:
+        undo(workspace, release, move, error.what)
+        raise
+    return finish(workspace, release, move, metrics, began)
 
 
 def _require_ready(release: Release) -> None:
@@ -98,8 +116,8 @@ def _require_ready(release: Release) -> None:
 
 
 def _begin(workspace: Workspace, release: Release, config: PublishConfig, event: str, why: str) -> StageReport:
-    pointer, at, mover = workspace.pointer(), effective_time(workspace), Mover(workspace, release, config)
-    own, older = mover.plan(_older(workspace, release))
+    pointer, at = workspace.pointer(), effective_time(workspace)
+    own, older = Mover(workspace, release, config).plan(_older(workspace, release))
     move = Move(
         **own.model_dump(),
         event="published" if event == "published" else "promoted",
@@ -109,8 +127,7 @@ def _begin(workspace: Workspace, release: Release, config: PublishConfig, event:
         why=why,
         older=older,
     )
-    write_move(workspace, move)
-    return mover.run(move)
+    return _make(workspace, release, move, config)
 
 
 def _older(workspace: Workspace, release: Release) -> dict[str, str]:
@@ -122,10 +139,28 @@ def _older(workspace: Workspace, release: Release) -> dict[str, str]:
     wanted = {space_id: old.release_id for space_id, old in release.manifest.old_spaces.items()}
     if not _was_live(release):
         return {space_id: one for space_id, one in wanted.items() if one == release.release_id}
-    now = workspace.current().manifest.old_spaces
+    try:
+        now = workspace.current().manifest.old_spaces
+    except CorruptError:
+        now = {}  # nobody knows which spaces the damaged one leaves behind: those it knows of and we do not stay
     unmapped = {space_id: old.last_release for space_id, old in now.items() if space_id != release.space_id}
     return unmapped | wanted
 
 
 def _was_live(release: Release) -> bool:
-    return any(event["event"] in ("published", "promoted") for event in release.events())
+    return bool(_times_live(release))
+
+
+def _times_live(release: Release) -> list[datetime]:
+    """The moments from which a release counted as live."""
+    moves = (event for event in release.events() if event["event"] in ("published", "promoted"))
+    return [datetime.fromisoformat(event.get("effective_at", event["at"])) for event in moves]
+
+
+def _line(workspace: Workspace) -> list[str]:
+    """The releases that one can go back through, the live one last: going back to one takes those after it back."""
+    moves = sorted((at, one.release_id) for one in workspace.releases() for at in _times_live(one))
+    line: list[str] = []
+    for _, release_id in moves:
+        line = [*line[: line.index(release_id)], release_id] if release_id in line else [*line, release_id]
+    return line

@@ -5,21 +5,29 @@ leaves an entry with its hash, which is how an interrupted night knows what need
 writes `manifest.json` last: a release without one does not exist for readers.
 """
 
-import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from stores.checked_json import checked, read_checked
 from stores.errors import CorruptError, NotFoundError, UsageError
 from stores.lease import check_token
-from stores.manifest import FORMAT_VERSION, FileEntry, Manifest, OldSpace, Plan, StageReport, parse_manifest
-from stores.storage import Storage, absolute, parquet_bytes, sha256
+from stores.manifest import (
+    FORMAT_VERSION,
+    FileEntry,
+    Manifest,
+    Plan,
+    StageReport,
+    is_release_id,
+    old_spaces,
+    parse_manifest,
+)
+from stores.parquet import parquet_bytes, table_of
+from stores.storage import Storage, absolute, sha256
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -29,7 +37,6 @@ __all__ = ["EVENTS", "FORMAT_VERSION", "RELEASES", "WORK", "FileEntry", "Manifes
 RELEASES = "releases"
 WORK = "work"
 EVENTS = "events"
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 
 
 class Release:
@@ -40,7 +47,7 @@ class Release:
     """
 
     def __init__(self, workspace_uri: str, release_id: str, token: int | None = None) -> None:
-        if not _ID.fullmatch(release_id):
+        if not is_release_id(release_id):
             raise UsageError(f"not a release id: {release_id!r}", expected="for example 20260721T020000Z-3f9a")
         self.workspace_uri, self.release_id, self.token = workspace_uri, release_id, token
         self.storage = Storage(workspace_uri).below(RELEASES, release_id)
@@ -60,8 +67,14 @@ class Release:
 
     @cached_property
     def plan(self) -> Plan:
-        """What the night set out to do."""
-        return Plan.model_validate_json(self.storage.read("plan.json"))
+        """What the night set out to do. Raises CorruptError where that cannot be read."""
+        return self.manifest.plan if self.sealed else self._planned()
+
+    def _planned(self) -> Plan:
+        try:
+            return Plan.model_validate_json(self.storage.read("plan.json"))
+        except ValidationError as error:
+            raise CorruptError(f"plan.json cannot be read: {error}", where=self.storage.uri) from error
 
     @property
     def sealed(self) -> bool:
@@ -99,8 +112,29 @@ class Release:
         """The columns of a folder's Parquet files."""
         return self.storage.dataset(folder).schema
 
-    def read_verified(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """One Parquet file of a sealed release. Raises CorruptError unless its bytes are those that were written."""
+    def read_table(
+        self, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
+    ) -> pa.Table:
+        """A Parquet file as from `Storage.read_table`. Raises CorruptError also where a sealed one was changed."""
+        if self.sealed:
+            return table_of(self.read_bytes(path), path, columns, dictionaries)
+        return self.storage.read_table(path, columns, dictionaries)
+
+    def batches(self, folder: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The Parquet files below a folder, one table each, in the order of their names; checked as by `read_table`."""
+        for path in self.storage.files(folder):
+            if path.endswith(".parquet"):
+                yield self.read_table(path, columns)
+
+    def table(self, folder: str, columns: list[str] | None = None) -> pa.Table:
+        """All rows of a folder's Parquet files, checked as by `read_table`. Raises CorruptError where there is none."""
+        parts = list(self.batches(folder, columns))
+        if not parts:
+            raise CorruptError(f"{folder} has no Parquet file", where=self.storage.uri)
+        return pa.concat_tables(parts)
+
+    def read_bytes(self, path: str) -> bytes:
+        """One file of a sealed release. Raises CorruptError unless its bytes are those that were written."""
         data = self.storage.read(path)
         if (found := sha256(data)) != self._hash_of(path):
             self.__dict__.pop("manifest", None)  # an erasure may have sealed the next revision meanwhile
@@ -110,14 +144,17 @@ class Release:
                 where=self.storage.uri,
                 fix="samespace doctor --verify names every damaged file; restore it, or roll back",
             )
-        return pq.read_table(pa.BufferReader(data), columns=columns)
+        return data
 
     def _hash_of(self, path: str) -> str:
         return next((entry.sha256 for entry in self.manifest.files if entry.path == path), "")
 
     def verify(self) -> list[str]:
-        """One line for each file that is missing or whose bytes are not those that the manifest names."""
-        return [line for entry in self.manifest.files if (line := self._fault(entry))]
+        """One line for each file that is missing or is not what was written. Raises CorruptError for small ones."""
+        self.events()
+        faults = [line for entry in self.manifest.files if (line := self._fault(entry))]
+        changed = self.storage.exists("plan.json") and self._planned() != self.manifest.plan
+        return [*faults, *(["plan.json is not the plan of the manifest"] if changed else [])]
 
     def _fault(self, entry: FileEntry) -> str:
         if not self.storage.exists(entry.path):
@@ -186,7 +223,7 @@ class Release:
             files=[entry for entry in self.entries() if not entry.path.startswith(f"{WORK}/")],
             stages=stages,
             versions=versions,
-            old_spaces=_old_spaces(stages),
+            old_spaces=old_spaces(stages),
         )
         if self.token is not None:
             check_token(Storage(self.workspace_uri), self.token)
@@ -199,18 +236,12 @@ class Release:
     def add_event(self, kind: str, **facts: Any) -> None:
         """Append a fact about a sealed release: published, canary, promoted, erased."""
         at = datetime.now(UTC)
-        body = json.dumps({"event": kind, "at": at.isoformat(), **facts}, sort_keys=True)
-        self.storage.write(f"{EVENTS}/{at:%Y%m%dT%H%M%S%fZ}-{kind}.json", body.encode())
+        body = checked({"event": kind, "at": at.isoformat(), **facts})
+        self.storage.write(f"{EVENTS}/{at:%Y%m%dT%H%M%S%fZ}-{kind}.json", body)
 
     def events(self) -> list[dict[str, Any]]:
         """All facts appended after sealing, oldest first."""
-        return [json.loads(self.storage.read(path)) for path in self.storage.files(EVENTS)]
-
-
-def _old_spaces(stages: list[StageReport]) -> dict[str, OldSpace]:
-    """What the stage `old_spaces` decided of them, if there was one."""
-    found: dict[str, Any] = next((one.metrics["spaces"] for one in stages if one.name == "old_spaces"), {})
-    return {space_id: OldSpace.model_validate(facts) for space_id, facts in found.items()}
+        return [read_checked(self.storage, path) for path in self.storage.files(EVENTS)]
 
 
 def _entry_path(path: str) -> str:

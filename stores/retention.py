@@ -1,8 +1,14 @@
 """Which releases may go: all but the newest ones, the live one, and those that spaces and Feast's views refer to."""
 
+from datetime import UTC, datetime, timedelta
+
 from stores.journal import held_releases, read_move
+from stores.leftovers import sweep, tidy
 from stores.release import Release
 from stores.workspace import Workspace
+
+STALE = timedelta(days=1)
+"""Temporary files of this age belong to no process that still runs."""
 
 
 def droppable(workspace: Workspace, keep: int) -> list[Release]:
@@ -27,7 +33,7 @@ def _referred(release: Release) -> set[str | None]:
 
 
 def drop(workspace: Workspace, keep: int) -> list[str]:
-    """Remove what may go, and the models that ran only in it; the ids of the releases."""
+    """Remove what may go, the models that ran only in it, and what killed processes left; the ids of the releases."""
     gone = droppable(workspace, keep)
     models = {release.plan.model_id for release in gone}
     for release in gone:
@@ -36,4 +42,7 @@ def drop(workspace: Workspace, keep: int) -> list[str]:
     models -= {release.plan.model_id for release in left} | {workspace.next_model()}
     for model_id in models & set(workspace.models.folders()):
         workspace.models.delete_tree(model_id)
+    for release in workspace.releases():
+        tidy(release)
+    sweep(workspace.storage, before=datetime.now(UTC) - STALE)
     return [release.release_id for release in gone]

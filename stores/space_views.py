@@ -11,7 +11,7 @@ from time import sleep
 import pyarrow as pa
 
 from stores import columns
-from stores.errors import UsageError
+from stores.errors import CorruptError, UsageError
 from stores.features.delta import Differences, files_of, held_by
 from stores.features.history import beginning_rows, history_path, history_rows, write_history
 from stores.features.online import Moment, OnlineViews
@@ -73,7 +73,7 @@ class SpaceViews:
         found = stored_views(self.release, None) | (stored_views(base, None) if base else {})
         self._register(found, slot)
         if not everything:
-            self._let_readers_leave(base, slot)
+            self._let_readers_leave(held, slot)
         moment, place = Moment(at, self.check), (self.space_id, slot)
         with OnlineViews(self.repository, [view.view(*place) for view in found]) as views:
             return {
@@ -110,7 +110,11 @@ class SpaceViews:
         return GREEN if now["slot"] == BLUE else BLUE
 
     def _base(self, held: Live | None) -> Release | None:
-        return held_by(self.workspace, held.release_id, self.space_id) if held else None
+        """The release that views hold; None where they hold none, and where its manifest cannot be read any more."""
+        try:
+            return held_by(self.workspace, held.release_id, self.space_id) if held else None
+        except CorruptError:
+            return None
 
     def _history_tables(self, view: View, base: Release | None, at: datetime) -> Iterator[pa.Table]:
         for part in self._differences.between(view, base, self.release):
@@ -127,12 +131,12 @@ class SpaceViews:
 
         self.repository.change(amend)
 
-    def _let_readers_leave(self, base: Release | None, slot: str) -> None:
+    def _let_readers_leave(self, held: Live | None, slot: str) -> None:
         """Wait until no reader's copy of the registry can point to the idle slot any more, if rows there change."""
         now = serving(self.repository.described(), self.space_id)
         if self.config.slots == 1 or now is None or now["slot"] == slot or "moved_at" not in now["tags"]:
             return
-        if base is None or base.release_id == self.release.release_id:  # no service ever led there, or no row changes
+        if held is None or held.release_id == self.release.release_id:  # no service ever led there, or no row changes
             return
         self.wait_since(datetime.fromisoformat(now["tags"]["moved_at"]))
 

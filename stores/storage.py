@@ -9,7 +9,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from stores.errors import CorruptError, StoreError, UsageError
+from stores.parquet import named
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -75,56 +76,61 @@ class Storage:
             raise UsageError(f"{self.uri} is not on local disk", fix="use a workspace on local disk for this")
         return Path(self.uri).absolute() / path
 
-    def fetch(self, folder: str) -> Path:
-        """A folder on local disk with the files of `folder`: itself, or a copy of what an object store holds."""
+    @contextmanager
+    def fetched(self, folder: str) -> Iterator[Path]:
+        """A folder on local disk with the files of `folder`: itself, or for the time of the block a copy of them."""
         if self.is_local:
-            return self.local(folder)
-        copy = Path(tempfile.mkdtemp(prefix="samespace-"))
-        for path in self.files(folder):
-            target = copy / path.removeprefix(folder).lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.read(path))
-        return copy
+            yield self.local(folder)
+            return
+        with tempfile.TemporaryDirectory(prefix="samespace-") as copy:
+            for path in self.files(folder):
+                Storage(copy).write(path.removeprefix(folder).lstrip("/"), self.read(path))
+            yield Path(copy)
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Raise StoreError where the store does not answer or refuses."""
+    def _reached(self, path: str) -> Iterator[None]:
+        """Raise StoreError, which names the path, where the store does not answer or refuses."""
         try:
             yield
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StoreError(
-                f"cannot read from {self.uri}: {error}",
+                f"the store refused {path or 'its root'}: {error}",
+                where=self.uri,
                 fix="check the path, the server, the credentials in the environment, and the rights",
             ) from error
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder of this name."""
-        with self._reached():
+        with self._reached(path):
             return bool(self.fs.get_file_info(_inside(path)).type != pafs.FileType.NotFound)
 
     def size(self, path: str) -> int:
         """Bytes in a file; 0 where there is none."""
-        return int(self.fs.get_file_info(path).size or 0)
+        with self._reached(path):
+            return int(self.fs.get_file_info(_inside(path)).size or 0)
 
     def files(self, folder: str = "") -> list[str]:
         """Paths of all files below a folder, sorted; temporary ones left out."""
-        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
-        with self._reached():
-            found = [info.path for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File]
-        return sorted(path for path in found if not path.rsplit("/", 1)[-1].startswith(TEMPORARY))
+        return [info.path for info in self.infos(folder) if not info.base_name.startswith(TEMPORARY)]
+
+    def infos(self, folder: str = "") -> list[pafs.FileInfo]:
+        """All files below a folder, temporary ones too, sorted by path; with sizes and times."""
+        with self._reached(folder):
+            found = self.fs.get_file_info(pafs.FileSelector(_inside(folder), recursive=True, allow_not_found=True))
+        return sorted((info for info in found if info.type == pafs.FileType.File), key=lambda info: info.path)
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders directly in a folder, sorted."""
-        with self._reached():
+        with self._reached(folder):
             infos = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises CorruptError where it is missing."""
         try:
-            with self._reached(), self.fs.open_input_file(_inside(path)) as stream:
+            with self._reached(path), self.fs.open_input_file(_inside(path)) as stream:
                 return bytes(stream.read())
         except FileNotFoundError as error:
             raise CorruptError(f"the file {path} is missing", where=self.uri) from error
@@ -159,12 +165,14 @@ class Storage:
     def delete(self, path: str) -> None:
         """Remove a file if it is there."""
         if self.exists(path):
-            self.fs.delete_file(path)
+            with self._reached(path), suppress(FileNotFoundError):
+                self.fs.delete_file(path)
 
     def delete_tree(self, folder: str) -> None:
         """Remove a folder and everything in it if it is there."""
         if self.exists(folder):
-            self.fs.delete_dir(folder)
+            with self._reached(folder), suppress(FileNotFoundError):
+                self.fs.delete_dir(folder)
 
     def read_table(
         self, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
@@ -173,27 +181,26 @@ class Storage:
 
         Raises CorruptError where it cannot be read.
         """
-        try:
-            with self.fs.open_input_file(_inside(path)) as stream:
-                # not pq.read_table, which loads pyarrow.dataset and with it pandas
-                file = pq.ParquetFile(stream, read_dictionary=dictionaries, page_checksum_verification=True)
-                return file.read(columns)
-        except (OSError, pa.ArrowException) as error:
-            raise CorruptError(f"cannot read {path}: {error}", where=self.uri) from error
+        with self.parquet(path, dictionaries) as file:
+            return file.read(columns)
+
+    @contextmanager
+    def parquet(self, path: str, dictionaries: list[str] | None = None) -> Iterator[pq.ParquetFile]:
+        """A Parquet file, open to be read in parts. Raises CorruptError where any of it cannot be read."""
+        with named(path, self.uri), self.fs.open_input_file(_inside(path)) as stream:
+            # not pq.read_table, which loads pyarrow.dataset and with it pandas
+            yield pq.ParquetFile(stream, read_dictionary=dictionaries, page_checksum_verification=True)
 
     def dataset(self, folder: str, schema: pa.Schema | None = None) -> "ds.Dataset":
-        """All Parquet files below a folder, in the order of their names."""
+        """All Parquet files below a folder, in the order of their names. Raises CorruptError for an unreadable one."""
         import pyarrow.dataset as ds  # here, because it loads pandas, for which a command that looks has no time
 
         files = [path for path in self.files(folder) if path.endswith(".parquet")]
         checked = ds.ParquetFileFormat(page_checksum_verification=True)
-        return ds.dataset(files, filesystem=self.fs, format=checked, schema=schema)
-
-    def batches(self, folder: str, columns: list[str]) -> Iterator[pa.Table]:
-        """The Parquet files below a folder, one table each, in the order of their names."""
-        for path in self.files(folder):
-            if path.endswith(".parquet"):
-                yield self.read_table(path, columns)
+        try:
+            return ds.dataset(files, filesystem=self.fs, format=checked, schema=schema)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CorruptError(f"cannot read {folder}: {error}", where=self.uri) from error
 
 
 def _inside(path: str) -> str:
@@ -201,36 +208,6 @@ def _inside(path: str) -> str:
     if ".." in path.split("/") or "\0" in path:
         raise UsageError(f"not a path below a root: {path!r}")
     return path
-
-
-def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    """A table as the bytes of one Parquet file; the same table always gives the same bytes.
-
-    Vectors are stored plainly: a dictionary of floats is longer than they are, and compressing them takes half of
-    the time of writing and of reading for a few percent of the bytes.
-    """
-    leaves = dict(pair for field in table.schema for pair in _leaves(field.name, field.type))
-    plain = {path for path, kind in leaves.items() if "." in path and pa.types.is_floating(kind)}
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression={path: "NONE" if path in plain else "ZSTD" for path in leaves},
-        use_dictionary=[path for path in leaves if path not in plain],
-        write_page_checksum=True,
-    )
-    return sink.getvalue()
-
-
-def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
-    """Parquet's own names of the plain columns in a column, and their types."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _leaves(f"{path}.list.element", kind.value_type)
-    elif pa.types.is_struct(kind):
-        for field in kind:
-            yield from _leaves(f"{path}.{field.name}", field.type)
-    else:
-        yield path, kind
 
 
 def sha256(data: bytes | pa.Buffer) -> str:

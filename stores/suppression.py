@@ -5,10 +5,10 @@ salt; one who has can only test an id that he already knows.
 """
 
 import hashlib
-import json
 import secrets
 from dataclasses import dataclass
 
+from stores.checked_json import checked, read_checked
 from stores.storage import Storage
 
 PATH = "suppressed.json"
@@ -34,7 +34,7 @@ def suppressed(storage: Storage) -> Suppression | None:
     """The list of a workspace; None where nobody was ever erased."""
     if not storage.exists(PATH):
         return None
-    found = json.loads(storage.read(PATH))
+    found = read_checked(storage, PATH)
     return Suppression(found["salt"], frozenset(found["hashes"]))
 
 
@@ -43,5 +43,5 @@ def suppress(storage: Storage, member_id: int | str) -> str:
     before = suppressed(storage) or Suppression(secrets.token_hex(16), frozenset())
     name = before.name(member_id)
     body = {"salt": before.salt, "hashes": sorted({*before.hashes, name})}
-    storage.write(PATH, json.dumps(body, indent=1).encode())
+    storage.write(PATH, checked(body))
     return name

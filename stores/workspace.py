@@ -1,16 +1,18 @@
 """A workspace: its releases, its models, its Feast repository and the one pointer to what is live."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from stores.checked_json import checked, read_checked
 from stores.errors import NotFoundError
+from stores.manifest import is_release_id
 from stores.release import RELEASES, Plan, Release
 from stores.storage import Storage
 
 POINTER = "current.json"
 MODELS = "models"
 NEXT_MODEL = f"{MODELS}/next.json"
+BACKFILL = "backfill"
 
 
 class Workspace:
@@ -32,7 +34,7 @@ class Workspace:
 
     def pointer(self) -> dict[str, Any] | None:
         """What is live: `{release_id, space_id, promoted_at}`; None before the first release."""
-        return json.loads(self.storage.read(POINTER)) if self.storage.exists(POINTER) else None
+        return read_checked(self.storage, POINTER) if self.storage.exists(POINTER) else None
 
     def current(self) -> Release:
         """The live release. Raises NotFoundError where nothing was published yet."""
@@ -58,11 +60,15 @@ class Workspace:
         return [release for release in self._all() if not release.sealed]
 
     def _all(self) -> list[Release]:
-        return [Release(self.uri, name) for name in self.storage.folders(RELEASES)]
+        return [Release(self.uri, name) for name in self.release_names()]
+
+    def release_names(self) -> list[str]:
+        """Ids of all releases, sealed and staged, oldest first; folders that are no releases left out."""
+        return [name for name in self.storage.folders(RELEASES) if is_release_id(name)]
 
     def new_release_id(self, plan_hash: str, now: datetime) -> str:
         """An id that sorts after every other one, also when the clock was moved back."""
-        names = self.storage.folders(RELEASES)
+        names = self.release_names()
         if names:
             last = datetime.strptime(names[-1][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
             now = max(now, last + timedelta(seconds=1))
@@ -88,10 +94,10 @@ class Workspace:
 
     def next_model(self) -> str | None:
         """The id of the model that the next night runs; None before the first training."""
-        return str(json.loads(self.storage.read(NEXT_MODEL))["model_id"]) if self.storage.exists(NEXT_MODEL) else None
+        return str(read_checked(self.storage, NEXT_MODEL)["model_id"]) if self.storage.exists(NEXT_MODEL) else None
 
     def set_next_model(self, model_id: str) -> None:
         """Make a model the one that the next night runs."""
         if model_id not in self.models.folders():
             raise NotFoundError(f"there is no model {model_id}", where=self.models.uri, fix="samespace train")
-        self.storage.write(NEXT_MODEL, json.dumps({"model_id": model_id}).encode())
+        self.storage.write(NEXT_MODEL, checked({"model_id": model_id}))

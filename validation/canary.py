@@ -72,9 +72,9 @@ def probe_set(release: Release, folder: str, wanted: int) -> pa.Table:
     paths = [paths[place] for place in spread(len(paths), wanted)]
     each, tables = -(-wanted // max(len(paths), 1)), []
     for path in paths:
-        ids = release.storage.read_table(path, [key])[key]
+        ids = release.read_table(path, [key])[key]
         chosen = nsmallest(each, ids.to_pylist(), key=lambda entity: (crc32(str(entity).encode()), str(entity)))
-        table = release.storage.read_table(path, [key, EMBEDDING])
+        table = release.read_table(path, [key, EMBEDDING])
         tables.append(table.filter(pc.is_in(table[key], value_set=pa.array(chosen, ids.type))))
     return pa.concat_tables(tables).rename_columns(["id", EMBEDDING])
 
@@ -112,7 +112,7 @@ def _fault(served: Row, vector: npt.NDArray[np.float32]) -> str:
 def _scored(release: Release, members: pa.Table, readers: Readers, k: int) -> tuple[float, list[str]]:
     """The largest difference between a score found and the inner product, as a share of the lengths' product."""
     queries = matrix(members[EMBEDDING].combine_chunks()).astype(np.float32)
-    titles = release.titles().to_table(columns=[TITLE_ID, EMBEDDING])
+    titles = release.table("titles", [TITLE_ID, EMBEDDING])
     k = min(k, titles.num_rows)
     found, scores = readers.search(queries, k)
     places = dict(zip(titles[TITLE_ID].to_pylist(), range(titles.num_rows), strict=True))

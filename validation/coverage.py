@@ -125,7 +125,7 @@ def _pairs(release: Release, left: str, right: str) -> Iterator[tuple[str, str]]
 def _read(release: Release, path: str, columns: list[str], like: pa.Table | None = None) -> pa.Table:
     """A shard's columns; a missing shard has no rows, and ids of the kind of `like`."""
     if release.storage.exists(path):
-        return release.storage.read_table(path, columns)
+        return release.read_table(path, columns)
     if like is not None and like.num_rows:
         return _nothing(like)
     return pa.table({name: pa.array([], pa.string()) for name in columns})

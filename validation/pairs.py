@@ -35,7 +35,7 @@ class Pair:
 
 def titles(release: Release) -> Titles:
     """All titles of a release, those with finite vectors."""
-    table = release.titles().to_table(columns=[TITLE_ID, NAME, EMBEDDING, "plays"])
+    table = release.table("titles", [TITLE_ID, NAME, EMBEDDING, "plays"])
     vectors = matrix(table[EMBEDDING].combine_chunks())
     good = np.isfinite(vectors).all(axis=1)
     table = table.filter(pa.array(good))
@@ -73,7 +73,7 @@ def _sampled_members(release: Release, wanted: int) -> list[Any]:
     each = max(1, wanted // max(1, len(paths)))
     ids: list[Any] = []
     for path in paths:
-        column = release.storage.read_table(path, [MEMBER_ID])[MEMBER_ID]
+        column = release.read_table(path, [MEMBER_ID])[MEMBER_ID]
         if len(column):
             ids += column.take(pa.array(spread(len(column), each))).to_pylist()
     return ids[:wanted]

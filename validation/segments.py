@@ -38,7 +38,7 @@ def _segments(both: Pair, release: Release) -> dict[str, Places]:
     order = np.argsort(-both.before.plays, kind="stable").astype(np.int64)
     found: dict[str, Places] = dict(zip(THIRDS, np.array_split(order, len(THIRDS)), strict=True))
     place = {title: row for row, title in enumerate(both.now.ids)}
-    table = release.titles().to_table(columns=[TITLE_ID, "genres"])
+    table = release.table("titles", [TITLE_ID, "genres"])
     rows: dict[str, list[int]] = {}
     for title, genres in zip(table[TITLE_ID].to_pylist(), table["genres"].to_pylist(), strict=True):
         for genre in {genre for genre in genres or [] if genre} if title in place else ():

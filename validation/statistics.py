@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from stores.storage import Storage
 
@@ -30,8 +29,8 @@ BATCH_ROWS = 65_536
 
 def batches(storage: Storage, path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of one Parquet file in batches of at most `BATCH_ROWS`."""
-    with storage.fs.open_input_file(path) as stream:
-        yield from pq.ParquetFile(stream).iter_batches(BATCH_ROWS, columns=columns)
+    with storage.parquet(path) as file:
+        yield from file.iter_batches(BATCH_ROWS, columns=columns)
 
 
 def matrix(column: pa.Array) -> Floats:

@@ -55,16 +55,16 @@ def states_of(inference: Inference, tokens: Tokens) -> torch.Tensor:
     """What `member_states` says, by a prepared model. Raises MemoryError where one member alone needs too much."""
     lengths = np.minimum(tokens.lengths + 1, inference.length)
     first, padded = tokens.starts[1:] - lengths, padded_lengths(lengths, inference.length)
-    result, codes = torch.zeros(len(lengths), inference.width), inference.codes_of(tokens)
+    result = np.zeros((len(lengths), inference.width), np.float32)
 
     def encode(rows: Rows) -> None:
-        few = np.resize(rows, max(len(rows), LEAST_ROWS))
-        windows = inference.windows(tokens, codes, first[few], lengths[few], int(padded[rows[0]]))
-        result[rows] = inference.states(windows)[: len(rows)]
+        few = rows if len(rows) >= LEAST_ROWS else np.resize(rows, LEAST_ROWS)
+        windows = inference.windows(tokens, first[few], lengths[few], int(padded[rows[0]]))
+        result[rows] = inference.states(windows)[: len(rows)].numpy()
 
     for rows in batches_of(padded, inference.budget):
         _halved(encode, rows)
-    return result
+    return torch.from_numpy(result)
 
 
 def padded_lengths(lengths: Rows, longest: int) -> Rows:

@@ -80,29 +80,28 @@ class Inference:
     def _there(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(self.device).contiguous()
 
-    def codes_of(self, tokens: Tokens) -> npt.NDArray[np.int32]:
-        """(positions, …) rows of the table of codes for all positions; bytes of actions that none has are left out."""
-        used = int(tokens.actions.max(initial=0)).bit_length()
-        shifts, known = range(0, used, _BITS), len(self._offsets)
-        rows = np.empty((len(tokens.codes), known + len(shifts)), np.int32)
-        np.add(tokens.codes, self._offsets, out=rows[:, :known], casting="unsafe")
-        for column, shift in enumerate(shifts, known):
-            rows[:, column] = (tokens.actions >> shift) % _SETS + (self._first_set + shift // _BITS * _SETS)
-        return rows
-
-    def windows(self, tokens: Tokens, codes: npt.NDArray[np.int32], first: Ints, lengths: Ints, padded: int) -> Windows:
+    def windows(self, tokens: Tokens, first: Ints, lengths: Ints, padded: int) -> Windows:
         """Positions `first` to `first + lengths`, each window padded to `padded`, with no request at its last one."""
         step = np.arange(padded)
         index = first[:, None] + np.minimum(step[None, :], lengths[:, None] - 1)
-        taken = codes.take(index, axis=0)
-        taken[np.arange(len(first)), lengths - 1, len(POST) : len(self._offsets)] = self._offsets[len(POST) :]
+        rows = self._rows(tokens.codes.take(index, axis=0), tokens.actions.take(index))
+        rows[np.arange(len(first)), lengths - 1, len(POST) : len(self._offsets)] = self._offsets[len(POST) :]
         times = tokens.times.take(index)
         return Windows(
             titles=self._sent(tokens.titles.take(index)),
-            codes=self._sent(taken),
+            codes=self._sent(rows),
             seconds=self._sent((times - times[:, :1]).astype(np.int32)),
             last=self._sent(lengths - 1),
         )
+
+    def _rows(self, codes: npt.NDArray[np.int32], actions: Ints) -> npt.NDArray[np.int32]:
+        """(b, l, …) rows of the table of codes; bytes of actions that none has are left out."""
+        shifts, known = range(0, int(actions.max(initial=0)).bit_length(), _BITS), len(self._offsets)
+        rows = np.empty((*actions.shape, known + len(shifts)), np.int32)
+        np.add(codes, self._offsets, out=rows[..., :known])
+        for column, shift in enumerate(shifts, known):
+            rows[..., column] = ((actions >> shift) & (_SETS - 1)) + (self._first_set + shift // _BITS * _SETS)
+        return rows
 
     def _sent(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         tensor = torch.from_numpy(array)

@@ -6,6 +6,7 @@ a history. It is saved beside the weights as `vocabulary.json` and `titles.parqu
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,14 @@ import pyarrow.parquet as pq
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.metadata import Metadata
 from stores import columns
-from stores.storage import parquet_bytes
+from stores.parquet import parquet_bytes
 
 UNKNOWN_TITLE = 0
 CONTEXTS = (columns.DEVICE, columns.COUNTRY, columns.LOCALE)
 _KEPT_CONTEXTS = 255
 _LEVELS = 10
+_SPARSEST = 64
+"""Ids that are this many times more spread than they are many are hashed, not looked up in a table."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Vocabulary:
             metadata=Metadata.build(known, config),
         )
 
+    @cached_property
+    def known_runtimes(self) -> npt.NDArray[np.float64]:
+        """By row: seconds; NaN where unknown, not above 0, or the row is no title."""
+        runtimes = np.where(self.runtimes > 0, self.runtimes, np.nan)
+        return np.concatenate([[np.nan], runtimes, [np.nan]])
+
     @property
     def start(self) -> int:
         """The row that stands for the start of a history."""
@@ -58,8 +67,26 @@ class Vocabulary:
 
     def rows(self, title_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
         """Rows of titles; 0 for those not known."""
-        found = pc.index_in(title_ids.cast(self.title_ids.type), value_set=self.title_ids)
-        return np.asarray(pc.fill_null(found, -1), dtype=np.int64) + 1
+        ids, known = title_ids.cast(self.title_ids.type), self._dense
+        if known is not None and not ids.null_count:
+            first, table = known
+            found: npt.NDArray[np.int64] = table.take(np.clip(np.asarray(ids) - first, -1, len(table) - 2) + 1)
+            return found
+        hashed = pc.index_in(ids, value_set=self.title_ids)
+        return np.asarray(pc.fill_null(hashed, -1), dtype=np.int64) + 1
+
+    @cached_property
+    def _dense(self) -> tuple[int, npt.NDArray[np.int64]] | None:
+        """The lowest id, and rows by 1 + what an id lies above it, 0 at both ends; None where ids are far apart."""
+        if not pa.types.is_integer(self.title_ids.type) or not len(self.title_ids):
+            return None
+        ids = np.asarray(self.title_ids)
+        first, span = int(ids.min()), int(ids.max()) - int(ids.min()) + 1
+        if span > _SPARSEST * len(ids):
+            return None
+        table = np.zeros(span + 2, np.int64)
+        table[ids - first + 1] = np.arange(1, len(ids) + 1)
+        return first, table
 
     def files(self) -> dict[str, bytes]:
         """The vocabulary as files; the same vocabulary always gives the same bytes."""
@@ -73,8 +100,7 @@ class Vocabulary:
     @classmethod
     def from_files(cls, files: dict[str, bytes]) -> "Vocabulary":
         """The inverse of `files`."""
-        # not pq.read_table, which loads pyarrow.dataset and with it pandas
-        titles = pq.ParquetFile(pa.BufferReader(files["titles.parquet"])).read()
+        titles = pq.read_table(pa.BufferReader(files["titles.parquet"]))
         rest = json.loads(files["vocabulary.json"])
         return cls(
             title_ids=titles[columns.TITLE_ID].combine_chunks(),

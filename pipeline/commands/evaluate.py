@@ -62,7 +62,8 @@ def _of_workspace(config: Config, data: Any, protocol: Any) -> dict[str, Any]:
     model_id = workspace.next_model()
     if model_id is None:
         raise NotFoundError("there is no model to evaluate", where=workspace.uri, fix="samespace train, or --train")
-    encoder = load(config.encode.encoder, str(workspace.models.fetch(model_id)))
+    with workspace.models.fetched(model_id) as folder:
+        encoder = load(config.encode.encoder, str(folder))
     return {"model_id": model_id, **evaluate(*data, encoder, protocol)}
 
 

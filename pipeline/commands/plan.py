@@ -22,6 +22,7 @@ def run(args: Namespace) -> Answer:
     from pipeline.estimate import estimate, processors
     from pipeline.foresight import foresee
     from pipeline.planning import Request
+    from pipeline.share import look
     from stores.errors import UsageError
     from stores.workspace import Workspace
 
@@ -34,7 +35,8 @@ def run(args: Namespace) -> Answer:
     if model_id is None and workspace.pointer():
         model_id = workspace.current().manifest.model_id  # a model of one's own, taken to be the same tonight
     work = foresee(config, request, model_id, workspace)
-    expected = estimate(work, workspace.releases()[::-1], config.plan, processors(config.encode.workers))
+    workers = processors(config.encode.workers)
+    expected = estimate(work, workspace.releases()[::-1], config.plan, workers, look())
     facts = {"model_id": model_id, "work": work.model_dump(), "estimate": expected.model_dump()}
     return Answer(facts, _text(facts))
 

@@ -1,6 +1,8 @@
 """`samespace train`: train the foundation model; the next night runs it. Or fine-tune one, or teach it more tasks."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
 
 from pipeline.answer import Answer, config_of, moment
 from pipeline.telling import Teller
@@ -11,6 +13,8 @@ EXAMPLES = (
     "samespace train --lake lake --workspace ws",
     "samespace train --lake lake --workspace ws --as-of 2026-07-01 --seed 1",
 )
+
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -38,9 +42,19 @@ def run(args: Namespace) -> Answer:
     workspace = Workspace.open(config.workspace)
     if args.tasks:
         found = train_tasks(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
-        return Answer(found, "\n".join(f"{task:12s} model {model}" for task, model in found["models"].items()))
+        return Answer(found, "\n".join(_taught(found)))
     learn = fine_tune_model if args.fine_tune else train_model
     model = learn(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
     facts = {"model_id": model.model_id, "path": str(model.path), **model.metrics}
     figures = ", ".join(f"{name} {model.metrics[name]:.4f}" for name in ("hr@10", "ndcg@10", "coverage@10"))
     return Answer(facts, f"model {model.model_id} in {model.path}\nheld-out last title: {figures}")
+
+
+def _taught(found: dict[str, Any]) -> Iterator[str]:
+    """A line for each task: its model, bars for its share of the turns of each round, what it lost first and now."""
+    highest = max(max(shares) for shares in found["shares"])
+    for at, (task, model) in enumerate(found["models"].items()):
+        bars = "".join(BARS[int(shares[at] / highest * (len(BARS) - 1))] for shares in found["shares"])
+        kept = found["kept"][task]
+        loss = f"  held-out loss {kept['first']:.4f} -> {kept['loss']:.4f}" if kept else ""
+        yield f"{task:12s} model {model}  turns {bars}{loss}"

@@ -34,7 +34,7 @@ class Members:
     @classmethod
     def of(cls, release: Release, titles: TitleIds) -> "Members":
         """The members of a release; `titles` are its titles in the order of their rows."""
-        table = release.members().to_table(columns=[MEMBER_ID, EMBEDDING, EVENT_TIME, RELEASE_ID])
+        table = release.table("members", [MEMBER_ID, EMBEDDING, EVENT_TIME, RELEASE_ID])
         ids = TitleIds.of(table[MEMBER_ID])
         offsets, seen = _seen(release, ids, titles)
         changes = table.select([EVENT_TIME, RELEASE_ID])
@@ -74,7 +74,7 @@ class Members:
 
 def _seen(release: Release, members: TitleIds, titles: TitleIds) -> tuple[Rows, npt.NDArray[np.int32]]:
     """Offsets (n + 1,) and title rows, in the order of the members; titles that left the catalogue are left out."""
-    table = release.histories().to_table(columns=[MEMBER_ID, TITLE_ID]).combine_chunks()
+    table = release.table("histories", [MEMBER_ID, TITLE_ID]).combine_chunks()
     lists = table[TITLE_ID].combine_chunks() if len(table) else pa.array([], table.schema.field(TITLE_ID).type)
     rows = titles.rows(lists.flatten())
     owner = members.rows(table[MEMBER_ID])[lists.value_parent_indices().to_numpy()]

@@ -27,7 +27,6 @@ class RedisWriter:
 
     def __init__(self, client: Any, config: Any) -> None:
         self.client, self.suffix = client, config.project.encode()
-        self.ttl = config.online_store.key_ttl_seconds
         self.deliver = _Pieces(client) if hasattr(client, "connection_pool") else _Pipeline(client)
 
     def write(self, view: Any, keys: list[bytes], values: dict[str, list[bytes]], at: datetime) -> None:
@@ -41,8 +40,6 @@ class RedisWriter:
             return zip(repeat(b"HSET"), whole, *cells, strict=False)
 
         self.deliver(rows)
-        if self.ttl:
-            self.deliver(lambda: zip(repeat(b"EXPIRE"), whole, repeat(b"%d" % self.ttl), strict=False))
 
     def remove(self, view: Any, keys: list[bytes]) -> None:
         """Remove a view's fields; Redis drops a hash without fields."""

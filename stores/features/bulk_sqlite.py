@@ -28,6 +28,8 @@ WAIT_S = 60.0
 PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -262144", "wal_autocheckpoint = 16384")
 """Nothing needs to be on the disk before `close`, which folds the log and syncs it, and only then the pointer moves.
 Keys of one shard lie all over the tree: with 256 MB of pages in memory each is written once and not once per batch."""
+LITERAL = 1024
+"""Longest value, in bytes, that is written out: a statement has a greatest length."""
 STRING_FIELD = b"\x12"
 """The tag of `string_val` in Feast's `Value`: field 2, length-delimited."""
 
@@ -107,7 +109,8 @@ class _Batch:
         return f"(?1, {text}, {self._cell(cells)}, {self._text(cells)}, {self.moment}, {self.moment})"
 
     def _cell(self, cells: list[bytes]) -> str:
-        return f"x'{cells[0].hex()}'" if cells.count(cells[0]) == len(cells) else self._hand_over(cells)
+        short = len(cells[0]) <= LITERAL and cells.count(cells[0]) == len(cells)
+        return f"x'{cells[0].hex()}'" if short else self._hand_over(cells)
 
     def _text(self, cells: list[bytes]) -> str:
         """Feast keeps strings in the clear as well, for its own text search."""
@@ -115,9 +118,9 @@ class _Batch:
             return "NULL"
         from feast.protos.feast.types.Value_pb2 import Value
 
-        plain = {cell: Value.FromString(cell).string_val or None for cell in set(cells)}
+        plain = {cell: Value.FromString(cell).string_val if cell[:1] == STRING_FIELD else None for cell in set(cells)}
         only = next(iter(plain.values()))
-        if len(plain) > 1 or only is None:
+        if len(plain) > 1 or only is None or len(only) > LITERAL:
             return self._hand_over([plain[cell] for cell in cells])
         return f"CAST(x'{only.encode().hex()}' AS TEXT)"
 

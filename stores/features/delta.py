@@ -1,7 +1,8 @@
 """The difference between two releases: entities whose row changed or is new, and those that left.
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
-file by file, in the memory of one shard; a file whose hash did not change is not even read.
+file by file, in the memory of one shard; a file whose hash did not change is not even read. What the older release
+held in a damaged file is not known: there everything is written, and the history says who may have to leave.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stores import columns
-from stores.errors import MismatchError
+from stores.errors import CorruptError, MismatchError
 from stores.features.sameness import changed_rows
-from stores.features.views import View
+from stores.features.views import View, history_folder
 from stores.old_space import in_space
 from stores.release import Release
+from stores.storage import Storage
 from stores.workspace import Workspace
 
 
@@ -62,11 +64,27 @@ class Differences:
 
 
 def deltas(view: View, old: Release | None, new: Release) -> Iterator[Delta]:
-    """What to write and remove to get from `old` (None: from nothing) to `new`, part by part."""
+    """What to write and remove to get from `old` (None: from what nobody knows) to `new`, part by part.
+
+    A damaged file of `old` counts as unknown too. What is unknown is written in full, and whatever the view has ever
+    served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
+    """
+    unknown, ids, unread = old is None, list[pa.Array](), set(files_of(view, new))
     for before, after in _pairs(view, old, new):
-        delta = compare(_read(view, old, before), _read(view, new, after), view)
+        try:
+            earlier = _read(view, old, before)
+        except CorruptError:
+            earlier, unknown = None, True
+        later = _read(view, new, after)
+        unread -= set(after)
+        ids += [] if later is None else [_column(later, view.join_key)]
+        delta = compare(earlier, later, view)
         if delta is not None and delta.rows:
+            ids += [delta.departed]
             yield delta
+    if unknown:
+        ids += [_column(new.read_table(path, [view.join_key]), view.join_key) for path in sorted(unread)]
+        yield from _ever_served(view, new, ids)
 
 
 def compare(old: pa.Table | None, new: pa.Table | None, view: View) -> Delta | None:
@@ -137,7 +155,26 @@ def _read(view: View, release: Release | None, paths: list[str]) -> pa.Table | N
     if release is None or not paths:
         return None
     wanted = [view.join_key, *view.columns, columns.RELEASE_ID, columns.ENCODED_AT]
-    return pa.concat_tables([release.read_verified(path, wanted) for path in paths])
+    return pa.concat_tables([release.read_table(path, wanted) for path in paths])
+
+
+def _ever_served(view: View, new: Release, ids: list[pa.Array]) -> Iterator[Delta]:
+    """As departures, the entities that the view has ever served in the space, but for `ids`.
+
+    A damaged file of the history is passed over; `samespace doctor --verify` names it.
+    """
+    storage, folder = Storage(new.workspace_uri), history_folder(view, new.space_id)
+    known = pa.concat_arrays(ids) if ids else None
+    for path in storage.files(folder):
+        try:
+            told = _column(storage.read_table(path, [view.join_key]), view.join_key)
+        except CorruptError:
+            continue
+        gone = (told if known is None else told.filter(pc.invert(pc.is_in(told, value_set=known)))).unique()
+        known = gone if known is None else pa.concat_arrays([known, gone])
+        if len(gone):
+            schema = new.schema(view.folder) if files_of(view, new) else storage.dataset(folder).schema
+            yield Delta(schema.empty_table(), gone, gone.slice(0, 0))
 
 
 def _column(table: pa.Table, key: str) -> pa.Array:

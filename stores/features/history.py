@@ -5,11 +5,14 @@ journaled moment of the move, a departure is a row of nulls, and a rollback writ
 again at its own moment.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,16 +20,20 @@ import pyarrow.parquet as pq
 from stores import columns
 from stores.errors import StoreError
 from stores.features.delta import Delta
-from stores.features.views import BLUE, CREATED_TIMESTAMP, EVENT_TIMESTAMP, HISTORY, View, history_schema
+from stores.features.views import CREATED_TIMESTAMP, EVENT_TIMESTAMP, View, history_folder, history_schema
+from stores.features.written import note_written
+from stores.parquet import parquet_bytes
 from stores.storage import Storage
 
+__all__ = [
+    "BEGINNING", "WRITING", "beginning_rows", "history_folder", "history_path", "history_rows", "rewrite_history",
+    "write_history",
+]  # fmt: skip
+
 ROWS_PER_GROUP = 100_000
+WRITING = ".writing"
+"""A view's history in the making is beside its folder, with this at the end of its name."""
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def history_folder(view: View, space_id: str) -> str:
-    """Where the rows of a view are, from the workspace's root; both slots of a view share them."""
-    return f"{HISTORY}/{view.view(space_id, BLUE)}"
 
 
 def history_path(view: View, space_id: str, name: str) -> str:
@@ -69,44 +76,68 @@ def write_history(
 ) -> int:
     """Stream tables into one Parquet file that readers see whole or not at all; returns its rows.
 
-    The file is made outside the view's folder because DuckDB's glob would read it there, and put in place by one
-    rename, on an object store by one PUT. `check` is called before each table. An empty file is written only where
-    the view has none yet. Raises StoreError where the place refuses.
+    `check` is called before each table. An empty file is written only where the view has none yet. Raises StoreError
+    where the place refuses.
     """
-    folder = path.rpartition("/")[0]
-    rows, made = 0, _temporary(storage, folder)
+    rows = 0
+    with _making(storage, path) as stream:
+        with pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer:
+            for table in tables:
+                check()
+                writer.write_table(table, ROWS_PER_GROUP)
+                rows += table.num_rows
+        if rows or not storage.files(path.rpartition("/")[0]):
+            _put(storage, path, stream)
+    return rows
+
+
+def rewrite_history(storage: Storage, path: str, table: pa.Table) -> None:
+    """Put a table in place of the rows of a move, likewise whole or not at all."""
+    with _making(storage, path) as stream:
+        stream.write(parquet_bytes(table))
+        _put(storage, path, stream)
+
+
+@contextmanager
+def _making(storage: Storage, path: str) -> Iterator[IO[bytes]]:
+    """A file to fill, outside the view's folder because DuckDB's glob would read it there; gone unless it was put.
+
+    For an object store it has no name, so that a killed process leaves none behind.
+    """
     try:
-        with made.open("wb") as stream:
-            with pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer:
-                for table in tables:
-                    check()
-                    writer.write_table(table, ROWS_PER_GROUP)
-                    rows += table.num_rows
-            stream.flush()
-            os.fsync(stream.fileno())
-        if rows or not storage.files(folder):
-            _put(storage, path, made)
+        if not storage.is_local:
+            with tempfile.TemporaryFile() as stream:
+                yield stream
+            return
+        made = storage.local(path.rpartition("/")[0] + WRITING)
+        made.with_suffix("").mkdir(parents=True, exist_ok=True)
+        try:
+            with made.open("w+b") as stream:
+                yield stream
+        finally:
+            made.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error}", where=storage.uri, fix="check free space and rights"
         ) from error
-    finally:
-        made.unlink(missing_ok=True)
-    return rows
 
 
-def _temporary(storage: Storage, folder: str) -> Path:
-    if not storage.is_local:
-        return Path(tempfile.mkstemp(prefix="samespace-", suffix=".parquet")[1])
-    storage.local(folder).mkdir(parents=True, exist_ok=True)
-    return storage.local(f"{folder}.writing")
-
-
-def _put(storage: Storage, path: str, made: Path) -> None:
+def _put(storage: Storage, path: str, stream: IO[bytes]) -> None:
+    """Put what was made in its place: by one rename, on an object store by one PUT."""
+    note_written(storage, {path: _hash_of(stream)})
     if storage.is_local:
-        made.replace(storage.local(path))
+        os.fsync(stream.fileno())
+        Path(stream.name).replace(storage.local(path))
         return
     from stores.s3 import put
 
-    with made.open("rb") as stream:
-        put(storage.uri, path, stream)
+    stream.seek(0)
+    put(storage.uri, path, stream)
+
+
+def _hash_of(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    found = hashlib.sha256()
+    while part := stream.read(1 << 20):
+        found.update(part)
+    return found.hexdigest()

@@ -18,16 +18,19 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # has no type stubs
 
+from stores.checked_json import checked, read_checked
 from stores.errors import ConfigError, MismatchError
 from stores.features.library import load_feast
 from stores.features.repository_config import PublishConfig
 from stores.features.views import FOLDER, PROJECT
+from stores.features.written import note_written
 from stores.storage import Storage, sha256
 
 __all__ = ["REGISTRY", "FeatureRepository", "PublishConfig"]
 
 REGISTRY = "registry.db"
-GENERATED = ("feature_store.yaml", "definitions.py", "views.json")
+VIEWS = "views.json"
+GENERATED = ("feature_store.yaml", "definitions.py", VIEWS)
 FORMAT = 2
 
 Described = dict[str, Any]
@@ -37,7 +40,7 @@ class FeatureRepository:
     """The repository below a workspace's root, and its folder on local disk."""
 
     def __init__(self, storage: Storage, config: PublishConfig) -> None:
-        self.storage, self.config = storage.below(FOLDER), config
+        self.root, self.storage, self.config = storage, storage.below(FOLDER), config
         self.path = self.storage.local() if storage.is_local else _folder(storage.uri, config)
 
     def change(self, amend: Callable[[Described], Described]) -> None:
@@ -81,7 +84,7 @@ class FeatureRepository:
     def described(self) -> Described:
         """What `views.json` says."""
         empty: Described = {"format": FORMAT, "entities": {}, "views": {}, "services": {}}
-        found = json.loads(self.storage.read("views.json")) if self.storage.exists("views.json") else empty
+        found = read_checked(self.storage, VIEWS) if self.storage.exists(VIEWS) else empty
         return found if "format" in found else _of_first_format(found)
 
     def changed_at(self) -> datetime:
@@ -114,7 +117,7 @@ class FeatureRepository:
         wanted = {
             "feature_store.yaml": yaml.safe_dump(self._settings(), sort_keys=False).encode(),
             "definitions.py": Path(__file__).with_name("definitions.py").read_bytes(),
-            "views.json": json.dumps(described, indent=1, sort_keys=True).encode(),
+            VIEWS: checked(described),
         }
         if all(self._bytes(name) == data for name, data in wanted.items()) and not self._moved():
             self._mirror()
@@ -123,7 +126,8 @@ class FeatureRepository:
             self.storage.write(name, wanted[name])
         self._mirror()
         self._apply(described)
-        self.storage.write("views.json", wanted["views.json"])
+        self.storage.write(VIEWS, wanted[VIEWS])
+        note_written(self.root, {f"{FOLDER}/{name}": sha256(self.storage.read(name)) for name in (*wanted, REGISTRY)})
         self._mirror()
 
     def _mirror(self) -> None:

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stores.settings import Settings
 
@@ -31,3 +31,10 @@ class PublishConfig(Settings):
     registry_ttl_s: int = Field(default=60, ge=1)
     """How long Feast's readers may keep the registry that they read. A new space goes live, and with two slots the
     idle one is written to, only when this time has passed since the registry changed."""
+
+    @field_validator("online_store")
+    @classmethod
+    def _keeps_what_did_not_change(cls, block: dict[str, Any]) -> dict[str, Any]:
+        if block.get("key_ttl_seconds"):
+            raise ValueError("key_ttl_seconds cannot be set: a night writes what changed, all other rows would expire")
+        return block

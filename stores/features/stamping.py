@@ -55,7 +55,7 @@ def _before(view: View, release: Release, path: str) -> pa.Table | None:
     previous = release.sibling(release.plan.previous_release)
     if not previous.sealed or previous.space_id != release.space_id or previous.plan.shards != release.plan.shards:
         return None
-    found = previous.read_verified(path) if path in files_of(view, previous) else None
+    found = previous.read_table(path) if path in files_of(view, previous) else None
     return found if found is not None and found.num_rows else None
 
 

@@ -63,6 +63,11 @@ EMBEDDINGS = (MEMBERS, TITLES)
 VIEWS = (MEMBERS, TITLES, GENRES, SEMANTIC_IDS, PREFERENCES, CANDIDATES)
 
 
+def history_folder(view: View, space_id: str) -> str:
+    """Where the rows of a view's history are, from the workspace's root; both slots of a view share them."""
+    return f"{HISTORY}/{view.view(space_id, BLUE)}"
+
+
 def services(space_id: str, views: list[View], slot: str) -> dict[str, list[str]]:
     """Feast's views by feature service: the two embeddings together, every optional view by itself."""
     both = [view.view(space_id, slot) for view in views if not view.optional]

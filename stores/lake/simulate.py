@@ -16,8 +16,9 @@ from stores.lake.simulation.breakage import Breaker
 from stores.lake.simulation.config import SimulationConfig
 from stores.lake.simulation.exposure import Policy
 from stores.lake.writing import open_empty_lake, write_part
+from stores.parquet import parquet_bytes
 from stores.progress import Progress
-from stores.storage import Storage, parquet_bytes
+from stores.storage import Storage
 
 __all__ = ["SimulationConfig", "simulate"]
 

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from stores.errors import UsageError
-from stores.storage import Storage, parquet_bytes
+from stores.parquet import parquet_bytes
+from stores.storage import Storage
 
 
 def open_empty_lake(out: str) -> Storage:

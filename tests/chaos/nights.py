@@ -3,8 +3,9 @@
     python tests/chaos/nights.py --kills 100 [--seed 1] [--minutes 7]
 
 Every trial begins with the same workspace: a model and one published night. A night is started, killed with all its
-processes after a random part of the time that an undisturbed one takes, and then run to its end. What must be equal:
-the ids, decisions and vectors of the release and what Feast serves, bit for bit. Release id and times differ.
+processes after a random part of the time that an undisturbed one takes, and then run to its end. Every optional view
+is on. What must be equal: the ids, decisions and vectors of the release and what Feast serves, online and as of both
+nights, bit for bit. Release id and times differ.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ import pyarrow as pa
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers are nice, and starve where the machine is shared
 
+from stores.features.views import EVENT_TIMESTAMP, SPACE_ID, VIEWS, View
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.release import Release
 from stores.workspace import Workspace
@@ -34,13 +38,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pipeline.nightly", "pipeline.commands.nightly", "feast", "torch"])
 SETTINGS = ["ray.num_cpus=2", "gate.quality.min_ratio_to_popularity=0", "histories.members_per_shard=60"]
+VIEWS_ON = ["candidates.enabled=true", *(f"features.{name}=true" for name in ("genres", "semantic_ids", "preferences"))]
 STEPS = [f"train.training.{name}_steps=40" for name in ("min", "max")]
 TIMES = ("release_id", "encoded_at")
 
 
 def command(*words: str) -> list[str]:
     """The words of a samespace command on the workspace of the folder that it runs in."""
-    settings = [part for setting in [*SETTINGS, *STEPS] for part in ("--set", setting)]
+    settings = [part for setting in [*SETTINGS, *VIEWS_ON, *STEPS] for part in ("--set", setting)]
     return [*words, "--workspace", "ws", "--json", *settings]
 
 
@@ -74,22 +79,55 @@ def content(place: Path) -> dict[str, Any]:
     """What a night decided and published, without ids of releases and times."""
     from feast import FeatureStore
 
-    release = Workspace.open(str(place / "ws")).current()
+    workspace = Workspace.open(str(place / "ws"))
+    release, first = workspace.current(), workspace.releases()[0]
     found: dict[str, Any] = {"space": release.space_id, "model": release.manifest.model_id, "faults": release.verify()}
     found["outcome"] = release.manifest.status, _metric(release, "align", "outcome")
     store = FeatureStore(repo_path=str(place / "ws" / "feast"))
-    for folder, key in (("members", "member_id"), ("titles", "title_id")):
-        table = release.storage.dataset(folder).to_table().sort_by(key)
-        kept = [name for name in table.column_names if name not in TIMES]
-        found[folder] = _bytes(table.select(kept))
-        ids = table[key].to_pylist()
-        view = f"{folder[:-1]}_embedding:embedding"
-        served = store.get_online_features([view], [{key: one} for one in ids]).to_dict()["embedding"]
-        assert served == [[float(x) for x in row] for row in table["embedding"].to_pylist()], f"{folder} online"
+    warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated")  # which ibis, and so Feast, calls
+    nights = [_live_since(one) for one in (first, release)]
+    for view in VIEWS:
+        table = _rows(release, view)
+        found[view.folder] = _bytes(table.drop_columns([name for name in TIMES if name in table.column_names]))
+        wanted = table.select([view.join_key, *view.columns]).to_pylist()
+        assert _online(store, view, table[view.join_key]) == wanted, f"{view.name} online"
+        ids = pa.concat_arrays([_rows(one, view)[view.join_key].combine_chunks() for one in (first, release)]).unique()
+        found[f"{view.name} as of"] = past = _as_of(store, view, ids, nights)
+        lived = [row for row in past[len(ids) :] if row[SPACE_ID]]
+        assert lived == [row | {SPACE_ID: release.space_id} for row in wanted], f"{view.name} as of the night"
     found["index"] = {
         path: release.storage.read(path) for path in release.storage.files("index") if path.endswith(".faiss")
     }
     return found
+
+
+def _rows(release: Release, view: View) -> pa.Table:
+    return release.storage.dataset(view.folder).to_table().sort_by(view.join_key)
+
+
+def _live_since(release: Release) -> datetime:
+    published = next(event for event in release.events() if event["event"] == "published")
+    return datetime.fromisoformat(published["effective_at"])
+
+
+def _online(store: Any, view: View, ids: pa.ChunkedArray) -> list[dict[str, Any]]:
+    """What Feast serves of a view now, a row for each id."""
+    features = [f"{view.name}:{name}" for name in view.columns]
+    served = store.get_online_features(features, [{view.join_key: one} for one in ids.to_pylist()]).to_dict()
+    names = [view.join_key, *view.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(served[name] for name in names), strict=True)]
+
+
+def _as_of(store: Any, view: View, ids: pa.Array, moments: list[datetime]) -> list[dict[str, Any]]:
+    """What Feast's history says of a view: the ids in order as of the first moment, then as of the second."""
+    import pandas as pd
+
+    pairs = [(one, moment) for moment in moments for one in ids.to_pylist()]
+    frame = pd.DataFrame(pairs, columns=[view.join_key, EVENT_TIMESTAMP])
+    names = [*view.columns, SPACE_ID]
+    job = store.get_historical_features(frame, [f"{view.name}:{name}" for name in names])
+    table = job.to_arrow().sort_by([(EVENT_TIMESTAMP, "ascending"), (view.join_key, "ascending")])
+    return list(table.select([view.join_key, *names]).to_pylist())
 
 
 def _metric(release: Release, stage: str, name: str) -> Any:

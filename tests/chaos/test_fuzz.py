@@ -32,7 +32,7 @@ from stores.errors import (
 )
 from stores.lake.contract import Lake
 from stores.manifest import FileEntry, Manifest, Plan, parse_manifest
-from stores.storage import parquet_bytes
+from stores.parquet import parquet_bytes
 from tests.chaos.damage import damage_file, damaged, damages, fuzz
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -63,12 +63,13 @@ def test_a_name_given_to_a_command_never_becomes_a_path(
 
 
 def test_secrets_are_in_no_file_of_a_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither what is configured for the online store nor what the environment holds enters a plan."""
+    """Neither what is configured for Feast's stores nor what the environment holds enters a plan."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("SAMESPACE_TOKEN", SECRET)
     lake, store = str(tmp_path / "lake"), {"type": "redis", "connection_string": f"redis:6379,password={SECRET}"}
+    offline = {"type": "postgres", "password": SECRET}
     simulate(lake, SimulationConfig(members=20, titles=20, days=3))
-    config = Config.model_validate({"lake": lake, "publish": {"online_store": store}})
+    config = Config.model_validate({"lake": lake, "publish": {"online_store": store, "offline_store": offline}})
     workspace = Workspace.open(str(tmp_path / "ws"))
     with lease(workspace.storage, "test") as token:
         release, _ = begin(workspace, Wish(config, Request(), "m", Lake.open(lake).fingerprint()), token, False)

@@ -12,6 +12,7 @@ from embeddings import job
 from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
 from embeddings.spreading import DEATHS
+from embeddings.worker import Group, ShardWorker
 from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
 from stores.release import Release, StageReport
 
@@ -45,13 +46,20 @@ class Own:
         return sorted(map(int, (self.folder / "seen").read_text().split()))
 
 
+TOLD: list[str] = []
+
+
 class Inline:
     """Stands in for the cluster: one worker in this process."""
 
     lost = 0
 
     def __init__(self, make: Any, wanted: Any) -> None:
-        self.worker = make()
+        self.worker, self.told = make(), TOLD
+        self.told.append("made")
+
+    def begin(self, method: str, argument: Any, tasks: int) -> None:
+        self.told.append(method)
 
     def ask(self, method: str, argument: Any, tasks: int) -> Any:
         return getattr(self.worker, method)(argument)
@@ -60,7 +68,7 @@ class Inline:
         return (self.worker.encode(task, *arguments) for task in tasks)
 
     def stop(self) -> None:
-        pass
+        self.told.append("stopped")
 
 
 class Plain:
@@ -78,6 +86,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
     """The job in this process; nothing but the cluster is left out."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(job, "Spread", Inline)
+    TOLD.clear()
     monkeypatch.setattr(job.ray, "remote", Plain)
     return Own(tmp_path)
 
@@ -154,6 +163,32 @@ def test_another_model_than_the_planned_one_is_refused(nights: Any, on_ray: Own)
         on_ray.run(nights.stage(HISTORIES), "Another")
 
 
+def test_workers_that_started_ahead_encode_and_end_with_the_stage(nights: Any, own: Own) -> None:
+    release = nights.stage(HISTORIES)
+    (own.folder / "seen").write_text("")
+    with job.EncodeJob(own.config(), release) as encoding:
+        encoding.start()
+        encoding.start()
+        assert TOLD == ["made", "choose_precision"]
+        assert encoding.run().metrics["members"] == len(HISTORIES)
+        assert TOLD == ["made", "choose_precision", "stopped"]
+
+
+def test_workers_that_started_ahead_end_also_where_nothing_is_encoded(nights: Any, own: Own) -> None:
+    with job.EncodeJob(own.config(), nights.stage(HISTORIES)) as encoding:
+        encoding.start()
+    assert TOLD == ["made", "choose_precision", "stopped"]
+
+
+def test_nothing_starts_where_nothing_is_left_to_encode(nights: Any, own: Own) -> None:
+    release = nights.stage(HISTORIES)
+    own.run(release)
+    TOLD.clear()
+    with job.EncodeJob(own.config(), release) as encoding:
+        encoding.start()
+    assert TOLD == []
+
+
 # --- incremental nights
 
 
@@ -179,6 +214,21 @@ def test_only_changed_histories_are_encoded_and_the_vectors_are_those_of_a_full_
     found, expected = vectors(release), vectors(full)
     assert list(found) == list(expected)
     np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=1e-6)
+
+
+def test_shards_encoded_together_are_those_that_each_alone_would_be(nights: Any, own: Own, live: Release) -> None:
+    config, bad = own.config("FailsOnSeven"), TONIGHT | {7: [9, 9]}
+    releases = [nights.stage(bad, live) for _ in range(2)]
+    together, apart = (ShardWorker(config, release, Carry(live, turned_back)) for release in releases)
+    tasks = [task for task in job.tasks(config, releases[0]) if task.kind == "members"]
+    done = together.encode(Group(tuple(tasks)))
+    assert [done.shards, done.encoded, done.carried] == [len(tasks), 3, 26]
+    assert done.rows == sum(apart.encode(task).rows for task in tasks) == 28
+    assert vectors(releases[0]) == vectors(releases[1])
+    letters = [
+        {path: release.storage.read(path) for path in release.storage.files("work/refused")} for release in releases
+    ]
+    assert letters[0] == letters[1] != {}
 
 
 def test_a_carried_row_keeps_the_release_in_which_it_last_changed(nights: Any, own: Own, live: Release) -> None:

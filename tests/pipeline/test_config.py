@@ -1,5 +1,6 @@
 """One TOML file; unknown keys are refused by name; later sources win."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def test_an_unknown_key_is_refused_by_name(setting: str) -> None:
 def test_an_unusable_setting_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError):
         read_config(None, [setting], lake=None)
+
+
+def test_rows_that_did_not_change_may_not_expire() -> None:
+    block = {"type": "redis", "connection_string": "redis:6379,password=correct-horse", "key_ttl_seconds": 60}
+    with pytest.raises(ConfigError, match="key_ttl_seconds cannot be set") as caught:
+        read_config(None, [f"publish.online_store={json.dumps(block)}"])
+    assert "correct-horse" not in str(caught.value)
 
 
 def test_a_named_file_must_be_there_and_be_toml() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.config import Config
-from pipeline.estimate import FIXED, PlanConfig, Work, estimate, note, timing
+from pipeline.estimate import AGAIN, FIXED, PARALLEL, PlanConfig, Work, estimate, note, stages_of, timing
 from pipeline.foresight import foresee
 from pipeline.planning import Request
+from pipeline.share import Share, look
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.release import FileEntry, Manifest, Plan, Release, StageReport
 from stores.workspace import POINTER, Workspace
@@ -68,7 +69,7 @@ def reports(factor: float = 1.0) -> list[StageReport]:
 
 def test_the_same_work_is_expected_to_take_the_same_time(tmp_path: Path) -> None:
     release = night(tmp_path)
-    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(), seconds=TOOK)
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), stages_of(reports(), TOOK))
     found = estimate(FULL, [release], PlanConfig(), 2)
     assert found.nights == 1
     assert found.stages["encode"] == pytest.approx(24.0)
@@ -80,7 +81,7 @@ def test_the_same_work_is_expected_to_take_the_same_time(tmp_path: Path) -> None
 
 def test_what_is_beyond_the_fixed_part_grows_with_the_work(tmp_path: Path) -> None:
     release = night(tmp_path)
-    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(), seconds=TOOK)
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), stages_of(reports(), TOOK))
     twice = FULL.model_copy(update={"members": 40_000, "encoded": 40_000})
     found = estimate(twice, [release], PlanConfig(), 2)
     assert found.stages["encode"] == pytest.approx(FIXED["encode"] + 2 * (24.0 - FIXED["encode"]))
@@ -92,16 +93,49 @@ def test_what_is_beyond_the_fixed_part_grows_with_the_work(tmp_path: Path) -> No
 
 def test_on_a_slower_machine_the_fixed_part_is_longer(tmp_path: Path) -> None:
     release = night(tmp_path)
-    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(3.0), seconds=3.0 * TOOK)
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), stages_of(reports(3.0), 3.0 * TOOK))
     few = FULL.model_copy(update={"encoded": 0, "carried": 0})
     assert estimate(few, [release], PlanConfig(), 2).stages["encode"] == pytest.approx(3 * FIXED["encode"])
+
+
+def test_a_second_night_is_also_compared_with_the_first(tmp_path: Path) -> None:
+    release, second = night(tmp_path), FULL.model_copy(update={"again": True})
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), stages_of(reports(), TOOK))
+    first, later = (estimate(work, [release], PlanConfig(), 2).stages for work in (FULL, second))
+    assert {name: pytest.approx(later[name] - first[name]) for name in AGAIN if later[name] != first[name]} == AGAIN
+    assert estimate(second, [], PlanConfig(), 2).seconds > estimate(FULL, [], PlanConfig(), 2).seconds
 
 
 def test_one_slow_night_of_three_does_not_count(tmp_path: Path) -> None:
     nights = [night(tmp_path, number) for number in (1, 2, 3)]
     for release, factor in zip(nights, (1.0, 9.0, 1.0), strict=True):
-        note(release, FULL, estimate(FULL, [], PlanConfig(), 2), reports(factor), seconds=factor * TOOK)
+        note(release, FULL, estimate(FULL, [], PlanConfig(), 2), stages_of(reports(factor), factor * TOOK))
     assert estimate(FULL, nights, PlanConfig(), 2).stages["encode"] == pytest.approx(24.0)
+
+
+def test_what_other_programs_took_then_and_take_now_is_reckoned_out_and_in(tmp_path: Path) -> None:
+    release, quiet, busy = night(tmp_path), stages_of(reports(), TOOK), Share(one=0.8, every=0.4)
+    slowed = {name: took / (busy.every if name in PARALLEL else busy.one) for name, took in quiet.items()}
+    note(release, FULL, estimate(FULL, [], PlanConfig(), 2), slowed, busy)
+    for name, took in quiet.items():
+        assert estimate(FULL, [release], PlanConfig(), 2).stages[name] == pytest.approx(took, abs=0.01)
+        assert estimate(FULL, [release], PlanConfig(), 2, busy).stages[name] == pytest.approx(slowed[name], abs=0.01)
+
+
+def test_a_night_on_as_many_processors_counts_more_than_others(tmp_path: Path) -> None:
+    ours, theirs = Share(processors=2), Share(processors=64)
+    for number, share, factor in ((1, ours, 1.0), (2, theirs, 0.1), (3, theirs, 0.1)):
+        took = {name: factor * seconds for name, seconds in stages_of(reports(), TOOK).items()}
+        note(night(tmp_path, number), FULL, estimate(FULL, [], PlanConfig(), 2), took, share)
+    nights = [night(tmp_path, number) for number in (3, 2, 1)]
+    assert estimate(FULL, nights, PlanConfig(), 2, ours).stages["encode"] == pytest.approx(24.0)
+    assert estimate(FULL, nights, PlanConfig(), 2, theirs).stages["encode"] == pytest.approx(2.4)
+    assert estimate(FULL, nights[:2], PlanConfig(), 2, ours).nights == 2
+
+
+def test_a_share_of_the_machine_is_a_share() -> None:
+    found = look()
+    assert 0 < found.every <= found.one <= 1
 
 
 def test_the_cost_is_the_price_of_the_nodes_for_that_long() -> None:

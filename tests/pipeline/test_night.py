@@ -14,7 +14,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.backfill import Backfill
+from pipeline.config import Config
 from stores.lake.simulate import SimulationConfig, simulate
+from stores.suppression import suppress
 from stores.workspace import Workspace
 
 Run = Callable[..., dict[str, Any]]
@@ -155,6 +158,14 @@ def test_a_night_of_the_same_model_encodes_only_who_was_active_and_equals_a_full
     assert since.count(first["release_id"]) == metrics["carried"]
 
 
+def key_without_erased(lake: str, place: Path, *erased: int) -> str:
+    """What an interrupted backfill goes on by, with some members on the list of the erased."""
+    workspace = Workspace.open(str(place / "ws"))
+    for member in erased:
+        suppress(workspace.storage, member)
+    return Backfill(Config(lake=lake), workspace, token=0).key
+
+
 def test_a_backfill_is_the_past_of_the_space_for_whoever_asks_feast(
     lake: Path, two_nights: Two, tmp_path: Path, samespace: Run, vectors: Vectors
 ) -> None:
@@ -167,6 +178,7 @@ def test_a_backfill_is_the_past_of_the_space_for_whoever_asks_feast(
     assert [night["night"][:10] for night in nights] == ["2025-12-20", "2025-12-21", "2025-12-22"]
     assert 0 < nights[1]["members"] < nights[0]["members"]
     assert not (tmp_path / "ws" / "backfill").exists()
+    assert key_without_erased(str(lake), tmp_path) != key_without_erased(str(lake), tmp_path, 4)
     ids, _ = vectors(Workspace.open(str(tmp_path / "ws")).current(), "member")
     store = FeatureStore(repo_path=str(tmp_path / "ws" / "feast"))
 

@@ -40,6 +40,7 @@ def test_two_nights_on_an_object_store(s3_bucket: str, tmp_path: Path, alone: Ru
     assert here("promote", second["release_id"], *settings, cwd=tmp_path)["current"] == second["release_id"]
     receipt = here("erase", str(gone), *settings, cwd=tmp_path)
     assert set(receipt["releases"]) == {first["release_id"], second["release_id"]}
+    assert all(one.storage.exists("report.html") for one in opened.releases())
     assert here("doctor", "--verify", *settings, cwd=tmp_path)["healthy"]
     third = alone("nightly", "--lake", lake, *settings, cwd=tmp_path)
     assert third["stages"]["histories"]["metrics"]["refused"]["erased member"] > 0

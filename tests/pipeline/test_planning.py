@@ -55,6 +55,16 @@ def test_a_crashed_night_goes_on_with_its_own_moment(workspace: Workspace, wish:
     assert again.plan == first.plan
 
 
+def test_a_night_that_was_killed_while_it_was_sealed_leaves_no_work(workspace: Workspace, wish: Wish) -> None:
+    first, _ = start(workspace, wish)
+    sealed(workspace, first)
+    for path in ("work/entries/x.json", "members/.tmp-1-part"):
+        first.storage.write(path, b"")
+    again, resumed = start(workspace, wish)
+    assert (again.release_id, resumed) == (first.release_id, True)
+    assert [info.path for info in again.storage.infos()] == ["manifest.json", "plan.json"]
+
+
 @pytest.mark.parametrize("change", ["model", "lake", "moment", "config"])
 def test_another_wish_begins_anew_and_the_old_rest_is_removed(workspace: Workspace, wish: Wish, change: str) -> None:
     first, _ = start(workspace, wish)

@@ -53,6 +53,9 @@ def test_tasks_get_models_of_their_own_and_the_night_keeps_its_own(
     assert set(models) == {"plays", "next_id"}
     assert (place / "workspace/models" / models["next_id"] / "generator/ids.parquet").exists()
     assert json.loads((place / "workspace/models/next.json").read_text())["model_id"] == first["model_id"]
+    assert main(["train", "--lake", "lake", "--tasks", *short, *SHORT[:-1]]) == 0
+    told = capsys.readouterr().out.splitlines()[-2:]
+    assert all(f"model {models[task]}  turns █" in line for task, line in zip(models, told, strict=True))
 
 
 def test_a_model_is_fine_tuned_and_the_night_keeps_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,19 @@ def test_scores_are_exact_and_in_order(engine, data):
     assert all(len(set(row)) == 10 for row in rows.tolist())
 
 
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=list(BACKENDS))
+def test_ties_go_by_rank(backend, rng):
+    titles = rng.normal(size=(400, 4)).astype(np.float32)[rng.integers(0, 400, 3000)]  # each seven or eight times
+    members = rng.normal(size=(2100, 4)).astype(np.float32)
+    rank = rng.permutation(3000)
+    effort = backend.efforts[-1] if backend.efforts else 0
+    engine = Engine.of(backend, backend.build(titles, Guide(members[100:])), effort, rank)
+    rows, scores = engine.search(members[:100], 40, Filter())
+    tied = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0)
+    assert tied.any(axis=1).all()
+    assert np.all(rank[rows[:, 1:]][tied] > rank[rows[:, :-1]][tied])
+
+
 def test_recall_at_the_highest_effort(engine, data):
     expected = exact.search(data[0], data[1], 10, "ip")
     found = engine.search(data[1], 10, Filter())

@@ -2,7 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval import RetrievalConfig, exact
+from embeddings.products import Bfloat16
+from retrieval import RetrievalConfig, candidates_job, exact
 from retrieval.candidates_job import Chooser, run
 from retrieval.config import CandidatesConfig
 from retrieval.job import run as index
@@ -38,8 +39,10 @@ def histories(length):
     return [np.arange(row % 5) for row in range(length)]
 
 
-def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session):
-    report = run(CandidatesConfig(k=7, workers=1), release)
+def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session, monkeypatch):
+    assert candidates_job._scores(release, ["members/part-00000.parquet"]) == 150 * 20
+    monkeypatch.setattr(candidates_job, "_ROUGH_FROM", 0)  # rough products get as far as the workers
+    report = run(CandidatesConfig(k=7, workers=1), release, Bfloat16)
     expected = exact.search(*vectors, 7, "ip", None, histories(40))
     found = rows_of(release)
     assert report.rows == len(found) == 40
@@ -59,6 +62,25 @@ def test_seen_titles_come_back_if_asked_for(release, vectors):
     expected = exact.search(*vectors, 7, "ip")
     for member, row in rows_of(release).items():
         assert row["title_ids"] == (10 * expected[0][member]).tolist()
+
+
+def test_rough_products_choose_the_same(release, vectors, monkeypatch):
+    made = []
+
+    def rough(titles, tiles):
+        made.append(tiles)
+        return Bfloat16(titles, tiles)
+
+    monkeypatch.setattr(exact, "_MANY", 1)
+    monkeypatch.setattr(exact, "_QUERIES", 1)
+    chooser = Chooser(CandidatesConfig(k=4), release, rough)
+    for path in release.storage.files("members"):
+        chooser.write(path)
+    expected = exact.search(*vectors, 4, "ip", None, histories(40))
+    for member, row in rows_of(release).items():
+        assert row["title_ids"] == (10 * expected[0][member]).tolist()
+        assert np.array_equal(np.float32(row["scores"]), expected[1][member])
+    assert made == [1]  # for both shards
 
 
 def test_k_beyond_the_catalogue_gives_all_that_is_left(release, vectors):

@@ -44,7 +44,7 @@ def test_many_titles_and_blocks_agree_with_a_plain_sort(brute, rng, monkeypatch)
     queries = rng.normal(size=(9, 12)).astype(np.float32)
     queries[3] = 0
     whole = exact.search(vectors, queries, 20, "ip")
-    monkeypatch.setattr(exact, "_BLOCK", 1)
+    monkeypatch.setattr(exact, "_TILE", 1000)
     monkeypatch.setattr(exact, "_PAIRS", 7)
     blocks = exact.search(vectors, queries, 20, "ip")
     assert np.array_equal(whole[0], blocks[0])

@@ -1,16 +1,23 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from retrieval import exact, screening
+from embeddings.products import Bfloat16
+from retrieval import exact, marks, screening
 from retrieval.filters import Filter
+from retrieval.products import Plain, at_most, lowest, scores_of, settle
 
-COUNT, DIM, QUERIES = 3000, 6, 40
+COUNT, DIM, QUERIES = 3000, 6, 300
+PRODUCTS = pytest.mark.parametrize("rough", [None, Bfloat16])
 
 
-@pytest.fixture
-def small_tiles(monkeypatch):
-    """Thirty tiles, so that few titles are enough for what is meant for many."""
-    monkeypatch.setattr(screening, "_TILE", QUERIES * COUNT // 30)
+@pytest.fixture(params=[1, 3, 8, 30])
+def tiles(request, monkeypatch):
+    """So many tiles, whoever multiplies, and rough products though titles are few."""
+    monkeypatch.setattr(exact, "_tiles", lambda queries, titles, size: request.param)
+    monkeypatch.setattr(exact, "_MANY", 1)
+    return request.param
 
 
 def problem(rng):
@@ -28,57 +35,105 @@ def plain(titles, queries, k, wanted):
     return np.where(np.isfinite(best), rows, -1), best
 
 
-@pytest.mark.parametrize("k", [1, 10, 90])
-@pytest.mark.parametrize("share", [0.6, 1.0])
-def test_nothing_that_can_be_among_the_best_is_passed_over(small_tiles, rng, k, share):
-    titles, queries = problem(rng)
-    gone = [rng.integers(0, COUNT, i * 7) for i in range(QUERIES)]
-    gone[3] = plain(titles, queries[[3]], 500, Filter())[0][0]  # all of the best are excluded
-    wanted = Filter(rng.random(COUNT) < share, gone)
-    assert screening.pays(QUERIES, COUNT, k)
-    found, expected = exact.top_k(exact.Titles.of(titles), queries, k, wanted), plain(titles, queries, k, wanted)
+def same(titles, queries, k, wanted, rough):
+    base = exact.Titles.of(titles)
+    found = exact.top_k(exact.Titles(base.vectors, base.longest, rough=rough), queries, k, wanted)
+    expected = plain(titles, queries, k, wanted)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1], expected[1])
 
 
-def test_where_the_sample_misleads_it_shows_and_everything_is_looked_at(small_tiles, rng):
+@PRODUCTS
+@pytest.mark.parametrize(("k", "share"), [(1, 1.0), (10, 0.6), (90, 1.0)])
+def test_nothing_that_can_be_among_the_best_is_passed_over(tiles, rng, k, share, rough):
     titles, queries = problem(rng)
-    queries[:] = np.abs(queries)
-    titles[::30] = np.abs(titles[::30]) + 9  # the first tile alone holds the best: its bar is for others too high
-    gone = [np.arange(0, COUNT, 30)[5:]] * QUERIES
-    screen = screening.Screen(titles, queries, 20, Filter())
-    assert screen.pairs(np.zeros(QUERIES))[2].all()
-    for wanted in (Filter(), Filter(None, gone), Filter(np.arange(COUNT) % 30 != 0)):
-        found, expected = exact.top_k(exact.Titles.of(titles), queries, 20, wanted), plain(titles, queries, 20, wanted)
-        assert np.array_equal(found[0], expected[0])
-        assert np.array_equal(found[1], expected[1])
+    gone = [rng.integers(0, COUNT, i) for i in range(QUERIES)]
+    gone[3] = plain(titles, queries[[3]], 500, Filter())[0][0]  # all of the best are excluded
+    gone[4] = np.arange(5, COUNT)  # five are left
+    queries[5] = 0  # everything is as good
+    queries[6] *= 1e-30
+    queries[7] *= 1e15
+    same(titles, queries, k, Filter(rng.random(COUNT) < share, gone), rough)
 
 
-def test_a_bar_that_is_too_high_is_admitted(small_tiles, rng):
+@PRODUCTS
+def test_scores_below_zero_are_in_order_too(tiles, rng, rough):
     titles, queries = problem(rng)
-    titles[1::30], titles[0::30] = 0, np.abs(titles[0::30]) + 99
-    few = np.ones(COUNT, bool)
-    few[np.arange(0, COUNT, 30)[15:]] = False  # fifteen stand out of all others: twenty never reach their bar
-    queries[:] = np.abs(queries) + 1
-    _, _, failed = screening.Screen(titles, queries, 50, Filter(few)).pairs(np.zeros(QUERIES))
-    found, expected = (
-        exact.top_k(exact.Titles.of(titles), queries, 50, Filter(few)),
-        plain(titles, queries, 50, Filter(few)),
-    )
-    assert np.array_equal(found[0], expected[0])
-    assert failed.dtype == bool
+    titles[:, 0] -= 40
+    queries[::2, 0] = 1  # every other query likes nothing at all
+    same(titles, queries, 20, Filter(), rough)
+
+
+@PRODUCTS
+@pytest.mark.parametrize("centre", [0.0, 2e-3, -2e-3])
+def test_scores_that_differ_from_zero_by_no_more_than_they_err(tiles, rng, rough, centre):
+    titles, queries = problem(rng)
+    titles[:, 0] = rng.normal(size=COUNT)
+    titles[:, 1] = centre + 1e-3 * rng.normal(size=COUNT) - titles[:, 0]  # what is left when both have been rounded?
+    queries[:] = np.eye(DIM)[0] + np.eye(DIM)[1]
+    queries[::3, 2:] = 1e-5 * rng.normal(size=(100, DIM - 2))
+    same(titles, queries, 30, Filter(), rough)
+
+
+@PRODUCTS
+def test_titles_in_the_worst_order_and_of_unlike_length(tiles, rng, rough):
+    titles, queries = problem(rng)
+    titles *= np.geomspace(1e-3, 1e3, COUNT, dtype=np.float32)[:, None]  # each tile has better ones than those before
+    same(titles, queries, 15, Filter(None, [np.arange(COUNT - i, COUNT) for i in range(QUERIES)]), rough)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 80), st.sampled_from([1e-35, 1e-6, 1.0, 1e6, 1e15]))
+@settings(max_examples=60, deadline=None)
+def test_rough_scores_err_by_no_more_than_they_say(seed, dim, size):
+    rng = np.random.default_rng(seed)
+    titles = (rng.normal(size=(40, dim)) * size).astype(np.float32)
+    queries = (rng.normal(size=(9, dim)) * rng.choice([1e-6, 1, 1e6])).astype(np.float32)
+    true = queries.astype(np.float64) @ titles.T.astype(np.float64)
+    for product in (Bfloat16(titles, 3), Plain(titles, float(np.linalg.norm(titles.astype(float), axis=1).max()), 3)):
+        asked = product.ask(queries)
+        for tile in range(3):
+            codes = asked.scores(tile).copy()
+            settle(codes)
+            part = true[:, tile::3]
+            allowed = asked.error[:, None] + product.grain * (np.abs(part) + asked.error[:, None]) + 1e-37
+            assert np.all(np.abs(scores_of(codes) - part) <= allowed)
+
+
+def test_a_screen_keeps_little_more_than_it_must(rng):
+    titles, queries = rng.normal(size=(20_000, 32)).astype(np.float32), rng.normal(size=(60, 32)).astype(np.float32)
+    for product in (Plain(titles, 9.0, 5), Bfloat16(titles, 5)):
+        query, _ = screening.Screen(product, queries, 20_000, 50, Filter()).pairs()
+        assert np.bincount(query, minlength=60).min() >= 50
+        assert len(query) < 60 * 50 * 2
+
+
+def test_codes_order_like_scores_and_round_down():
+    scores = np.array([-np.inf, -3e38, -1.003, -1, -1e-30, 0, 1e-30, 1, 1.003, 3e38])
+    for like in (np.zeros(0, np.int16), np.zeros(0, np.float32)):
+        codes = at_most(scores, like)
+        assert codes.dtype == like.dtype
+        assert np.all(np.diff(codes.astype(np.float64)) >= 0)
+        assert np.all(scores_of(codes)[1:] <= scores[1:])
+        assert np.all(codes > lowest(like))
+        assert np.allclose(scores_of(codes)[1:], scores[1:], rtol=2**-7, atol=1e-40)
 
 
 def test_places_are_those_of_flatnonzero(rng):
     for size in (0, 5, 64, 1003):
         for share in (0.0, 0.01, 0.5, 1.0):
             mask = rng.random((1, size)) < share
-            assert np.array_equal(screening.places(mask), np.flatnonzero(mask))
+            assert np.array_equal(marks.places(mask), np.flatnonzero(mask))
+
+
+def test_lists_are_seated_in_their_rows():
+    table = np.full((4, 3), -1)
+    table.ravel()[marks.seats(np.array([2, 0, 3, 1]), 3)] = np.arange(6)
+    assert table.tolist() == [[0, 1, -1], [-1, -1, -1], [2, 3, 4], [5, -1, -1]]
 
 
 def test_whole_numbers_descend_as_scores_ascend():
     scores = np.float32([-np.inf, -3e38, -1, -1e-45, -0.0, 0.0, 1e-45, 1, 3e38, np.inf])
-    keys = screening.descending(scores)
+    keys = marks.descending(scores)
     assert keys[4] == keys[5]
     assert np.all(np.diff(keys)[np.arange(9) != 4] < 0)
     assert keys.max() < 2**31

@@ -13,6 +13,8 @@ from stores import erasure, publish
 from stores.columns import dead_letter_schema
 from stores.errors import CorruptError, NotFoundError
 from stores.release import Release
+from stores.scrubbing import scrubber
+from stores.storage import Storage
 from stores.suppression import suppressed
 from stores.workspace import Workspace
 
@@ -55,8 +57,8 @@ def every_file(nights):
     if nights.workspace.storage.is_local:
         places = [Path(nights.workspace.uri)]
     else:
-        for path in nights.workspace.storage.files():
-            yield path, nights.workspace.storage.read(path)
+        for info in nights.workspace.storage.infos():
+            yield info.path, nights.workspace.storage.read(info.path)
     for place in places:
         for path in sorted(place.rglob("*")):
             if path.is_file():
@@ -118,10 +120,49 @@ def test_everybody_else_is_served_as_before(named, config, look):
     assert look.same_bits(look.online(named, "member", everyone), look.published(third, "members"))
 
 
+def leave(nights, release):
+    """Files of the member that only a killed process, or a reader of the workspace, leaves; their number."""
+    rows = release.storage.read("members/part-00001.parquet")
+    beside = {"work/native/members/part-00001.parquet": rows, "members/.tmp-00ff-part-00001.parquet": rows}
+    for path, data in (beside | {"report.html": NOBODY.encode(), "data_docs/vectors.html": NOBODY.encode()}).items():
+        release.storage.write(path, data)
+    name = release.release_id
+    nights.workspace.storage.write(f"backfill/abc1/releases/{name}/members/part-00001.parquet", rows)
+    nights.workspace.storage.write("feast/history/member_embedding.writing", rows)
+    nights.workspace.storage.write("journal/.tmp-00ff-erase.json", NOBODY.encode())
+    return 7
+
+
+def test_nothing_that_a_killed_process_left_keeps_them(named, config, look):
+    first, second = publish_two(named, config)
+    needles = needles_of(look, named, [first, second])
+    before = len(traces(named, needles))
+    assert before + leave(named, first) == len(traces(named, needles))
+    erasure.erase(named.workspace, NOBODY, config)
+    assert traces(named, needles) == []
+    kept = {path.split("/")[0] for path in first.storage.files()}
+    assert kept == {"events", "manifest.json", "members", "plan.json", "titles"}
+
+
+def test_the_history_is_never_half_written_where_feast_reads_it(local_nights, config, monkeypatch):
+    local_nights.ids = lambda i: NOBODY if i == 4 else f"é/{i}"
+    publish_two(local_nights, config)
+    written, write = [], Storage.write
+
+    def note(self, path, data):
+        written.append(path)
+        write(self, path, data)
+
+    monkeypatch.setattr(Storage, "write", note)
+    assert erasure.erase(local_nights.workspace, NOBODY, config).history_files == 2
+    assert [path for path in written if path.startswith("feast/history/")] == []
+
+
 @pytest.mark.parametrize("step", ["first file", "manifest", "history", "online", "event"])
 def test_an_interrupted_erasure_is_completed_by_the_next_command(named, config, look, monkeypatch, step):
     releases = publish_two(named, config)
     needles = needles_of(look, named, releases)
+    leave(named, releases[0])
     with monkeypatch.context() as broken:
         break_at(broken, step)
         with pytest.raises(ZeroDivisionError):
@@ -183,11 +224,47 @@ def test_an_id_that_cannot_be_and_a_damaged_file_are_named(local_nights, config)
     with pytest.raises(NotFoundError, match="nothing is published"):
         erasure.erase(local_nights.workspace, "4", config)
     release = local_nights.seal(dict.fromkeys(range(9), 1), {0: 1})
-    with pytest.raises(NotFoundError, match="there can be no member"):
-        erasure.erase(local_nights.workspace, "four", config)
+    for nobody in ("four", "9999999999999999999", "-9223372036854775809", "1_0", ""):
+        with pytest.raises(NotFoundError, match="there can be no member"):
+            erasure.erase(local_nights.workspace, nobody, config)
+    assert suppressed(local_nights.workspace.storage) is None
+    publish.publish(local_nights.workspace, release, config)  # nothing is left to complete
     path = "members/part-00001.parquet"
     damaged = bytearray(release.storage.read(path))
     damaged[60] ^= 1
     release.storage.write(path, bytes(damaged))
     with pytest.raises(CorruptError, match=path):
         erasure.erase(local_nights.workspace, "4", config)
+
+
+@pytest.mark.parametrize("member", ["1", "0000", "same"])
+def test_what_programs_read_of_a_release_is_not_rewritten(local_nights, config, member):
+    """Ids that are also a space, the end of a release's id, part of a word."""
+    nights = local_nights
+    nights.ids = lambda i: member if i == 4 else f"m{i}"
+    for number, space_id in enumerate("12"):
+        release = nights.seal(dict.fromkeys(range(9), number), {0: 1}, space_id=space_id)
+        publish.publish(nights.workspace, release, config)
+    before = [event for release in nights.made for event in release.events()]
+    stages = [release.manifest.stages for release in nights.made]
+    erasure.erase(nights.workspace, member, config)
+    after = [event for release in nights.workspace.releases() for event in release.events()]
+    assert [event for event in after if event["event"] != "erased"] == before
+    assert [release.manifest.stages for release in nights.workspace.releases()] == stages
+
+
+@pytest.mark.parametrize(
+    ("member", "text", "left"),
+    [
+        (4, "members 4: nothing is served", "members (erased): nothing is served"),
+        (4, "member 4, title 7; for example 4, 44, 4", "member (erased), title 7; for example (erased), 44, (erased)"),
+        (4, "recall 4.5 of 4 titles, 44", "recall 4.5 of 4 titles, 44"),
+        ("same", "the space is the same_space: same", "the space is the same_space: (erased)"),
+        ("ab", "ab of member ab", "ab of member (erased)"),
+        ("é/17", "é/17, é/171", "(erased), é/171"),
+    ],
+)
+def test_ids_leave_texts_for_people_as_whole_words(member, text, left):
+    found = {"outcome": text, "checks": [{"expectation": text, "examples": [text, str(member)]}], "wrong": [text]}
+    wanted = {"outcome": text, "checks": [{"expectation": text, "examples": [left, "(erased)"]}], "wrong": [left]}
+    assert scrubber(member)(found) == wanted

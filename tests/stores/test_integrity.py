@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.troubles import verified
+from pipeline.config import Config
+from pipeline.troubles import around, verified
 from stores import publish
 from stores.errors import CorruptError
 from stores.features.repository import FeatureRepository
@@ -30,7 +31,7 @@ def test_a_flipped_bit_in_any_file_is_named_by_verify_and_by_who_publishes(night
         again = Release(nights.workspace.uri, release.release_id)
         assert [fault.split()[0] for fault in again.verify()] == [entry.path]
         with pytest.raises(CorruptError, match=entry.path):
-            again.read_verified(entry.path)
+            again.read_bytes(entry.path)
         release.storage.write(entry.path, before)
     damaged = release.manifest.files[1].path
     flip(release.storage, damaged, 1)
@@ -39,24 +40,44 @@ def test_a_flipped_bit_in_any_file_is_named_by_verify_and_by_who_publishes(night
     assert nights.workspace.pointer() is None
 
 
-def test_a_flipped_bit_in_the_manifest_or_in_the_history_is_named(local_nights, config):
-    workspace = local_nights.workspace
+def test_a_flipped_bit_in_the_manifest_is_named(local_nights):
     release = local_nights.seal(dict.fromkeys(range(9), 1), {0: 1})
-    publish.publish(workspace, release, config)
-    before = release.storage.read("manifest.json")
     for seed in range(40):
+        before = release.storage.read("manifest.json")
         flip(release.storage, "manifest.json", seed)
         with pytest.raises(CorruptError, match="manifest"):
-            Release(workspace.uri, release.release_id).verify()
-    release.storage.write("manifest.json", before)
-    assert [one["state"] for one in verified(workspace)] == ["ok", "ok"]
-    (path,) = workspace.storage.files("feast/history/member_embedding")
-    data = workspace.storage.read(path)
-    place = data.index(b"\x28\xb5\x2f\xfd") + 12  # in the first page, which zstd compressed
-    workspace.storage.write(path, data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-    faults = [one for one in verified(workspace) if one["state"] == "bad"]
-    assert len(faults) == 1
-    assert path in faults[0]["says"]
+            Release(local_nights.workspace.uri, release.release_id).verify()
+        release.storage.write("manifest.json", before)
+
+
+def test_a_flipped_bit_in_anything_else_that_was_published_is_named_by_the_doctor(nights, config):
+    """Pointer, journal, plan, events, the Feast repository and its history: everything but the online store."""
+    workspace = nights.workspace
+    publish.publish(workspace, nights.seal(dict.fromkeys(range(9), 1), {0: 1}), config)
+
+    def faults():
+        found = [*around(Config(), workspace), *verified(workspace)]
+        return " ".join(one["says"] for one in found if one["state"] == "bad" and one["what"] != "disk")
+
+    assert faults() == ""
+    paths = [path for path in workspace.storage.files() if "manifest" not in path and "online.db" not in path]
+    paths = [path for path in paths if workspace.storage.size(path)]
+    kinds = (
+        "current.json",
+        "live.json",
+        "plan.json",
+        "events/",
+        "views.json",
+        "registry.db",
+        "history/",
+        "written.json",
+    )
+    assert all(any(kind in path for path in paths) for kind in kinds)
+    for seed, path in enumerate(paths):
+        before = workspace.storage.read(path)
+        flip(workspace.storage, path, seed)
+        assert path.rsplit("/", 1)[-1] in faults(), path
+        workspace.storage.write(path, before)
 
 
 def test_a_flipped_bit_in_the_pages_of_a_file_is_never_read_as_another_value(nights):

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from stores.errors import BusyError
+from stores import lease as leases
+from stores.errors import BusyError, StoreError
 from stores.lease import PATH, check_token, holder, lease
 from stores.storage import Storage
 
@@ -61,3 +63,52 @@ def test_another_hosts_lease_holds_until_it_expires(storage: Storage) -> None:
     storage.write(PATH, json.dumps({**held, "expires_at": past.isoformat()}).encode())
     with lease(storage, "next") as token:
         assert token == 8
+
+
+def test_a_renewal_that_fails_is_tried_again(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply of one is lost after it was written, too."""
+    monkeypatch.setattr(leases, "TIME_TO_LIVE", timedelta(seconds=0.4))
+    real, calls = leases.replace_if, []
+
+    def flaky(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
+        calls.append(path)
+        if len(calls) == 2:
+            raise StoreError("503 slow down")
+        done = real(storage, path, data, expected)
+        if len(calls) == 3:
+            raise StoreError("no reply")
+        return done
+
+    monkeypatch.setattr(leases, "replace_if", flaky)
+    with lease(storage, "a night") as token:
+        first = json.loads(storage.read(PATH))["expires_at"]
+        patience = time.monotonic() + 20
+        while len(calls) < 6 and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert len(calls) >= 6, "nobody renews the lease any more"
+        check_token(storage, token)
+        assert json.loads(storage.read(PATH))["expires_at"] > first
+    assert json.loads(storage.read(PATH))["released"]
+
+
+def test_a_lease_that_cannot_be_given_back_runs_out(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise StoreError("503 slow down")
+
+    with lease(storage, "a night"):
+        monkeypatch.setattr(leases, "replace_if", refuse)
+    assert "released" not in json.loads(storage.read(PATH))
+
+
+@pytest.mark.parametrize("other", ["boot", "host"])
+def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(storage: Storage, other: str) -> None:
+    """Two containers of one name see no process of each other."""
+    died = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, storage.uri], check=False)
+    assert died.returncode == 9
+    held = json.loads(storage.read(PATH))
+    storage.write(PATH, json.dumps({**held, other: "another"}).encode())
+    with pytest.raises(BusyError, match="doomed"), lease(storage, "next"):
+        pass
+    storage.write(PATH, json.dumps(held).encode())
+    with lease(storage, "next") as token:
+        assert token == 2

@@ -1,5 +1,8 @@
 """Which releases gc may drop."""
 
+import os
+from time import time
+
 import pytest
 
 from stores import journal, publish
@@ -19,12 +22,33 @@ def test_a_model_goes_with_the_last_release_that_ran_it(nights, config):
     workspace = nights.workspace
     gone, live = (nights.seal({0: night}, {0: 1}) for night in range(2))
     publish.publish(workspace, live, config)
-    gone.storage.write("plan.json", gone.plan.model_copy(update={"model_id": "older"}).model_dump_json().encode())
+    plan = gone.plan.model_copy(update={"model_id": "older"})
+    gone.storage.write("manifest.json", gone.manifest.model_copy(update={"plan": plan}).to_bytes())
     for model_id in (live.plan.model_id, "older", "next", "tuned"):
         workspace.models.write(f"{model_id}/config.json", b"{}")
     workspace.set_next_model("next")
     assert drop(workspace, keep=1) == [gone.release_id]
     assert set(workspace.models.folders()) == {live.plan.model_id, "next", "tuned"}
+
+
+def test_what_killed_processes_left_goes(nights, config):
+    release = nights.seal({0: 1}, {0: 1})
+    publish.publish(nights.workspace, release, config)
+    before = [info.path for info in nights.workspace.storage.infos()]
+    for path in ("work/entries/x.json", "members/.tmp-1-part"):
+        release.storage.write(path, b"")
+    assert drop(nights.workspace, keep=1) == []
+    assert [info.path for info in nights.workspace.storage.infos()] == before
+
+
+def test_a_temporary_file_outside_of_releases_goes_when_it_is_old(local_nights, config):
+    publish.publish(local_nights.workspace, local_nights.seal({0: 1}, {0: 1}), config)
+    storage = local_nights.workspace.storage
+    for name, age in (("old", 86400 * 2), ("new", 0)):
+        storage.write(f"feast/.tmp-{name}", b"")
+        os.utime(storage.local(f"feast/.tmp-{name}"), (time() - age,) * 2)
+    drop(local_nights.workspace, keep=1)
+    assert [info.base_name for info in storage.infos("feast") if "tmp" in info.path] == [".tmp-new"]
 
 
 def test_a_release_that_was_going_live_when_the_night_died_stays(nights, config, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stores import moving, publish, space_views
+from stores.errors import CorruptError
 from stores.features.repository import FeatureRepository
 
 EVERYONE = list(range(9))
@@ -129,3 +130,17 @@ def test_from_one_slot_to_two_and_back(local_nights, config, slots, look):
     publish.publish(nights.workspace, third, config)
     read, _ = through_service(look, nights)
     assert look.same_bits(read["members"], look.published(third, "members"))
+
+
+def test_a_damaged_release_leaves_the_services_where_they_are_and_the_next_fills_its_slot(nights, slots, look):
+    first, second, third = three(nights)
+    publish.publish(nights.workspace, first, slots)
+    path = "titles/part-00000.parquet"
+    second.storage.write(path, second.storage.read(path)[::-1])
+    with pytest.raises(CorruptError, match=path):
+        publish.publish(nights.workspace, second, slots)
+    assert holds(look, nights, first)
+    publish.publish(nights.workspace, third, slots)
+    assert holds(look, nights, third)
+    publish.rollback(nights.workspace, slots)
+    assert holds(look, nights, first)

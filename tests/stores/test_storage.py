@@ -1,14 +1,19 @@
 """Files below one root: whole or not at all, on disk and on a real S3 API."""
 
+import tempfile
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from stores.conditional import replace_if
 from stores.errors import CorruptError, StoreError, UsageError
-from stores.storage import Storage, parquet_bytes
+from stores.leftovers import sweep
+from stores.parquet import parquet_bytes
+from stores.storage import Storage
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -39,7 +44,6 @@ def test_tables_come_back_in_file_order(storage: Storage) -> None:
     for part in (1, 0):
         storage.write(f"t/part-{part}.parquet", parquet_bytes(pa.table({"x": [part]})))
     assert storage.dataset("t").to_table()["x"].to_pylist() == [0, 1]
-    assert [table["x"][0].as_py() for table in storage.batches("t", ["x"])] == [0, 1]
 
 
 def test_a_tree_is_deleted_whole_and_deleting_nothing_is_fine(storage: Storage) -> None:
@@ -51,9 +55,27 @@ def test_a_tree_is_deleted_whole_and_deleting_nothing_is_fine(storage: Storage) 
     assert storage.files() == ["ab"]
 
 
-def test_a_folder_is_fetched_to_local_disk(storage: Storage) -> None:
+def test_a_folder_is_fetched_to_local_disk_for_a_while(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = sorted(tmp_path.iterdir())
     storage.write("m/x/weights", b"w")
-    assert (storage.fetch("m") / "x" / "weights").read_bytes() == b"w"
+    with storage.fetched("m") as folder:
+        assert (folder / "x" / "weights").read_bytes() == b"w"
+    assert storage.read("m/x/weights") == b"w"
+    assert [path.name for path in tmp_path.iterdir() if path not in before and path.name != "root"] == []
+
+
+def test_temporary_files_are_swept_by_age_and_nothing_else(storage: Storage) -> None:
+    for path in ("a/.tmp-1-x", "a/x", "b/.tmp-2-y"):
+        storage.write(path, b"")
+    sweep(storage, "a", before=datetime.now(UTC) - timedelta(days=1))
+    assert len(storage.infos()) == 3
+    sweep(storage, "a", before=datetime.now(UTC) + timedelta(days=1))
+    assert [info.path for info in storage.infos("a")] == ["a/x"]
+    sweep(storage)
+    assert [info.path for info in storage.infos()] == ["a/x"]
 
 
 def test_a_missing_or_unreadable_file_is_named(storage: Storage) -> None:
@@ -62,6 +84,8 @@ def test_a_missing_or_unreadable_file_is_named(storage: Storage) -> None:
     storage.write("bad.parquet", b"PAR1 not really")
     with pytest.raises(CorruptError, match=r"bad\.parquet"):
         storage.read_table("bad.parquet")
+    with pytest.raises(CorruptError, match=r"bad\.parquet"):
+        storage.dataset("")
 
 
 def test_a_conditional_write_needs_the_bytes_that_were_read(storage: Storage) -> None:
@@ -96,6 +120,19 @@ def test_a_store_that_refuses_is_named(tmp_path: Path) -> None:
         Storage(str(tmp_path)).write("file/x", b"")
 
 
+@pytest.mark.parametrize(("method", "refusing"), [("delete", "delete_file"), ("delete_tree", "delete_dir")])
+def test_a_deletion_that_is_refused_is_named(tmp_path: Path, method: str, refusing: str) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write("a/b", b"")
+
+    def refuse(_: str) -> None:
+        raise PermissionError("the rights are missing")
+
+    storage.__dict__["fs"] = SimpleNamespace(get_file_info=storage.fs.get_file_info, **{refusing: refuse})
+    with pytest.raises(StoreError, match="a/b"):
+        getattr(storage, method)("a/b")
+
+
 def test_an_unknown_kind_of_storage_is_refused() -> None:
     with pytest.raises(UsageError, match="gopher"):
         Storage("gopher://x").exists("y")
@@ -109,6 +146,9 @@ def test_equal_tables_have_equal_bytes() -> None:
 def test_a_server_that_does_not_answer_is_a_named_error(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    for attempt in (lambda s: s.exists("x"), lambda s: s.files(), lambda s: s.read("x"), lambda s: s.write("x", b"")):
-        with pytest.raises(StoreError, match=s3_bucket):
-            attempt(Storage(f"{s3_bucket}/lost"))
+    lost = Storage(f"{s3_bucket}/lost")
+    for attempt in (lost.exists, lost.size, lost.files, lost.read, lost.delete, lost.delete_tree, lost.dataset):
+        with pytest.raises(StoreError, match=f"x(.|\n)*{s3_bucket}"):
+            attempt("x")
+    with pytest.raises(StoreError, match=s3_bucket):
+        lost.write("x", b"")

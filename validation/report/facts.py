@@ -100,7 +100,7 @@ class Facts:
         """Ids, names, genres and plays of the titles."""
         if not self.release.storage.files("titles"):
             return None
-        return self.release.titles().to_table(columns=[TITLE_ID, NAME, "genres", "plays"])
+        return self.release.table("titles", [TITLE_ID, NAME, "genres", "plays"])
 
     @cached_property
     def trend(self) -> list[Release]:

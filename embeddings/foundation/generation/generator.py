@@ -26,12 +26,13 @@ from embeddings.foundation.semantic_ids import Ids, SemanticIds
 from embeddings.foundation.tokens import Tokens
 from stores import columns
 from stores.errors import CorruptError, NotFoundError
-from stores.storage import Storage, parquet_bytes, sha256
+from stores.parquet import parquet_bytes
+from stores.storage import Storage, sha256
 
 FOLDER = "generator"
 _WEIGHTS, _IDS, _HASHES = (f"{FOLDER}/{name}" for name in ("weights.safetensors", "ids.parquet", "hashes.json"))
 _CODEBOOKS, _DIGITS = "codebooks", "digits"
-_MEMBERS = 256
+_MEMBERS = 32
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Generator:
         model, vocabulary = self.trained.model.eval(), self.trained.vocabulary
         members = torch.from_numpy(member_vectors(model, Tokens.of(histories, vocabulary))) * model.scale
         vectors = title_vectors(model, vocabulary, catalogue)
-        trie, titles = Trie.of(self.ids_of(catalogue, vectors)), torch.from_numpy(vectors)
+        trie, titles = Trie.of(self.ids_of(catalogue, vectors), vectors), torch.from_numpy(vectors)
         rows, scores = np.zeros((len(members), count), np.int64), np.zeros((len(members), count), np.float32)
         for at in range(0, len(members), _MEMBERS):
             part = slice(at, at + _MEMBERS)
@@ -103,7 +104,8 @@ class Generator:
         As `decoding.next_titles`, with kept keys and values, but every title is generated; scores are log-chances.
         """
         model = self.trained.model.eval()
-        trie = Trie.of(self.ids_of(catalogue, title_vectors(model, self.trained.vocabulary, catalogue)))
+        vectors = title_vectors(model, self.trained.vocabulary, catalogue)
+        trie = Trie.of(self.ids_of(catalogue, vectors), vectors)
         scale = float(model.scale)
 
         def pick(members: torch.Tensor, titles: torch.Tensor, met: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,12 +1,13 @@
 """How likely each next digit of a title's semantic id is, for a member and the digits before it.
 
-The logit of code j of level ℓ is hₗ · C_ℓⱼ + b_ℓⱼ, where h₁ is the member's vector and each digit that was taken moves
-it: hₗ₊₁ = hₗ + E_ℓ[digit] + MLP. The C start as the codebooks, the rest as nothing, so that before training the digits
-are those that the tower's own scores ask for: a title is about the sum of its codes' vectors, a score about the sum of
-the products. Trained, it is the decoder of TIGER (Rajput et al. 2023) with the history's state as its memory.
+The logit of digit j of level ℓ, which leads to a node of the trie with n titles of mean v below it, is
+hₗ · (v + C_ℓⱼ) + log n + b_ℓⱼ, where h₁ is the member's vector and each digit that was taken moves it:
+hₗ₊₁ = hₗ + E_ℓ[digit], read through an MLP. C, b, E and the MLP start as nothing, so that before training digits are
+about those that a softmax of the tower's scores over all titles asks for. Trained, it is the decoder of TIGER (Rajput
+et al. 2023) with the history's state as its memory.
 
-A digit's chance is among those that exist after the same prefix, in training as in the search: after two digits of three
-most prefixes have one title left, and over all codes the loss would mostly be that of learning which ids exist.
+A digit's chance is among those that exist after the same prefix, in training as in the search: after two digits of
+three most prefixes have one title left, and over all codes the loss would mostly be that of learning which ids exist.
 """
 
 import torch
@@ -25,7 +26,7 @@ class IdHead(nn.Module):
     def __init__(self, ids: SemanticIds) -> None:
         super().__init__()
         levels, codes, dim = ids.codebooks.shape
-        self.codes = nn.Parameter(ids.codebooks.clone())
+        self.codes = nn.Parameter(torch.zeros(levels, codes, dim))
         self.bias = nn.Parameter(torch.zeros(levels, codes))
         self.taken = nn.Parameter(torch.zeros(levels, codes, dim))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(levels))
@@ -39,12 +40,6 @@ class IdHead(nn.Module):
         """Digits that are predicted."""
         return len(self.codes)
 
-    def logits(self, state: torch.Tensor, level: int) -> torch.Tensor:
-        """(…, dim) states to (…, codes)."""
-        moved = self.downs[level](functional.silu(self.ups[level](self.norms[level](state))))
-        found: torch.Tensor = (state + moved) @ self.codes[level].T + self.bias[level]
-        return found
-
     def after(self, state: torch.Tensor, digits: torch.Tensor, level: int) -> torch.Tensor:
         """The state once (…) digits of a level are taken."""
         return state + self.taken[level][digits]
@@ -54,8 +49,10 @@ class IdHead(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The children of (…) nodes and the log-chance of each after its node, (…, widest); −∞ where there is none."""
         children, there = level.children(nodes)
-        logits = self.logits(states, number).gather(-1, level.digits[children])
-        return children, logits.masked_fill(~there, float("-inf")).log_softmax(dim=-1)
+        moved = states + self.downs[number](functional.silu(self.ups[number](self.norms[number](states))))
+        learned = (moved @ self.codes[number].T + self.bias[number]).gather(-1, level.digits[children])
+        logits = (level.scores(moved, children) + learned).masked_fill(~there, float("-inf"))
+        return children, logits.log_softmax(dim=-1)
 
     def loss(self, members: torch.Tensor, trie: Trie, rows: torch.Tensor) -> torch.Tensor:
         """(n,) −log P of the digits of (n,) rows of the trie's titles, each given those before it."""

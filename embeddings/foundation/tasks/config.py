@@ -16,15 +16,15 @@ class TasksConfig(Settings):
         default=("next_title", "next_genre", "completion", "co_members", "next_id"), min_length=1
     )
     experts: Literal["shared", "mixture"] = Field(
-        default="mixture", description="one for all tasks, or shared, representing and generating ones"
+        default="mixture", description="one for all tasks; or also one for each kind of task, and for each task"
     )
     rank: int = Field(default=8, ge=1, description="of the change that an expert makes to a matrix")
     steps_per_task: int = Field(default=120, ge=1, description="of the whole training, which is theirs together")
     scheduled: bool = Field(default=True, description="turns follow how far each task has converged; else all alike")
-    rounds: int = Field(default=4, ge=1, description="times that convergence is measured and turns are dealt anew")
+    rounds: int = Field(default=3, ge=1, description="times that convergence is measured and turns are dealt anew")
     warm_rounds: int = Field(default=1, ge=0, description="of these at the beginning, in which all tasks are alike")
     questions: int = Field(default=200, ge=1, description="held out, at most: each round asks every task all of them")
-    window: int = Field(default=64, ge=1, description="newest events that are read before such a question, at most")
+    window: int = Field(default=32, ge=1, description="newest events that are read before such a question, at most")
     least_share: float = Field(default=0.3, ge=0, le=1, description="of an even share, that no task falls below")
     merge: bool = Field(default=True, description="each task keeps several rounds, mixed by validation")
     learning_rate: float = Field(default=2e-3, gt=0)

@@ -1,9 +1,10 @@
 """A task-wise mixture of low-rank experts on a body that stays as it is.
 
 Every matrix W of the body becomes W + Σ_e g_e(task) · ΔW_e with low-rank ΔW_e (LoRA, Hu et al. 2021): one expert shared
-by all tasks, one for those that represent, one for those that generate (RecFound, arXiv 2506.11999). The gates g are a
-softmax over the experts that a task may use, from a learned embedding of the task, one for each matrix. For one
-task the sum is a plain matrix again: `alone` gives the ordinary model that the task sees.
+by all tasks, one by those that represent, one by those that generate (RecFound, arXiv 2506.11999), and one of its own
+for each task, where what others learn cannot undo what it learned. The gates g are a softmax over the experts that a
+task may use, from a learned embedding of the task, one for each matrix. For one task the sum is a plain matrix again:
+`alone` gives the ordinary model that the task sees.
 """
 
 import copy
@@ -35,7 +36,7 @@ class Router(nn.Module):
         self.gates = nn.Linear(_EMBEDDING, matrices * experts)
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
-        self.now, self.task = self.mix(0), 0
+        self.now, self.heard = self.mix(0), self._heard(0)
 
     def mix(self, task: int) -> torch.Tensor:
         """(matrices, experts): the gates of a task; those it may use are 1 on the average, the others 0."""
@@ -46,17 +47,16 @@ class Router(nn.Module):
     @contextmanager
     def on(self, task: int) -> Iterator[None]:
         """While this lasts, the model is that of one task, whose weights are mixed once."""
-        self.now, self.task = self.mix(task), task
+        self.now, self.heard = self.mix(task), self._heard(task)
         try:
-            with parametrize.cached():  # type: ignore[no-untyped-call]
+            with parametrize.cached():
                 yield
         finally:
             self.now = self.now.detach()
 
-    def heard(self, place: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """The experts that the present task may use, and the gate of each for a matrix."""
-        for expert in self.allowed[self.task].nonzero().flatten().tolist():
-            yield expert, self.now[place, expert]
+    def _heard(self, task: int) -> list[int]:
+        """The experts that a task may use."""
+        return [expert for expert, heard in enumerate(self.allowed[task].tolist()) if heard]
 
 
 class Mixture(nn.Module):
@@ -70,19 +70,21 @@ class Mixture(nn.Module):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight that the present task sees."""
-        mixed = weight
-        for expert, gate in self._router[0].heard(self.place):
-            mixed = mixed + gate * self.experts[expert].change(weight)
-        return mixed
+        router, rank = self._router[0], len(self.experts[0].down)
+        heard = [self.experts[expert] for expert in router.heard]
+        gates = router.now[self.place, router.heard].repeat_interleave(rank)
+        up = torch.cat([expert.up for expert in heard], dim=1) * gates
+        down = torch.cat([expert.down for expert in heard])
+        return torch.addmm(weight, weight @ up if self.experts[0].table else up, down)
 
 
 def mixed(model: FoundationModel, tasks: Sequence[Task], mixture: bool, rank: int) -> Router:
     """Freeze a model and give every matrix of it experts; all that can still move are they, their router, the heads."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("heads."))
-    kinds = [task.kind for task in tasks]
-    experts = ["shared", *sorted(set(kinds))] if mixture else ["shared"]
-    allowed = torch.tensor([[expert in ("shared", kind) for expert in experts] for kind in kinds])
+    others = [*sorted({task.kind for task in tasks}), *(task.name for task in tasks)]
+    experts = ["shared", *(others if mixture else ())]
+    allowed = torch.tensor([[expert in ("shared", task.kind, task.name) for expert in experts] for task in tasks])
     layers = list(adapted(model))
     router = Router(allowed, len(layers))
     for place, layer in enumerate(layers):

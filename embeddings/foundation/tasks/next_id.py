@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embeddings.foundation.tasks.learner import TaskLearner
 
 _BEAM = 50
-_MEMBERS = 256
+_MEMBERS = 32
 
 
 class NextId(Task):
@@ -35,10 +35,7 @@ class NextId(Task):
             vectors = model.known_titles()[1].numpy()
         self.books = SemanticIds.fit(vectors)
         self.ids = self.books.assign(vectors)
-        self.head, self.trie = IdHead(self.books), Trie.of(self.ids)
-        met = np.bincount(self.ids[:, 0], minlength=self.books.codebooks.shape[1])
-        with torch.no_grad():  # a first digit stands for all titles that begin with it, not for one
-            self.head.bias[0] = torch.from_numpy(np.maximum(met, 1)).log()
+        self.head, self.trie = IdHead(self.books), Trie.of(self.ids, vectors)
 
     def loss(self, learner: "TaskLearner", batch: Batch) -> torch.Tensor:
         """Cross-entropy of the digits before the last among those that exist, each target with its weight."""
@@ -51,15 +48,20 @@ class NextId(Task):
     def score(self, model: FoundationModel, questions: Questions) -> float:
         """Recall@10 of titles generated with a beam of 50, those seen before left out."""
         members = model.vectors(questions.states(model)) * model.scale
-        found = self.generated(members, model.known_titles()[1], self.met(questions), K)
+        found, _ = self.generated(members, model.known_titles()[1], self.met(questions), K)
         return float((found == questions.targets()[:, None] - 1).any(dim=1).float().mean()) if len(found) else 0.0
 
-    def generated(self, members: torch.Tensor, titles: torch.Tensor, met: torch.Tensor, count: int) -> torch.Tensor:
-        """(b, count) rows of titles for (b, dim) members that carry the temperature."""
+    def generated(
+        self, members: torch.Tensor, titles: torch.Tensor, met: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, count) rows of titles for (b, dim) members that carry the temperature, and their log-chances."""
         self.eval()
+        trie = Trie.of(self.ids, titles.numpy())
         parts = zip(members.split(_MEMBERS), met.split(_MEMBERS), strict=True)  # type: ignore[no-untyped-call]
-        found = [search(self.head, self.trie, some, titles, count, _BEAM, seen)[0] for some, seen in parts]
-        return torch.cat(found) if found else torch.zeros(0, count, dtype=torch.long)
+        found = [search(self.head, trie, some, titles, count, _BEAM, seen) for some, seen in parts]
+        if not found:
+            return torch.zeros(0, count, dtype=torch.long), torch.zeros(0, count)
+        return torch.cat([rows for rows, _ in found]), torch.cat([scores for _, scores in found])
 
     def met(self, questions: Questions) -> torch.Tensor:
         """(asked, titles): what had been seen before each question."""

@@ -53,7 +53,8 @@ class Questions:
         """Which of the questions, and the windows that end with them and ask nothing else."""
         rows = np.flatnonzero(self.asked)
         lengths = np.minimum(self.at - self.tokens.starts[:-1] + 1, self.length)
-        for chosen in batches_of(lengths[rows], _BATCH_TOKENS):
+        padded = 1 << np.ceil(np.log2(lengths[rows])).astype(np.int64)  # few groups: each costs as much as its longest
+        for chosen in batches_of(padded, _BATCH_TOKENS):
             some = rows[chosen]
             batch = self.tokens.windows(self.at[some] - lengths[some] + 1, lengths[some])
             last = torch.arange(batch.targets.shape[1]) == torch.from_numpy(lengths[some] - 1)[:, None]

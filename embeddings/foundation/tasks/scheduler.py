@@ -1,8 +1,9 @@
 """Whose turn it is: tasks that still gain get more of the steps, those that have converged fewer.
 
 After each round the loss of every task is measured on held-out questions. What a task gained in the last round, as a
-share of all that it has gained, says how far from convergence it is; turns are dealt in proportion, above a least share
-(the step-wise convergence-oriented sample scheduler of RecFound, arXiv 2506.11999).
+share of what it lost before any, says how far from convergence it is; turns are dealt in proportion, above a least
+share (the step-wise convergence-oriented sample scheduler of RecFound, arXiv 2506.11999). A share of what the task has
+gained so far would be luck where that is next to nothing.
 """
 
 import numpy as np
@@ -34,16 +35,15 @@ class Scheduler:
         """(tasks,) shares of the steps of the next round; they are kept in `dealt`."""
         rounds = len(self.losses) - 1
         shares = np.full(self.tasks, 1 / self.tasks)
-        if self.config.scheduled and rounds > self.config.warm_rounds:
+        if self.config.scheduled and rounds >= max(1, self.config.warm_rounds):
             least = self.config.least_share
             shares = least * shares + (1 - least) * self._progress()
         self.dealt.append(shares.tolist())
         return shares
 
     def _progress(self) -> Shares:
-        """What each task gained in the last round of all it has gained, as shares of one."""
+        """What each task gained in the last round, relative to its first loss, as shares of one."""
         first, before, now = (np.array(self.losses[at]) for at in (0, -2, -1))
-        gained = np.maximum(first - now, 0)
-        progress = np.clip((before - now) / np.where(gained > 0, gained, np.inf), 0, 1)
+        progress = np.maximum(before - now, 0) / np.maximum(first, 1e-9)
         total = progress.sum()
         return progress / total if total > 0 else np.full(self.tasks, 1 / self.tasks)

@@ -33,6 +33,10 @@ from stores import columns
 from stores.errors import UsageError
 from stores.storage import Storage
 
+_NORM = 0.01
+"""Of the gradient of every turn: less than any has by itself. Adam takes no notice of the size of gradients, but where
+tasks take turns, the one with the largest would leave little to move for the others."""
+
 
 @dataclass(frozen=True)
 class TrainedTasks:
@@ -85,14 +89,11 @@ def train_tasks(
         raise UsageError(
             "this model pools what lies before its window", where="tasks", expected="a model without latents"
         )
-    begun = time.process_time()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        course = _Course(parent, histories, catalogue, config, tasks, seed)
+        course = Course(parent, histories, catalogue, config, tasks, seed)
         course.run()
-        models = course.models(parent.model)
-    made = {task.name: task for task in course.learner.tasks}
-    return TrainedTasks(models, made, {**course.report(), "processor_seconds": time.process_time() - begun})
+        return course.trained()
 
 
 def task_of(name: TaskName, model: FoundationModel) -> Task:
@@ -103,7 +104,7 @@ def task_of(name: TaskName, model: FoundationModel) -> Task:
     return NextId(model) if name == NextId.name else plain[name]()
 
 
-class _Course:
+class Course:
     """Rounds of turns, a measurement after each where it is needed, and the mixture of rounds at the end."""
 
     def __init__(
@@ -115,7 +116,8 @@ class _Course:
         tasks: TasksConfig,
         seed: int,
     ) -> None:
-        self.config, self.random = tasks, np.random.default_rng(seed)
+        begun = time.process_time()
+        self.parent, self.config, self.random = parent.model, tasks, np.random.default_rng(seed)
         lesson = Lesson.of(histories, catalogue, config, seed, parent.vocabulary)
         title_ids = catalogue[columns.TITLE_ID].combine_chunks()
         held = held_out(last_new(histories, title_ids), config.training, seed)
@@ -125,20 +127,24 @@ class _Course:
         made = [task_of(name, model) for name in tasks.names]
         router = mixed(model, made, tasks.experts == "mixture", tasks.rank)
         self.steps = tasks.steps_per_task * len(made)
-        training = config.training.model_copy(update={"learning_rate": tasks.learning_rate, "future_share": 0.0})
+        changes = {"learning_rate": tasks.learning_rate, "clip": _NORM, "future_share": 0.0}
+        training = config.training.model_copy(update=changes)
         share = lesson.masked_share(training.masked_ids)
         self.learner = TaskLearner(model, training, self.steps, share, router=router, tasks=made)
         self.batches = [self.learner.batches(at, lesson.tokens, seed + at) for at in range(len(made))]
         self.scheduler, self.rounds = Scheduler(tasks, len(made)), list[Tensors]()
         self.kept: dict[str, dict[str, Any]] = {task.name: {} for task in made}
+        self.seconds = time.process_time() - begun
 
     def run(self) -> None:
         """Train, and measure what turns or merging ask for: before the first round and after each."""
+        begun = time.process_time()
         self._measure()
         for turns in np.array_split(np.arange(self.steps), self.config.rounds):
             for task in self.random.permutation(self.scheduler.turns(len(turns))):
                 self.learner.turn(int(task), next(self.batches[task]))
             self._measure()
+        self.seconds += time.process_time() - begun
 
     def _measure(self) -> None:
         if self.config.scheduled or self.config.merge:
@@ -146,14 +152,15 @@ class _Course:
         if self.config.merge:
             self.rounds.append({name: weight.detach().clone() for name, weight in self._moving()})
 
-    def models(self, parent: FoundationModel) -> dict[str, FoundationModel]:
-        """The ordinary model of each task, of the same modules as its `parent`."""
-        found = {}
+    def trained(self, merge: bool = True) -> TrainedTasks:
+        """The ordinary model of each task, as it is now or, where it is configured, after merging."""
+        begun, models = time.process_time(), {}
         for at, task in enumerate(self.learner.tasks):
-            if self.config.merge:
+            if merge and self.config.merge:
                 self._merge(at)
-            found[task.name] = alone(self.learner.model, self.learner.router, at, parent)
-        return found
+            models[task.name] = alone(self.learner.model, self.learner.router, at, self.parent)
+        self.seconds += time.process_time() - begun
+        return TrainedTasks(models, {task.name: task for task in self.learner.tasks}, self._report())
 
     def _merge(self, at: int) -> None:
         """Let the model, and what the task brought along, be what is best for the task."""
@@ -165,7 +172,12 @@ class _Course:
         losses = [each[at] for each in self.scheduler.losses]
         kept, shares, lost = merged(self.rounds, losses, judge)
         self._restore(kept, at)
-        self.kept[self.learner.tasks[at].name] = {"rounds": shares, "first": losses[0], "last": losses[-1], "loss": lost}
+        self.kept[self.learner.tasks[at].name] = {
+            "rounds": shares,
+            "first": losses[0],
+            "last": losses[-1],
+            "loss": lost,
+        }
 
     def _moving(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """All that the training changes, by name."""
@@ -181,12 +193,13 @@ class _Course:
             if not name.startswith(others):
                 weight.copy_(state[name])
 
-    def report(self) -> dict[str, Any]:
+    def _report(self) -> dict[str, Any]:
         """Per round the losses (the first before any) and the shares of the turns; per task what merging kept."""
         return {
             "tasks": [task.name for task in self.learner.tasks],
             "steps": self.steps,
+            "processor_seconds": self.seconds,
             "losses": self.scheduler.losses,
             "shares": self.scheduler.dealt,
-            "kept": self.kept,
+            "kept": dict(self.kept),
         }

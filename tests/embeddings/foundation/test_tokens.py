@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -73,6 +75,21 @@ def test_gap_codes_grow_with_the_time_and_are_bounded():
     assert (np.diff(codes) >= 0).all()
     assert codes[0] == codes[1] == 1
     assert codes[-1] == 33
+
+
+def test_a_gap_code_is_the_logarithm_rounded_down():
+    edges = np.array([2**power + one for power in range(1, 32) for one in (-2, -1, 0)])
+    assert gap_codes(edges).tolist() == [int(1 + edge).bit_length() for edge in edges.tolist()]
+
+
+@pytest.mark.parametrize("ids", [[5, 7, 8], [-3, 0, 2**62], [4], [], ["a", "c"]])
+def test_rows_are_those_of_the_ids_and_0_for_others(mixed, ids):
+    kind = pa.string() if ids and isinstance(ids[0], str) else pa.int64()
+    known = dataclasses.replace(mixed[0], title_ids=pa.array(ids, kind))
+    strange = ["b", ""] if kind == pa.string() else [-(2**63), 2**63 - 1, 6, 1]
+    asked = pa.chunked_array([pa.array([*ids, None, *strange], kind)])
+    assert known.rows(asked).tolist() == [*range(1, len(ids) + 1), 0, *[0] * len(strange)]
+    assert known.rows(asked.drop_null()).tolist() == [*range(1, len(ids) + 1), *[0] * len(strange)]
 
 
 def test_windows_cover_every_target_once(make, catalogue):

@@ -18,7 +18,10 @@ def scheduler(*losses, config=CONFIG):
 
 
 def test_turns_are_even_while_warming_up_and_where_not_scheduled():
-    assert scheduler([2, 2], [1, 2]).shares().tolist() == [0.5, 0.5]
+    assert scheduler([2, 2]).shares().tolist() == [0.5, 0.5]
+    warm = CONFIG.model_copy(update={"warm_rounds": 2})
+    assert scheduler([2, 2], [1, 2], config=warm).shares().tolist() == [0.5, 0.5]
+    assert scheduler([2, 2], [1, 2]).shares().tolist() == [0.85, 0.15]
     plain = CONFIG.model_copy(update={"scheduled": False})
     assert scheduler([4, 4], [2, 4], [1, 4], config=plain).shares().tolist() == [0.5, 0.5]
 

@@ -13,10 +13,10 @@ from embeddings.foundation.encoding import member_vectors
 from embeddings.foundation.lesson import Lesson, held_out
 from embeddings.foundation.queries import last_new
 from embeddings.foundation.tasks.config import TasksConfig
-from embeddings.foundation.tasks.experts import alone, mixed
+from embeddings.foundation.tasks.experts import Mixture, alone, mixed
 from embeddings.foundation.tasks.questions import Questions
 from embeddings.foundation.tasks.reading import states_of
-from embeddings.foundation.tasks.training import task_of, train_tasks
+from embeddings.foundation.tasks.training import Course, task_of, train_tasks
 from embeddings.foundation.tokens import Tokens
 from stores.errors import ContractError
 
@@ -63,6 +63,25 @@ def test_merging_is_not_worse_than_the_best_round_for_any_task(found):
         assert sum(kept["rounds"]) == pytest.approx(1)
 
 
+def test_every_task_moves_the_experts_by_steps_of_one_size(trained, service, config):
+    course = Course(trained, *service, config, SHORT, seed=0)
+    norms = []
+    for at, batches in enumerate(course.batches):
+        course.learner.turn(at, next(batches))
+        moved = [weight.grad for weight in course.learner.model.parameters() if weight.grad is not None]
+        norms.append(float(torch.cat([gradient.flatten() for gradient in moved]).norm()))
+    np.testing.assert_allclose(norms, norms[0], rtol=1e-3)
+
+
+def test_a_turn_leaves_the_experts_of_other_tasks_alone(trained, service, config):
+    course = Course(trained, *service, config, SHORT, seed=0)
+    course.learner.turn(0, next(course.batches[0]))
+    own = [layer for layer in course.learner.model.modules() if isinstance(layer, Mixture)]
+    heard = course.learner.router.allowed[0].tolist()
+    for mixture in own:
+        assert [expert.down.grad is not None for expert in mixture.experts] == heard
+
+
 def test_nothing_is_measured_where_nothing_asks_for_it(trained, service, config):
     plain = SHORT.model_copy(update={"names": ("plays",), "rounds": 1, "scheduled": False, "merge": False})
     report = train_tasks(trained, *service, config, plain, seed=0).report
@@ -107,13 +126,15 @@ def test_alone_is_what_the_task_sees_in_the_mixture(experts, trained, questions)
     assert not torch.allclose(plain[0], plain[2], atol=1e-3)
 
 
-def test_a_task_listens_to_the_shared_expert_and_to_those_of_its_kind(experts):
+def test_a_task_listens_to_the_shared_expert_to_that_of_its_kind_and_to_its_own(experts):
     _, router = experts
-    assert router.allowed.tolist() == [[True, False, True], [True, False, True], [True, True, False]]
+    shared, generate, represent = [True] * 3, [False, False, True], [True, True, False]
+    expected = torch.tensor([shared, generate, represent]).T
+    assert torch.equal(router.allowed, torch.cat([expected, torch.eye(3, dtype=torch.bool)], dim=1))
     for task in range(3):
         mix = router.mix(task)
         assert (mix[:, ~router.allowed[task]] == 0).all()
-        torch.testing.assert_close(mix.sum(dim=1), torch.full((len(mix),), 2.0))
+        torch.testing.assert_close(mix.sum(dim=1), torch.full((len(mix),), 3.0))
 
 
 def test_the_answer_and_what_follows_are_not_seen(trained, questions):

@@ -1,0 +1,33 @@
+"""What samespace wrote into the Feast repository, by SHA-256: Feast's own readers would not notice a flipped bit."""
+
+from stores.checked_json import checked, read_checked
+from stores.features.views import FOLDER
+from stores.storage import Storage, sha256
+
+WRITTEN = f"{FOLDER}/written.json"
+
+
+def note_written(storage: Storage, hashes: dict[str, str]) -> None:
+    """Remember the hashes of files, by path from the workspace's root, beside those that are known."""
+    storage.write(WRITTEN, checked(_written(storage) | hashes))
+
+
+def forget_written(storage: Storage, path: str) -> None:
+    """Know nothing of a file any more; to be called before the file is removed."""
+    storage.write(WRITTEN, checked({name: sha for name, sha in _written(storage).items() if name != path}))
+
+
+def damaged(storage: Storage) -> list[str]:
+    """One line for each file that is missing or is not what was written."""
+    return [line for path, wanted in sorted(_written(storage).items()) if (line := _fault(storage, path, wanted))]
+
+
+def _fault(storage: Storage, path: str, wanted: str) -> str:
+    if not storage.exists(path):
+        return f"{path} is missing"
+    found = sha256(storage.read(path))
+    return "" if found == wanted else f"{path} has hash {found}, written was {wanted}"
+
+
+def _written(storage: Storage) -> dict[str, str]:
+    return read_checked(storage, WRITTEN) if storage.exists(WRITTEN) else {}
