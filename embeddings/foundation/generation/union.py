@@ -12,7 +12,7 @@ def of_scores(scores: torch.Tensor, count: int) -> Candidates:
     return rows.masked_fill(chances == float("-inf"), -1), chances
 
 
-def united(one: Candidates, other: Candidates, count: int, share: float = 0.25) -> Candidates:
+def united(one: Candidates, other: Candidates, count: int, share: float = 0.5) -> Candidates:
     """The `count` likeliest titles of a mixture in which `other` has a share; best first.
 
     A title that a source does not list has no chance there, so that one on which both agree comes before what only one

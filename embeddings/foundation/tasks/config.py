@@ -26,5 +26,5 @@ class TasksConfig(Settings):
     questions: int = Field(default=200, ge=1, description="held out, at most: each round asks every task all of them")
     window: int = Field(default=32, ge=1, description="newest events that are read before such a question, at most")
     least_share: float = Field(default=0.3, ge=0, le=1, description="of an even share, that no task falls below")
-    merge: bool = Field(default=True, description="each task keeps several rounds, mixed by validation")
+    merge: bool = Field(default=False, description="each task keeps several rounds, mixed by validation; else the end")
     learning_rate: float = Field(default=2e-3, gt=0)

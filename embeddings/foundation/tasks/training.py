@@ -137,13 +137,12 @@ class Course:
         self.seconds = time.process_time() - begun
 
     def run(self) -> None:
-        """Train, and measure what turns or merging ask for: before the first round and after each."""
+        """Train; before each round measure what turns or merging ask for."""
         begun = time.process_time()
-        self._measure()
         for turns in np.array_split(np.arange(self.steps), self.config.rounds):
+            self._measure()
             for task in self.random.permutation(self.scheduler.turns(len(turns))):
                 self.learner.turn(int(task), next(self.batches[task]))
-            self._measure()
         self.seconds += time.process_time() - begun
 
     def _measure(self) -> None:
@@ -154,9 +153,11 @@ class Course:
 
     def trained(self, merge: bool = True) -> TrainedTasks:
         """The ordinary model of each task, as it is now or, where it is configured, after merging."""
-        begun, models = time.process_time(), {}
+        begun, models, merge = time.process_time(), {}, merge and self.config.merge
+        if merge:
+            self._measure()
         for at, task in enumerate(self.learner.tasks):
-            if merge and self.config.merge:
+            if merge:
                 self._merge(at)
             models[task.name] = alone(self.learner.model, self.learner.router, at, self.parent)
         self.seconds += time.process_time() - begun

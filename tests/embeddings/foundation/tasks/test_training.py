@@ -21,7 +21,7 @@ from embeddings.foundation.tokens import Tokens
 from stores.errors import ContractError
 
 ALL = ("next_title", "trailers", "plays", "thumbs", "next_genre", "completion", "co_members", "next_id")
-SHORT = TasksConfig(names=ALL, rank=2, steps_per_task=4, rounds=2, warm_rounds=0)
+SHORT = TasksConfig(names=ALL, rank=2, steps_per_task=4, rounds=2, warm_rounds=0, merge=True)
 
 
 @pytest.fixture(scope="module")
