@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from embeddings.foundation.precision import PRODUCTS
 
-_CELLS = 1 << 18
-"""Scores held at once: they stay in the cache of a processor, which is most of the speed."""
+_CELLS = 1 << 20
+"""Scores held at once: few enough to stay in a cache, which is most of the speed, and enough for several threads."""
 _UNIT = 256
 """Titles are filled up to multiples of it: below float32 a product is compiled for each number of them."""
 
