@@ -81,7 +81,7 @@ def _placement(config: AlignmentConfig, release: Release, before: Release) -> Pl
     }
     last = release.sibling(frozen_at(before, []).last_release)
     opened = release.sibling(opener_of(before))
-    evidence = gather(config, release, least, last.storage.read_table(PATH), opened, "")
+    evidence = gather(config, release, least, last.read_table(PATH), opened, "")
     if kept := _kept(release, before):
         return Placement(kept, unless_refused(judge(kept, evidence.split()[1], config)), reused=True)
     gram_m, gram_t = (moment(config, release, side, least[side], "") for side in SIDES)

@@ -125,7 +125,7 @@ class EncodeJob:
         groups = workers * -(-len(members) // (workers * _TOGETHER))
         ends = [len(members) * number // groups for number in range(groups + 1)]
         parts = [Group(tuple(members[start:end])) for start, end in pairwise(ends)]
-        return [*(task for task in todo if task.kind != "members"), *(part for part in parts if part.tasks)]
+        return [*(task for task in todo if task.kind != "members"), *parts]
 
     def _wanted(self) -> int:
         """How many workers the cluster has room for at the time."""

@@ -20,4 +20,5 @@ def keep_memory() -> None:
     allocator = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if allocator is not None:
         for option, value in _KEPT.items():
-            allocator(option, value)
+            # older ones map nothing above half a heap, and would map everything anew if that were refused
+            allocator(option, value) or allocator(option, min(value, 32 << 20))

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from embeddings.bisection import Refusal, Vectors
 from stores.columns import (
+    EMBEDDING,
     ENCODED_AT,
     MEMBER_ID,
     RELEASE_ID,
@@ -47,7 +48,7 @@ def with_vectors(rows: pa.Table, vectors: Vectors, kind: str, release: Release) 
     """Rows of histories or of the catalogue with their vectors, in the columns of a shard."""
     count, dim = vectors.shape
     columns = {name: rows[name] for name in rows.column_names}
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
+    columns[EMBEDDING] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
     columns[RELEASE_ID] = pa.array([release.release_id] * count, pa.string())
     columns[ENCODED_AT] = pa.array([release.plan.created_at] * count, TIME)
     if kind == "titles":

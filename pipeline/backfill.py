@@ -25,8 +25,8 @@ from pipeline.config import Config
 from pipeline.telling import Teller
 from stores.errors import NotFoundError, UsageError
 from stores.features.delta import deltas
-from stores.features.history import history_folder, history_path, history_rows, write_history
-from stores.features.views import EMBEDDINGS, history_schema
+from stores.features.history import history_path, history_rows, write_history
+from stores.features.views import EMBEDDINGS, history_folder, history_schema
 from stores.features.written import forget_written
 from stores.lake.contract import Lake
 from stores.lease import check_token

@@ -8,7 +8,7 @@ from pipeline.foresight import foresee
 from pipeline.planning import Request
 from pipeline.share import between, look
 from pipeline.telling import Teller
-from stores.errors import StoreError
+from stores.errors import CorruptError, StoreError
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
 
@@ -31,10 +31,10 @@ class Forecast:
     def begin(
         cls, config: Config, request: Request, release: Release, workspace: Workspace, tell: Teller
     ) -> "Forecast | None":
-        """Make and tell it. A lake that cannot be counted (the night will say why) has none."""
+        """Make and tell it. A lake that cannot be counted and damaged nights have none: the night goes on."""
         try:
             forecast = cls(config, request, release, workspace)
-        except StoreError as error:
+        except (StoreError, CorruptError) as error:
             tell.line(f"  no forecast: {error.what}")
             return None
         work, expected = forecast.work, forecast.expected

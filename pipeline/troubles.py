@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pipeline.config import Config
 from stores.erasure import JOURNAL as ERASURE
-from stores.errors import SamespaceError
+from stores.errors import CorruptError, SamespaceError
 from stores.features.views import HISTORY
 from stores.features.written import damaged
 from stores.journal import MOVE, live, read_move
@@ -78,18 +78,22 @@ def _release(workspace: Workspace, name: str) -> Finding:
 
 
 def _small_files(workspace: Workspace) -> Finding:
-    """Pointer, journal, next model, who was erased; each raises where it was damaged."""
+    """Pointer, journal, next model, who was erased; the first that was damaged raises."""
     storage = workspace.storage
     workspace.pointer(), live(storage), read_move(workspace), workspace.next_model(), suppressed(storage)
     return _named("small files", [])
 
 
 def _feast(workspace: Workspace) -> Finding:
-    """The repository and the history; of files from before their hashes were noted, every page of the history."""
+    """The repository and the history: the hashes that were noted, and every page of the history."""
+    faults = damaged(workspace.storage)
     for path in workspace.storage.files(HISTORY):
-        with workspace.storage.parquet(path) as file:
-            file.read()
-    return _named("feast", damaged(workspace.storage))
+        if path.endswith(".parquet") and not any(fault.startswith(path) for fault in faults):
+            try:
+                workspace.storage.read_table(path)
+            except CorruptError as error:
+                faults.append(error.what)
+    return _named("feast", faults)
 
 
 def _named(what: str, faults: list[str]) -> Finding:

@@ -29,7 +29,7 @@ from stores.progress import Progress
 from stores.release import Release, StageReport
 
 TITLE_IDS, SCORES = CANDIDATES.columns
-_ROUGH_FROM = 4_000_000_000
+ROUGH_FROM = 4_000_000_000
 """So many scores a worker make rough products pay: they save half a nanosecond each, and take 1.3 s to load."""
 Group = tuple[str | None, Rows]
 """A country, and the rows of a shard that are asked with it."""
@@ -58,7 +58,7 @@ def _target(path: str) -> str:
 def _spread(config: CandidatesConfig, release: Release, paths: list[str], rough: Rough | None) -> None:
     count = min(config.workers or max(1, int(ray.cluster_resources().get("CPU", 1))), len(paths))
     worker = ray.remote(Chooser).options(num_cpus=1, max_restarts=3, max_task_retries=3)
-    if _scores(release, paths) < count * _ROUGH_FROM:
+    if _scores(release, paths) < count * ROUGH_FROM:
         rough = None
     workers = [worker.remote(config, release, rough) for _ in range(count)]
     try:

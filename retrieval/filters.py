@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.vectors import Mask, Rows, Scores
+from retrieval.vectors import Mask, Rows
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,6 @@ class Filter:
     def longest(self) -> int:
         """The most titles excluded for one query."""
         return max((len(gone) for gone in self.excluded), default=0) if self.excluded else 0
-
-    def hide(self, scores: Scores) -> None:
-        """Set the scores (q, n) of what may not be returned to −inf, in place."""
-        if self.allowed is not None:
-            scores[:, ~self.allowed] = -np.inf
-        scores[self.pairs] = -np.inf
 
     def forbids(self, queries: Rows, rows: Rows, count: int) -> Mask:
         """Whether each (query, row) may not be returned; `count` is the number of titles."""

@@ -37,7 +37,7 @@ def candidates(
     UsageError for an id of the wrong kind, CorruptError and MismatchError for an index that is not this release's.
     """
     member = as_id(member_id, id_type(release.storage, "members", MEMBER_ID))
-    row = find_row(release.storage, "members", MEMBER_ID, member, [EMBEDDING])
+    row = find_row(release, "members", MEMBER_ID, member, [EMBEDDING])
     if not len(row):
         raise NotFoundError(f"there is no member {member!r} in release {release.release_id}", where=release.storage.uri)
     index = open_index(release, "candidates")
@@ -97,7 +97,7 @@ def titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> pa
 
 
 def _seen(release: Release, member: Any) -> list[Any]:
-    row = find_row(release.storage, "histories", MEMBER_ID, member, [TITLE_ID])
+    row = find_row(release, "histories", MEMBER_ID, member, [TITLE_ID])
     return [title for titles in row[TITLE_ID].to_pylist() for title in titles or []]
 
 

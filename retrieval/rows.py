@@ -54,18 +54,19 @@ def id_type(storage: Storage, folder: str, column: str) -> pa.DataType:
     raise CorruptError(f"{folder}/ has no Parquet file", where=storage.uri)
 
 
-def find_row(storage: Storage, folder: str, column: str, value: Any, columns: list[str]) -> pa.Table:
+def find_row(release: Release, folder: str, column: str, value: Any, columns: list[str]) -> pa.Table:
     """The row where `column` is `value`, or no row, in the Parquet files of a folder.
 
-    Only the id column is read to find it, and row groups whose range excludes the id are passed over. Files
-    are read one by one: `pyarrow.dataset` would load pandas, for which a command that looks has no time.
+    Only the id column is read to find it, and row groups whose range excludes the id are passed over; the file that has
+    it is then read whole and checked as by `Release.read_table`. Files are read one by one: `pyarrow.dataset` would
+    load pandas, for which a command that looks has no time.
     """
-    for path in parquet_files(storage, folder):
-        with storage.parquet(path) as file:
+    for path in parquet_files(release.storage, folder):
+        with release.storage.parquet(path) as file:
             for group in range(file.num_row_groups):
-                place = _place(file, group, column, value)
-                if place >= 0:
-                    return file.read_row_group(group, columns).slice(place, 1)
+                if _holds(file, group, column, value):
+                    found = release.read_table(path, list({column: None, **dict.fromkeys(columns)}))
+                    return found.filter(pc.equal(found[column], value)).select(columns)
     return pa.table({name: pa.nulls(0) for name in columns})
 
 
@@ -74,13 +75,13 @@ def parquet_files(storage: Storage, folder: str) -> list[str]:
     return [path for path in storage.files(folder) if path.endswith(".parquet")]
 
 
-def _place(file: pq.ParquetFile, group: int, column: str, value: Any) -> int:
-    """Where in a row group an id is; −1 where it is not."""
+def _holds(file: pq.ParquetFile, group: int, column: str, value: Any) -> bool:
+    """Whether an id is in a row group."""
     leaves = file.metadata.row_group(group)
     of_id = (leaves.column(i) for i in range(leaves.num_columns) if leaves.column(i).path_in_schema == column)
     known = next(of_id).statistics
     ranged = known is not None and known.has_min_max
     if ranged and not known.min <= value <= known.max:
-        return -1
+        return False
     ids = file.read_row_group(group, [column])[column]
-    return int(pc.index(ids, pa.scalar(value, ids.type)).as_py())
+    return bool(pc.index(ids, pa.scalar(value, ids.type)).as_py() >= 0)

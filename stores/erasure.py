@@ -63,7 +63,8 @@ def erase(workspace: Workspace, member: str, config: PublishConfig, token: int |
     CorruptError for a damaged file (the journal stays, run again).
     """
     member_id = _typed(workspace, member)
-    begun = Erasure(member_id=member_id, subject=suppress(workspace.storage, member_id), why=why)
+    told = scrubber(member_id)({"why": why})["why"]
+    begun = Erasure(member_id=member_id, subject=suppress(workspace.storage, member_id), why=told)
     _note(workspace, begun)
     return _finish(workspace, begun, config, token)
 

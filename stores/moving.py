@@ -13,6 +13,7 @@ from stores.features.delta import held_by
 from stores.features.history import history_path
 from stores.features.repository import PublishConfig
 from stores.features.views import VIEWS
+from stores.features.written import forget_written
 from stores.journal import Move, SpaceMove, close_move, forget_rows, give_up, held_slots
 from stores.lease import check_token
 from stores.pointer import move_pointer
@@ -59,7 +60,8 @@ class Mover:
         metrics: dict[str, int] = {}
         main = self.views.move().model_copy(update={"slot": self.views.serving()})
         held = {place: one.release_id for place, one in held_slots(self.workspace.storage).items()}
-        places = {**held, (main.space_id, main.slot): main.release_id}
+        own = {(main.space_id, main.slot): main.release_id}
+        places = own | held | own  # what is live first, whatever became of the others
         for place in places:
             forget_rows(self.workspace.storage, *place)
         for (space_id, slot), release_id in places.items():
@@ -110,15 +112,17 @@ def _told(release: Release, move: Move) -> bool:
 def undo(workspace: Workspace, release: Release, move: Move, why: str) -> None:
     """Give a move up whose release is damaged, before the pointer moves: the history forgets it, an event says why.
 
-    Online rows that it wrote may stay until the next move, which takes no row for granted. Raises BusyError after a
-    take-over.
+    Online rows that it wrote are overwritten by the next move, which takes no row for granted; those of entities that
+    no other release had stay until one has them. Raises BusyError after a take-over.
     """
     if release.token is not None:
         check_token(workspace.storage, release.token)
     for part in (move, *move.older):
         give_up(workspace.storage, part)
         for view in VIEWS:
-            workspace.storage.delete(history_path(view, part.space_id, move.name))
+            path = history_path(view, part.space_id, move.name)
+            forget_written(workspace.storage, path)
+            workspace.storage.delete(path)
     if release.sealed:
         release.add_event("given_up", move=move.name, why=why)
     close_move(workspace)

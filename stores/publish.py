@@ -152,8 +152,12 @@ def _was_live(release: Release) -> bool:
 
 
 def _times_live(release: Release) -> list[datetime]:
-    """The moments from which a release counted as live."""
-    moves = (event for event in release.events() if event["event"] in ("published", "promoted"))
+    """The moments from which a release counted as live; none where its events are damaged, which the doctor names."""
+    try:
+        events = release.events()
+    except CorruptError:
+        return []
+    moves = (event for event in events if event["event"] in ("published", "promoted"))
     return [datetime.fromisoformat(event.get("effective_at", event["at"])) for event in moves]
 
 

@@ -162,7 +162,7 @@ class Transformer(nn.Module):
         In training the products are bfloat16 where that is faster; what the blocks add up stays float32.
         """
         bias = self.time(times) if self.time is not None else None
-        with torch.autocast(x.device.type, PRODUCTS, enabled=self.training and PRODUCTS.itemsize < 4):
+        with torch.autocast(x.device.type, PRODUCTS, enabled=self.training and PRODUCTS is torch.bfloat16):
             for block in self.blocks:
                 x = block(x, bias)
         return x

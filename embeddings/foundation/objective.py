@@ -8,7 +8,8 @@ softmax.
 
 Nested: the leading entries of a vector can be asked alone too. Their products are part of those of the whole, and both
 gradients go back in one product, so that asking twice costs two exponentials, not two losses. Where the processor
-multiplies bfloat16 faster, all products are such: vectors and probabilities then have eight bits, sums have more.
+multiplies bfloat16 faster, all products are such: vectors, scores and probabilities then have eight bits, what is added
+up over blocks has more.
 """
 
 import math

@@ -10,4 +10,4 @@ def multiplies_bf16() -> bool:
 
 
 PRODUCTS = torch.bfloat16 if multiplies_bf16() else torch.float32
-"""Of the products of a training. Sums, norms, weights and what is published are float32 everywhere."""
+"""Of the products of a training and what comes out of each; what they are added to, norms and weights are float32."""

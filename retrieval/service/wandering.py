@@ -180,7 +180,7 @@ def history(opened: OpenRelease, member_id: str, limit: int) -> History:
     """A member's history, newest first."""
     member = opened.members.ids.values[opened.members.row(member_id)]
     columns = [TITLE_ID, "last_time", "value"]
-    found = find_row(opened.release.storage, "histories", MEMBER_ID, member, columns).to_pylist()
+    found = find_row(opened.release, "histories", MEMBER_ID, member, columns).to_pylist()
     lists = found[0] if found else {}
     titles = lists.get(TITLE_ID) or []
     entries = list(zip(*(lists.get(name) or [None] * len(titles) for name in columns), strict=True))

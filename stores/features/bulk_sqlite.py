@@ -120,7 +120,7 @@ class _Batch:
 
         plain = {cell: Value.FromString(cell).string_val if cell[:1] == STRING_FIELD else None for cell in set(cells)}
         only = next(iter(plain.values()))
-        if len(plain) > 1 or only is None or len(only) > LITERAL:
+        if len(plain) > 1 or only is None or len(only.encode()) > LITERAL:
             return self._hand_over([plain[cell] for cell in cells])
         return f"CAST(x'{only.encode().hex()}' AS TEXT)"
 

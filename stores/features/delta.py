@@ -18,6 +18,7 @@ from stores.errors import CorruptError, MismatchError
 from stores.features.sameness import changed_rows
 from stores.features.views import View, history_folder
 from stores.old_space import in_space
+from stores.parquet import table_of
 from stores.release import Release
 from stores.storage import Storage
 from stores.workspace import Workspace
@@ -167,7 +168,7 @@ def _ever_served(view: View, new: Release, ids: list[pa.Array]) -> Iterator[Delt
     known = pa.concat_arrays(ids) if ids else None
     for path in storage.files(folder):
         try:
-            told = _column(storage.read_table(path, [view.join_key]), view.join_key)
+            told = _column(table_of(storage.read(path), path, [view.join_key]), view.join_key)
         except CorruptError:
             continue
         gone = (told if known is None else told.filter(pc.invert(pc.is_in(told, value_set=known)))).unique()

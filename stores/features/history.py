@@ -25,11 +25,6 @@ from stores.features.written import note_written
 from stores.parquet import parquet_bytes
 from stores.storage import Storage
 
-__all__ = [
-    "BEGINNING", "WRITING", "beginning_rows", "history_folder", "history_path", "history_rows", "rewrite_history",
-    "write_history",
-]  # fmt: skip
-
 ROWS_PER_GROUP = 100_000
 WRITING = ".writing"
 """A view's history in the making is beside its folder, with this at the end of its name."""

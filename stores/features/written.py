@@ -1,6 +1,7 @@
 """What samespace wrote into the Feast repository, by SHA-256: Feast's own readers would not notice a flipped bit."""
 
 from stores.checked_json import checked, read_checked
+from stores.errors import CorruptError
 from stores.features.views import FOLDER
 from stores.storage import Storage, sha256
 
@@ -9,12 +10,12 @@ WRITTEN = f"{FOLDER}/written.json"
 
 def note_written(storage: Storage, hashes: dict[str, str]) -> None:
     """Remember the hashes of files, by path from the workspace's root, beside those that are known."""
-    storage.write(WRITTEN, checked(_written(storage) | hashes))
+    storage.write(WRITTEN, checked(_known(storage) | hashes))
 
 
 def forget_written(storage: Storage, path: str) -> None:
     """Know nothing of a file any more; to be called before the file is removed."""
-    storage.write(WRITTEN, checked({name: sha for name, sha in _written(storage).items() if name != path}))
+    storage.write(WRITTEN, checked({name: sha for name, sha in _known(storage).items() if name != path}))
 
 
 def damaged(storage: Storage) -> list[str]:
@@ -27,6 +28,13 @@ def _fault(storage: Storage, path: str, wanted: str) -> str:
         return f"{path} is missing"
     found = sha256(storage.read(path))
     return "" if found == wanted else f"{path} has hash {found}, written was {wanted}"
+
+
+def _known(storage: Storage) -> dict[str, str]:
+    try:
+        return _written(storage)
+    except CorruptError:
+        return {}  # whoever publishes is not held up by what only the doctor reads, who names it until then
 
 
 def _written(storage: Storage) -> dict[str, str]:

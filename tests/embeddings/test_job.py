@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings import job
+from embeddings import job, worker
 from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
 from embeddings.spreading import DEATHS
@@ -216,7 +216,11 @@ def test_only_changed_histories_are_encoded_and_the_vectors_are_those_of_a_full_
     np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=1e-6)
 
 
-def test_shards_encoded_together_are_those_that_each_alone_would_be(nights: Any, own: Own, live: Release) -> None:
+@pytest.mark.parametrize("enough", [worker._ENOUGH, 2])
+def test_shards_encoded_together_are_those_that_each_alone_would_be(
+    nights: Any, own: Own, live: Release, enough: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_ENOUGH", enough)
     config, bad = own.config("FailsOnSeven"), TONIGHT | {7: [9, 9]}
     releases = [nights.stage(bad, live) for _ in range(2)]
     together, apart = (ShardWorker(config, release, Carry(live, turned_back)) for release in releases)

@@ -41,7 +41,7 @@ def histories(length):
 
 def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session, monkeypatch):
     assert candidates_job._scores(release, ["members/part-00000.parquet"]) == 150 * 20
-    monkeypatch.setattr(candidates_job, "_ROUGH_FROM", 0)  # rough products get as far as the workers
+    monkeypatch.setattr(candidates_job, "ROUGH_FROM", 0)  # rough products get as far as the workers
     report = run(CandidatesConfig(k=7, workers=1), release, Bfloat16)
     expected = exact.search(*vectors, 7, "ip", None, histories(40))
     found = rows_of(release)

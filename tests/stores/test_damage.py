@@ -5,6 +5,7 @@ import pytest
 
 from stores import journal, moving, publish
 from stores.errors import CorruptError
+from stores.features import written
 from stores.features.history import BEGINNING
 from stores.release import Release
 from stores.space_views import SpaceViews
@@ -51,6 +52,7 @@ def test_a_damaged_release_does_not_go_live_and_everything_else_goes_on(nights, 
     assert served(look, nights, first)
     assert told(nights).equals(history)
     assert path in damaged.events()[-1]["why"]
+    assert written.damaged(nights.workspace.storage) == []
     publish.promote(nights.workspace, first.release_id, config)
     publish.publish(nights.workspace, third, config)
     assert served(look, nights, third)
@@ -130,3 +132,24 @@ def test_a_damaged_history_does_not_hold_up_a_rebuild(local_nights, config, look
     storage.write(path, storage.read(path)[:-20])
     publish.promote(local_nights.workspace, "current", config)
     assert served(look, local_nights, first)
+
+
+def test_a_damaged_event_of_an_old_release_does_not_stop_going_back(nights, config, look):
+    oldest, second, third = three(nights)
+    for release in (oldest, second, third):
+        publish.publish(nights.workspace, release, config)
+    (event,) = oldest.storage.files("events")
+    damage(oldest, event, at=10)
+    publish.rollback(nights.workspace, config)
+    assert nights.workspace.pointer()["release_id"] == second.release_id
+    assert served(look, nights, second)
+
+
+def test_hashes_that_only_the_doctor_reads_hold_nobody_up(nights, config, look):
+    first, second, _ = three(nights)
+    publish.publish(nights.workspace, first, config)
+    storage = nights.workspace.storage
+    storage.write(written.WRITTEN, storage.read(written.WRITTEN)[:-9])
+    publish.publish(nights.workspace, second, config)
+    assert served(look, nights, second)
+    assert written.damaged(storage) == []

@@ -1,5 +1,7 @@
 """Two slots: the next release is written beside the live one, and services move to it in one write."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,16 @@ def test_a_damaged_release_leaves_the_services_where_they_are_and_the_next_fills
     assert holds(look, nights, third)
     publish.rollback(nights.workspace, slots)
     assert holds(look, nights, first)
+
+
+def test_a_rebuild_reaches_the_live_slot_though_the_release_of_the_other_is_damaged(nights, slots, look):
+    first, second, _ = three(nights)
+    for release in (first, second):
+        publish.publish(nights.workspace, release, slots)
+    path = first.storage.files("members")[0]
+    first.storage.write(path, first.storage.read(path)[:-1] + b"?")
+    for file in Path(nights.repository).glob("online.db*"):
+        file.unlink()
+    with pytest.raises(CorruptError, match=path):
+        publish.promote(nights.workspace, "current", slots)
+    assert holds(look, nights, second)

@@ -57,7 +57,8 @@ def search(
 def _grown(head: IdHead, level: Level, number: int, beams: Beams, beam: int) -> Beams:
     """The best prefixes that are one digit longer."""
     children, chances = head.chances(level, number, beams.states, beams.nodes)
-    best, places = (beams.scores[..., None] + chances).flatten(1).topk(min(beam, children[0].numel()), dim=1)
+    scores = (beams.scores[..., None] + chances).flatten(1)
+    best, places = scores.topk(min(beam, scores.shape[1]), dim=1)
     before, nodes = places.div(children.shape[2], rounding_mode="floor"), children.flatten(1).gather(1, places)
     states = beams.states.gather(1, before[..., None].expand(-1, -1, beams.states.shape[2]))
     return Beams(nodes, best, head.after(states, level.digits[nodes], number))

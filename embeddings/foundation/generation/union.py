@@ -7,8 +7,13 @@ Candidates = tuple[torch.Tensor, torch.Tensor]
 
 
 def of_scores(scores: torch.Tensor, count: int) -> Candidates:
-    """The likeliest titles by (b, m) scores in natural logarithms, −∞ for what is left out; chances add up to one."""
-    chances, rows = scores.log_softmax(dim=1).topk(min(count, scores.shape[1]), dim=1)
+    """The likeliest titles, int64 rows and float32 log-chances (b, count), by (b, m) scores in natural logarithms.
+
+    −∞ is what is left out; the chances of a row add up to one.
+    """
+    chances = scores.log_softmax(dim=1)
+    chances = chances.masked_fill(chances.isnan(), float("-inf"))  # rows in which everything is left out
+    chances, rows = chances.topk(min(count, scores.shape[1]), dim=1)
     return rows.masked_fill(chances == float("-inf"), -1), chances
 
 

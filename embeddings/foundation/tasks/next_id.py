@@ -59,8 +59,6 @@ class NextId(Task):
         trie = Trie.of(self.ids, titles.numpy())
         parts = zip(members.split(_MEMBERS), met.split(_MEMBERS), strict=True)  # type: ignore[no-untyped-call]
         found = [search(self.head, trie, some, titles, count, _BEAM, seen) for some, seen in parts]
-        if not found:
-            return torch.zeros(0, count, dtype=torch.long), torch.zeros(0, count)
         return torch.cat([rows for rows, _ in found]), torch.cat([scores for _, scores in found])
 
     def met(self, questions: Questions) -> torch.Tensor:

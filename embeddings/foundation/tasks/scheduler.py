@@ -23,7 +23,7 @@ class Scheduler:
         self.dealt: list[list[float]] = []
 
     def note(self, losses: list[float]) -> None:
-        """The loss of each task, before the first round and after each."""
+        """The loss of each task before a round; after the last one too where rounds are merged."""
         self.losses.append(losses)
 
     def turns(self, count: int) -> npt.NDArray[np.int64]:

@@ -105,7 +105,7 @@ def task_of(name: TaskName, model: FoundationModel) -> Task:
 
 
 class Course:
-    """Rounds of turns, a measurement after each where it is needed, and the mixture of rounds at the end."""
+    """Rounds of turns, a measurement before each where it is needed, and the mixture of rounds at the end."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class Course:
                 weight.copy_(state[name])
 
     def _report(self) -> dict[str, Any]:
-        """Per round the losses (the first before any) and the shares of the turns; per task what merging kept."""
+        """The losses before each round and its shares of the turns; per task what merging kept, and what that loses."""
         return {
             "tasks": [task.name for task in self.learner.tasks],
             "steps": self.steps,

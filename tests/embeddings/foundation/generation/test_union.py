@@ -47,3 +47,9 @@ def test_what_is_left_out_is_no_candidate(scores):
     assert ((found >= 0).sum(dim=1) == 3).all()
     assert (found[:, :3] < 3).all()
     torch.testing.assert_close(chances[:, :3].exp().sum(dim=1), torch.ones(MEMBERS))
+
+
+def test_a_member_with_nothing_left_to_choose_has_no_candidates(scores):
+    found, chances = of_scores(torch.full_like(scores[0], float("-inf")), 5)
+    assert (found == -1).all()
+    assert (chances == float("-inf")).all()
