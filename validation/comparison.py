@@ -1,8 +1,8 @@
-"""Paired intervals from the counts of the compare stage: how a model's hit rate differs from another's.
+"""Intervals of how a model's hit rate differs from another's, asked the same questions or each its own.
 
-Of each question `d = hit(model) − share · hit(other)`. The mean of d over n independent questions (one
-per member) has the normal interval `mean ± 1.96 √(var(d) / n)`, which needs only how often both hit,
-one of them, and neither.
+Asked the same (`difference`): of each question `d = hit(model) − share · hit(other)`. The mean of d over n independent
+questions (one per member) has the normal interval `mean ± 1.96 √(var(d) / n)`, which needs only how often both hit,
+one of them, and neither. Asked others (`apart`): the variances of both rates add up.
 """
 
 from math import sqrt
@@ -32,6 +32,22 @@ def difference(counts: dict[str, int], share: float) -> dict[str, float]:
     reach = Z * sqrt(max(variance, 0.0) / n)
     rates = {"hit_rate": both + model, "other_hit_rate": both + other}
     return {"questions": n, **rates, "mean": mean, "low": mean - reach, "high": mean + reach}
+
+
+def apart(model: dict[str, Any], other: dict[str, Any], share: float) -> dict[str, Any]:
+    """The same of two models by `hit_rate` and `questions` of each.
+
+    Variances are those of Agresti and Coull (1998): two hits and two misses more than there were.
+    """
+    variance = 0.0
+    for rated, weight in ((model, 1.0), (other, share)):
+        n = rated["questions"] + 4
+        rate = (rated["hit_rate"] * rated["questions"] + 2) / n
+        variance += weight**2 * rate * (1 - rate) / n
+    mean, reach = model["hit_rate"] - share * other["hit_rate"], Z * sqrt(variance)
+    rates = {"hit_rate": model["hit_rate"], "other_hit_rate": other["hit_rate"]}
+    questions = min(model["questions"], other["questions"])
+    return {"questions": questions, **rates, "mean": mean, "low": mean - reach, "high": mean + reach}
 
 
 def figures(metrics: dict[str, Any], thresholds: QualityThresholds) -> dict[str, Any]:

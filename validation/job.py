@@ -57,6 +57,8 @@ def run_vectors(config: GateConfig, release: Release) -> StageReport:
             expected = _expected(side, found, release, before)
             suites[side] = vectors_suite.suite(side, figures[side], expected, config.vectors)
         model = quality(release)
+        if (other := past.previous(release)) and other.plan.model_id != release.plan.model_id:
+            model["live"] = quality(other)
         if asked := past.metrics(release, "compare"):
             model["compared"] = comparison.figures(asked, config.quality)
         suites["quality"] = quality_suite.suite(model, config.quality)

@@ -9,17 +9,20 @@ from stores.workspace import MODELS
 
 MEASURED = "metrics.json"
 HIT_RATE = "hr@10"
+QUESTIONS = "questions"
 
 
 def quality(release: Release) -> dict[str, Any]:
     """The hit rate at 10 of the release's model, that of the best popularity baseline, and their ratio.
 
-    By the model's own measurement on held-out targets; a figure that was not measured is absent.
+    By the model's own measurement on held-out targets, of which `questions` says how many; a figure that was not
+    measured is absent.
     """
     measured = _measured(release.workspace_uri, release.plan.model_id)
     found: dict[str, Any] = {}
     if HIT_RATE in measured:
         found["hit_rate"] = measured[HIT_RATE]
+        found |= {QUESTIONS: measured[QUESTIONS]} if QUESTIONS in measured else {}
         baselines = measured.get("baselines") or {}
         found["baselines"] = {name: figures[HIT_RATE] for name, figures in baselines.items() if HIT_RATE in figures}
         rates = {name: rate for name, rate in found["baselines"].items() if name.startswith("popular") and rate}

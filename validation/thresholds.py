@@ -103,6 +103,8 @@ class QualityThresholds(Thresholds):
 
     min_share_of_current: Share = 0.97
     """A retrain may lose three hundredths of the live model's hits for fresher knowledge, not more."""
+    min_own_share_of_current: Share = 0.8
+    """Of each training's own held-out questions: a day's questions are harder than another's by a tenth, no more."""
     min_ratio_to_week: Ratio = 1.0
     """The same list for everyone, the last week's favourites, is the least that a model must beat."""
     least_questions: Count = 100

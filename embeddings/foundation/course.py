@@ -124,6 +124,7 @@ class Course:
         spent = time.monotonic() - self.begun
         return {
             **self.metrics,
+            "questions": len(self.lesson.queries),
             "steps": self.learner.done,
             "seconds": spent,
             "tokens_per_second": self.seen / spent,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from validation.comparison import difference, figures
+from validation.comparison import apart, difference, figures
 from validation.thresholds import QualityThresholds
 
 
@@ -42,3 +42,17 @@ def test_the_margin_is_for_the_live_model_only():
     found = figures(metrics, QualityThresholds())["against"]
     assert found["current"]["mean"] == pytest.approx(0.015)
     assert found["popular_7_days"]["mean"] == 0
+
+
+def test_rates_of_different_questions_are_apart_by_both_their_errors():
+    rng = np.random.default_rng(2)
+    found = [
+        apart(
+            {"hit_rate": rng.binomial(300, 0.24) / 300, "questions": 300},
+            {"hit_rate": rng.binomial(500, 0.3) / 500, "questions": 500},
+            0.8,
+        )
+        for _ in range(800)
+    ]
+    assert 0.93 < np.mean([f["low"] <= 0 <= f["high"] for f in found]) < 0.98
+    assert apart({"hit_rate": 0.0, "questions": 3}, {"hit_rate": 0.0, "questions": 3}, 0.8)["high"] > 0.2

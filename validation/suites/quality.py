@@ -1,12 +1,14 @@
 """The model: it must be worth its vectors, and no worse than the live one.
 
 Two measurements: the model's own on held-out titles (kept beside its weights), and the compare stage's,
-which asks both models about events later than both trainings. Only the second can compare two models.
+which asks both models about events later than both trainings. Only the second compares two models question by
+question; the first shows a broken one where a day has too few questions for that.
 """
 
 from typing import Any
 
 from validation.checks import Expectation, Level
+from validation.comparison import apart
 from validation.suites import Suite
 from validation.thresholds import QualityThresholds
 
@@ -14,6 +16,10 @@ NO_OTHER = ("the live release is of the same model", "there is no live model")
 """What the compare stage says where there are no two models, which is nothing to warn of."""
 _OTHERS = {
     "current": ("the model finds what the live one finds", "min_share_of_current"),
+    "own": (
+        "the model finds of its own held-out titles what the live one found of its own",
+        "min_own_share_of_current",
+    ),
     "popular_7_days": ("the model finds more than the last week's favourites", "min_ratio_to_week"),
 }
 
@@ -21,10 +27,10 @@ _OTHERS = {
 def suite(figures: dict[str, Any], thresholds: QualityThresholds) -> Suite:
     """What is expected of the figures of `validation.model.quality` and, under `compared`, of `comparison.figures`."""
     compared = figures.get("compared") or {}
-    flat = {name: value for name, value in figures.items() if name != "compared"}
-    expected = [_measured(), *_own(flat, thresholds)]
+    flat = {name: value for name, value in figures.items() if name not in ("compared", "live")}
+    expected = [_measured(), *_own(flat, thresholds), *_own_beside(flat, figures.get("live") or {}, thresholds)]
     if compared and compared.get("why") not in NO_OTHER:
-        flat["questions"] = compared.get("questions")
+        flat["questions_of_both"] = compared.get("questions")
         expected.append(_asked(compared, thresholds))
         if (compared.get("questions") or 0) >= thresholds.least_questions:
             expected += _beside(flat, compared["against"], thresholds, "hold")
@@ -61,10 +67,18 @@ def _own(figures: dict[str, Any], thresholds: QualityThresholds) -> list[Expecta
     ]
 
 
+def _own_beside(flat: dict[str, Any], live: dict[str, Any], thresholds: QualityThresholds) -> list[Expectation]:
+    """Where each model was asked enough questions of its own, for few members have yet watched after both trainings."""
+    if min(flat.get("questions", 0), live.get("questions", 0)) < thresholds.least_questions:
+        return []
+    against = {"own": apart(flat, live, thresholds.min_own_share_of_current)}
+    return _beside(flat, against, thresholds, "hold")
+
+
 def _asked(compared: dict[str, Any], thresholds: QualityThresholds) -> Expectation:
     return Expectation(
         name="the model was compared with the live one",
-        column="questions",
+        column="questions_of_both",
         minimum=thresholds.least_questions,
         level="warn",
         reason=thresholds.why("least_questions"),

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from stores.release import StageReport
@@ -7,6 +10,7 @@ from validation.thresholds import GateConfig
 
 CONFIG = GateConfig()
 LIVE, WEEK = "the model finds what the live one finds", "the model finds more than the last week's favourites"
+OWN = "the model finds of its own held-out titles what the live one found of its own"
 ASKED = "the model was compared with the live one"
 
 
@@ -77,3 +81,17 @@ def test_what_could_not_be_asked_warns_unless_there_is_one_model(live, why, warn
     report = run_vectors(CONFIG, live.stage(lambda content: content["reports"].update(edit)))
     assert failed(report, "hold") == []
     assert (ASKED in failed(report, "warn")) == warns
+
+
+@pytest.mark.parametrize(("rate", "questions", "held"), [(0.26, 600, [OWN]), (0.4, 600, []), (0.26, 90, [])])
+def test_a_broken_model_is_held_by_its_own_questions_where_a_day_has_few(live, rate, questions, held):
+    def trained_anew(content):
+        content["model_id"] = "m2"
+        compared(counts(other=9, both=2, model=4, neither=26))(content)
+        for model, found, asked in (("m1", 0.47, 600), ("m2", rate, questions)):
+            facts = {"hr@10": found, "questions": asked, "baselines": {"popularity": {"hr@10": 0.1}}}
+            folder = Path(live.uri) / "models" / model
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "metrics.json").write_text(json.dumps(facts))
+
+    assert failed(run_vectors(CONFIG, live.stage(trained_anew)), "hold") == held
