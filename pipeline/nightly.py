@@ -10,7 +10,6 @@ import alignment.job
 import alignment.old_spaces
 import embeddings.comparison
 import embeddings.histories
-import embeddings.products
 import pipeline.features
 import retrieval.candidates_job
 import retrieval.job
@@ -62,8 +61,7 @@ def story(config: Config, release: Release) -> Generator[tuple[str, Stage], None
     if alignment.old_spaces.wanted(release, config.publish.dual_until):
         yield "old_spaces", lambda: alignment.old_spaces.run(config.align, release, config.publish.dual_until)
     if config.candidates.enabled:
-        rough = embeddings.products.quickest()
-        yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release, rough)
+        yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release)
 
 
 def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:

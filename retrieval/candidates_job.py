@@ -19,7 +19,6 @@ from retrieval.config import CandidatesConfig
 from retrieval.filters import Filter
 from retrieval.index import TitleIndex
 from retrieval.lookup import AVAILABLE, MATURITY, open_index, permitted, titles_beside
-from retrieval.products import Rough
 from retrieval.rows import embeddings
 from retrieval.vectors import Rows, Scores, Vectors
 from stores.columns import COUNTRY, EMBEDDING, MEMBER_ID, TITLE_ID
@@ -29,23 +28,22 @@ from stores.progress import Progress
 from stores.release import Release, StageReport
 
 TITLE_IDS, SCORES = CANDIDATES.columns
-ROUGH_FROM = 4_000_000_000
-"""So many scores a worker make rough products pay: they save half a nanosecond each, and take 1.3 s to load."""
+_COMPILED_FROM = 1_500_000_000
+"""So many scores a worker make compiled loops pay: they save most of a nanosecond each, and take a second to load."""
 Group = tuple[str | None, Rows]
 """A country, and the rows of a shard that are asked with it."""
 
 
-def run(config: CandidatesConfig, release: Release, rough: Rough | None = None) -> StageReport:
+def run(config: CandidatesConfig, release: Release) -> StageReport:
     """Write `candidates/part-*.parquet`: `member_id`, `title_ids` and `scores` (float32), best first, and their origin.
 
-    Shards that are finished are not redone. Scores are the inner products of the published vectors. `rough` products
-    find the same, sooner where there is much to do. Raises CorruptError and MismatchError where the release's index is
-    not that of its titles.
+    Shards that are finished are not redone. Scores are the inner products of the published vectors. Raises CorruptError
+    and MismatchError where the release's index is not that of its titles.
     """
     paths = [path for path in release.storage.files("members") if path.endswith(".parquet")]
     todo = [path for path in paths if not release.finished(_target(path))]
     if todo:
-        _spread(config, release, todo, rough)
+        _spread(config, release, todo)
     entries = [entry for entry in release.entries() if entry.path.startswith(f"{CANDIDATES.folder}/")]
     rows = sum(entry.rows for entry in entries)
     return StageReport(name="candidates", rows=rows, metrics={"k": config.k, "shards": len(paths), "made": len(todo)})
@@ -55,12 +53,11 @@ def _target(path: str) -> str:
     return f"{CANDIDATES.folder}/{path.rsplit('/', 1)[-1]}"
 
 
-def _spread(config: CandidatesConfig, release: Release, paths: list[str], rough: Rough | None) -> None:
+def _spread(config: CandidatesConfig, release: Release, paths: list[str]) -> None:
     count = min(config.workers or max(1, int(ray.cluster_resources().get("CPU", 1))), len(paths))
     worker = ray.remote(Chooser).options(num_cpus=1, max_restarts=3, max_task_retries=3)
-    if _scores(release, paths) < count * ROUGH_FROM:
-        rough = None
-    workers = [worker.remote(config, release, rough) for _ in range(count)]
+    compiled = _scores(release, paths) >= count * _COMPILED_FROM
+    workers = [worker.remote(config, release, compiled) for _ in range(count)]
     try:
         with Progress("candidates", len(paths), "shards") as progress:
             for rows in ActorPool(workers).map_unordered(lambda actor, path: actor.write.remote(path), paths):
@@ -82,8 +79,8 @@ def _scores(release: Release, paths: list[str]) -> int:
 class Chooser:
     """Holds the titles of a release and chooses among them for one shard of members after the other."""
 
-    def __init__(self, config: CandidatesConfig, release: Release, rough: Rough | None = None) -> None:
-        self.config, self.release, self.rough = config, release, rough
+    def __init__(self, config: CandidatesConfig, release: Release, compiled: bool = False) -> None:
+        self.config, self.release, self.compiled = config, release, compiled
         self.masks: dict[str | None, Any] = {}
 
     @cached_property
@@ -93,8 +90,8 @@ class Chooser:
 
     @cached_property
     def vectors(self) -> exact.Titles:
-        """The titles' vectors, to be screened by rough products if there are any."""
-        return replace(self.index.engine.titles, rough=self.rough)
+        """The titles' vectors, for compiled loops if the job is large."""
+        return replace(self.index.engine.titles, compiled=self.compiled)
 
     @cached_property
     def titles(self) -> pa.Table:

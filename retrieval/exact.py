@@ -1,20 +1,19 @@
 """The oracle: exact top-k by blocked matrix products, against which every index is judged.
 
-A screen looks through the scores of float32 products, or rougher ones, for what can be among the k best, errors
-allowed for. That is scored again in float64 and only that is sorted. So a score depends on its two vectors alone,
-never on the place in a block, and ties are true ties.
+A screen looks through the scores of float32 products for what can be among the k best, errors allowed for. That is
+scored again in float64 and only that is sorted. So a score depends on its two vectors alone, never on the place in a
+block, and ties are true ties.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieval import products
+from retrieval import screening
 from retrieval.config import Metric
 from retrieval.filters import Filter
 from retrieval.marks import descending, seats
@@ -24,12 +23,12 @@ from retrieval.vectors import Mask, Rows, Scores, Vectors, as_vectors, lengths, 
 from stores.errors import UsageError
 
 _TILE = 1 << 23  # bytes of scores at a time; larger ones leave the cache that cores share
-_QUERIES, _ROUGH_QUERIES = 256, 64  # at a time; rough products are as quick with fewer, whose scores stay cached
+_QUERIES = 256  # at a time
 _SETTLED = 2048  # queries of which pairs are scored again in one go, while titles are in the cache
 _TABLE = 1 << 20  # pairs in one table
 _PAIRS = 1 << 11  # pairs scored again at a time, so that they stay in the cache
 _SPARSE = 0.5  # with a smaller share allowed, only those titles are multiplied
-_MANY, _LONG = 1 << 12, 1e18  # titles that pay for a rough product, lengths that it may not reach
+_MANY = 1 << 12  # titles that pay for compiled loops
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -37,13 +36,13 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Titles:
     """Vectors (n, d) prepared for exact search; `rank` (n,) orders ties, None means by row.
 
-    With `rough`, many queries of many titles are screened by such products, and what is found is the same.
+    With `compiled`, many queries of many titles go through compiled loops, and what is found is the same.
     """
 
     vectors: Vectors
     longest: float
     rank: Rows | None = None
-    rough: products.Rough | None = None
+    compiled: bool = False
 
     @classmethod
     def of(cls, vectors: Vectors, rank: Rows | None = None) -> "Titles":
@@ -56,21 +55,13 @@ class Titles:
         return cls(vectors, float(lengths(vectors).max(initial=0.0)), rank)
 
     def take(self, rows: Rows) -> "Titles":
-        """Some of the titles, without rough products; ties stay in the same order."""
-        return Titles(self.vectors[rows], self.longest, rows if self.rank is None else self.rank[rows])
+        """Some of the titles; ties stay in the same order."""
+        rank = rows if self.rank is None else self.rank[rows]
+        return Titles(self.vectors[rows], self.longest, rank, self.compiled)
 
-    def product(self, queries: int, longest: float, k: int) -> tuple[products.Product, int]:
-        """What to screen so many queries by, the longest of which is `longest`, and how many at a time."""
-        pays = queries >= _QUERIES and len(self) >= max(_MANY, 32 * k)
-        if self.rough is not None and pays and max(self.longest, longest) < _LONG:
-            return self._quick, _ROUGH_QUERIES
-        step = min(_QUERIES, max(1, queries))
-        return products.Plain(self.vectors, self.longest, _tiles(step, len(self), 4)), step
-
-    @cached_property
-    def _quick(self) -> products.Product:
-        assert self.rough is not None
-        return self.rough(self.vectors, _tiles(_ROUGH_QUERIES, len(self), 2))
+    def screen(self, tiles: int, queries: Vectors, k: int, wanted: Filter) -> Screen:
+        """What looks through the titles for some queries."""
+        return Screen(self.vectors, self.longest, tiles, queries, k, wanted)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -106,48 +97,70 @@ def refuse_metric(metric: str) -> None:
 
 def top_k(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
     """`search` on checked float32 input, by inner product; ties by `titles.rank`."""
-    longest = refuse_overflow(titles, queries)
+    refuse_overflow(titles, queries)
     if wanted.allowed is not None and wanted.allowed.sum() < _SPARSE * len(titles):
         chosen = np.flatnonzero(wanted.allowed)
         rows, scores = top_k(titles.take(chosen), queries, k, wanted.within(chosen, len(titles)))
         return np.where(rows >= 0, np.append(chosen, -1)[rows], -1), scores
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    product, step = titles.product(len(queries), longest, k)
-    together = min(_SETTLED, step * max(1, -(-len(queries) // (step * threads()))))
+    pays = titles.compiled and len(queries) >= _QUERIES and len(titles) >= max(_MANY, 32 * k)
+    way, together = _sifted if pays else _screened, _together(len(queries))
 
     def answer(start: int) -> None:
-        whole = slice(start, min(start + together, len(queries)))
-        found = []
-        for first in range(start, whole.stop, step):
-            part = slice(first, min(first + step, whole.stop))
-            query, row = Screen(product, queries[part], len(titles), k, wanted.part(part)).pairs()
-            found.append((query + (first - start), row))
-        query, row = (np.concatenate(part) for part in zip(*found, strict=True))
-        rows[whole], scores[whole] = best_pairs(titles, queries[whole], k, (query, row))
+        part = slice(start, start + together)
+        rows[part], scores[part] = way(titles, queries[part], k, wanted.part(part))
 
     spread(answer, range(0, len(queries) if len(titles) else 0, together))
     return rows, scores
 
 
-def _tiles(queries: int, titles: int, size: int) -> int:
-    return max(1, math.ceil(queries * titles * size / _TILE))
+def _together(queries: int) -> int:
+    """How many queries are settled in one go, so that every thread has some."""
+    step = min(_QUERIES, max(1, queries))
+    return min(_SETTLED, step * max(1, -(-queries // (step * threads()))))
 
 
-def refuse_overflow(titles: Titles, queries: Vectors) -> float:
-    """The length of the longest query; raises UsageError where an inner product could leave float32."""
+def _screened(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
+    """The k best by NumPy's passes."""
+    found, step = [], min(_QUERIES, len(queries))
+    tiles = max(1, math.ceil(step * len(titles) * 4 / _TILE))
+    for first in range(0, len(queries), step):
+        part = slice(first, first + step)
+        query, row = titles.screen(tiles, queries[part], k, wanted.part(part)).pairs()
+        found.append((query + first, row))
+    query, row = (np.concatenate(part) for part in zip(*found, strict=True))
+    return best_pairs(titles, queries, k, (query, row))
+
+
+def _sifted(titles: Titles, queries: Vectors, k: int, wanted: Filter) -> tuple[Rows, Scores]:
+    """The k best by compiled loops, and by NumPy for those whose k best these cannot be sure of."""
+    from retrieval import sifting  # what it loads takes longer than a command that looks may
+
+    found = []
+    for first in range(0, len(queries), sifting.QUERIES):
+        part = slice(first, first + sifting.QUERIES)
+        found.append(sifting.Sieve(titles.vectors, titles.longest, queries[part], k, wanted.part(part)).listed())
+    best = _ranked(titles, *sifting.settled(titles.vectors, queries, found, k), k)
+    unsure = np.flatnonzero(np.concatenate([count for _, count in found]) < 0)
+    if len(unsure):
+        best[0][unsure], best[1][unsure] = _screened(titles, queries[unsure], k, wanted.take(unsure))
+    return best
+
+
+def refuse_overflow(titles: Titles, queries: Vectors) -> None:
+    """Raises UsageError where an inner product could leave float32."""
     longest = float(lengths(queries).max(initial=0.0))
     if longest * titles.longest > _LARGEST:
         raise UsageError(
             f"scores could overflow float32: a query of length {longest:.3g}, a vector of length {titles.longest:.3g}",
             expected=f"a product of at most {_LARGEST:.3g}",
         )
-    return longest
 
 
 def rounding(titles: Titles, queries: Vectors) -> npt.NDArray[np.float64]:
     """Twice a bound (q,) on the error of float32 inner products."""
-    return 2 * products.rounding(titles.longest, queries)
+    return 2 * screening.rounding(titles.longest, queries)
 
 
 def best_pairs(titles: Titles, queries: Vectors, k: int, pairs: tuple[Rows, Rows]) -> tuple[Rows, Scores]:
@@ -165,10 +178,14 @@ def best_pairs(titles: Titles, queries: Vectors, k: int, pairs: tuple[Rows, Rows
         return np.concatenate([upper[0], lower[0]]), np.concatenate([upper[1], lower[1]])
     rows = np.full((len(queries), width), -1, dtype=np.int64)
     rows.ravel()[seats(count, width)] = row
-    scores = _scores_of(titles.vectors, queries, rows, count)
+    return _ranked(titles, rows, _scores_of(titles.vectors, queries, rows, count), k)
+
+
+def _ranked(titles: Titles, rows: Rows, scores: Scores, k: int) -> tuple[Rows, Scores]:
+    """The k best of rows (q, w), −1 where there are no more, by scores (q, w), then by rank."""
     keys = descending(scores) << 32 | (rows if titles.rank is None else titles.rank[rows])
     keys[rows < 0] = np.iinfo(np.int64).max
-    best = np.argsort(keys, axis=1)[:, :k] + np.arange(len(queries))[:, None] * width
+    best = np.argsort(keys, axis=1)[:, :k] + np.arange(len(rows))[:, None] * rows.shape[1]
     return rows.ravel().take(best), scores.ravel().take(best)
 
 

@@ -35,6 +35,13 @@ class Filter:
         return Filter(None, [gone[gone >= 0] for gone in moved])
 
     @cached_property
+    def lists(self) -> tuple[Rows, Rows]:
+        """Where each query's exclusions end among the rows of all, and those rows."""
+        if not self.excluded:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        return np.cumsum([len(gone) for gone in self.excluded]), np.concatenate(self.excluded).astype(np.int64)
+
+    @cached_property
     def pairs(self) -> tuple[Rows, Rows]:
         """All exclusions as (query, row)."""
         if not self.excluded:

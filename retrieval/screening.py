@@ -1,127 +1,141 @@
 """Which titles can be among the k best at all: every score is computed, few are looked at twice.
 
-Titles go by in tiles. The k-th best of the maxima of disjoint groups of titles is a lower bound of the k-th best
-score, nearly as high and much cheaper to find. It rises as tiles go by, and only what reaches it is kept.
+Titles go by in tiles; tile j is every T-th title from the j-th on, so that each is a fair sample of all. The k-th best
+of the maxima of disjoint groups of titles is a lower bound of the k-th best score, nearly as high and much cheaper to
+find. It rises as tiles go by, and only what reaches it is kept.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval.filters import Filter
 from retrieval.marks import places, seats
-from retrieval.products import Asked, Codes, Product, at_most, forbid, forbidden, is_bits, lowest, scores_of, settle
-from retrieval.vectors import Mask, Rows, Vectors
+from retrieval.vectors import Mask, Rows, Scores, Vectors, lengths
 
-_GROUP = 16
-_LEAST = float(np.finfo(np.float32).min)
+Floats = npt.NDArray[np.float64]
 Pairs = tuple[Rows, Rows]
 """Query and row of each pair (p,)."""
-Found = tuple[Rows, Rows, Codes]
-"""Query, row and code of each pair (p,)."""
+Found = tuple[Rows, Rows, Scores]
+"""Query, row and score of each pair (p,)."""
+_GROUP = 16
+_LEAST = float(np.finfo(np.float32).min)
+_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
+
+
+def rounding(longest: float, queries: Vectors) -> Floats:
+    """A bound (q,) on the error of float32 inner products with vectors no longer than `longest`.
+
+    Twice γ_d·|q|·|v|: Higham 2002, section 3.1.
+    """
+    bound: Floats = 2 * queries.shape[1] * _ROUNDOFF * longest * lengths(queries)
+    return bound
 
 
 @dataclass(frozen=True)
 class Screen:
-    """A product with `count` titles, some queries (q, d), how many each wants, and what may not be returned."""
+    """Vectors (n, d) in tiles, the longest of them, queries (q, d), how many each wants, and what none may get."""
 
-    product: Product
+    vectors: Vectors
+    longest: float
+    tiles: int
     queries: Vectors
-    count: int
     k: int
     wanted: Filter
 
     def pairs(self) -> Pairs:
         """All (query, row) that can be among the k best, sorted by query."""
-        asked = self.product.ask(self.queries)
-        tops, negative, found = None, False, []
-        for tile in range(self.product.tiles):
-            codes = self._allowed(asked, tile)
-            if negative:
-                settle(codes)
-            if _raises(tile):
-                tops, limit = self._raised(codes, tops, asked)
-                if tile == 0 and is_bits(codes) and bool((limit <= 0).any()):  # it only rises from here
-                    negative = True
-                    settle(codes)
-                    tops, limit = self._raised(codes, None, asked)
-            found.append(self._reaching(codes, limit, tile))
-        return found[0][:2] if len(found) == 1 else self._narrowed(found, limit, asked)
+        found = [self._reaching(scores, limit, tile) for tile, scores, limit in self.passing()]
+        if len(found) == 1:
+            return found[0][:2]
+        query, row, score = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(query.astype(np.uint16), kind="stable")
+        query, row, score = query[order], row[order], score[order]
+        count = np.bincount(query, minlength=len(self.queries))
+        table = np.full((len(count), int(count.max(initial=0))), -np.inf, dtype=np.float32)
+        table.ravel()[seats(count, table.shape[1])] = score
+        kept = score >= self._limit(_best(table, self.k))[query]
+        return query[kept], row[kept]
+
+    def passing(self) -> Iterator[tuple[int, Scores, Scores]]:
+        """Each tile, its scores (q, w), −∞ for what is forbidden, and the limit (q,) that they must reach so far.
+
+        The next tile is written over the scores of the last.
+        """
+        space = np.empty(len(self.queries) * -(-len(self.vectors) // self.tiles), dtype=np.float32)
+        tops = limit = np.zeros((0, 0), dtype=np.float32)
+        for tile in range(self.tiles):
+            scores = self._allowed(tile, space)
+            if raises(tile):
+                maxima = _maxima(scores, self.k)
+                tops = _best(np.concatenate([tops, maxima], axis=1) if tile else maxima, self.k)
+                limit = self._limit(tops)
+            yield tile, scores, limit
+
+    @cached_property
+    def _error(self) -> Floats:
+        return rounding(self.longest, self.queries)
 
     @cached_property
     def _mask(self) -> Mask:
-        return np.empty(len(self.queries) * -(-self.count // self.product.tiles), dtype=np.bool_)
+        return np.empty(len(self.queries) * -(-len(self.vectors) // self.tiles), dtype=np.bool_)
 
     @cached_property
     def _hidden(self) -> list[Pairs]:
         """What is excluded in each tile, as (query, place in the tile)."""
         query, row = self.wanted.pairs
-        if self.product.tiles == 1:
+        if self.tiles == 1:
             return [(query, row)]
-        place, tile = np.divmod(row, self.product.tiles)
-        order = np.argsort(tile.astype(np.min_scalar_type(self.product.tiles)), kind="stable")  # bytes sort quickest
-        ends = np.searchsorted(tile[order], np.arange(1, self.product.tiles))
+        place, tile = np.divmod(row, self.tiles)
+        order = np.argsort(tile.astype(np.min_scalar_type(self.tiles)), kind="stable")  # bytes sort quickest
+        ends = np.searchsorted(tile[order], np.arange(1, self.tiles))
         return list(zip(np.split(query[order], ends), np.split(place[order], ends), strict=True))
 
-    def _allowed(self, asked: Asked, tile: int) -> Codes:
-        """Codes (q, w) of one tile, those of what is forbidden lower than any."""
-        codes = asked.scores(tile)
+    def _allowed(self, tile: int, space: Scores) -> Scores:
+        some = self.vectors[tile :: self.tiles]
+        out = space[: len(self.queries) * len(some)].reshape(len(self.queries), len(some))
+        scores: Scores = np.matmul(self.queries, some.T, out=out)
         if self.wanted.allowed is not None:
-            forbid(codes, self.wanted.allowed[tile :: self.product.tiles])
+            allowed = self.wanted.allowed[tile :: self.tiles]
+            np.minimum(scores, np.where(allowed, np.float32(np.inf), np.float32(-np.inf)), out=scores)
         if self.wanted.excluded:
-            codes[self._hidden[tile]] = forbidden(codes)
-        return codes
+            scores[self._hidden[tile]] = -np.inf
+        return scores
 
-    def _raised(self, codes: Codes, tops: Codes | None, asked: Asked) -> tuple[Codes, Codes]:
-        """The best (q, k or fewer) of the groups in a tile and of those before, the least of them first; the limit."""
-        maxima = _maxima(codes, self.k)
-        tops = _best(maxima if tops is None else np.concatenate([tops, maxima], axis=1), self.k)
-        return tops, self._limit(tops, asked)
-
-    def _limit(self, tops: Codes, asked: Asked) -> Codes:
+    def _limit(self, tops: Scores) -> Scores:
         """What a score must reach (q,) to be, errors allowed for, no less than the k-th best of those so far."""
         if tops.shape[1] < self.k:
-            return at_most(np.full(len(tops), -np.inf), tops)
-        least = np.maximum(scores_of(tops[:, 0]), _LEAST)
-        return at_most(least - 2.01 * asked.error - self.product.grain * np.abs(least), tops)
+            return np.full(len(tops), _LEAST, dtype=np.float32)
+        least = np.maximum(tops[:, 0].astype(np.float64), _LEAST) - 2.01 * self._error
+        near = np.maximum(least, _LEAST).astype(np.float32)
+        return np.where(near > least, np.nextafter(near, np.float32(_LEAST)), near)
 
-    def _reaching(self, codes: Codes, limit: Codes, tile: int) -> Found:
+    def _reaching(self, scores: Scores, limit: Scores, tile: int) -> Found:
         # into the same memory for every tile, because fresh pages cost as much as the comparison
-        mask = np.greater_equal(codes, limit[:, None], out=self._mask[: codes.size].reshape(codes.shape))
-        place, width = places(mask), codes.shape[1]
+        mask = np.greater_equal(scores, limit[:, None], out=self._mask[: scores.size].reshape(scores.shape))
+        place, width = places(mask), scores.shape[1]
         query = place // width
-        return query, (place - query * width) * self.product.tiles + tile, codes.ravel().take(place)
-
-    def _narrowed(self, found: list[Found], limit: Codes, asked: Asked) -> Pairs:
-        """What of all found in several tiles reaches the last limit, or a better one where it is of long ago."""
-        query, row, code = (np.concatenate(part) for part in zip(*found, strict=True))
-        order = np.argsort(query.astype(np.uint16), kind="stable")
-        query, row, code = query[order], row[order], code[order]
-        if not _raises(len(found) - 1):
-            count = np.bincount(query, minlength=len(self.queries))
-            table = np.full_like(code, lowest(code), shape=(len(count), int(count.max(initial=0))))
-            table.ravel()[seats(count, table.shape[1])] = code
-            limit = self._limit(_best(table, self.k), asked)
-        kept = code >= limit[query]
-        return query[kept], row[kept]
+        return query, (place - query * width) * self.tiles + tile, scores.ravel().take(place)
 
 
-def _raises(tile: int) -> bool:
-    """Whether the limit is raised after a tile: after the first, and then whenever twice as many have gone by."""
+def raises(tile: int) -> bool:
+    """Whether the limit is raised at a tile: at the first, and then whenever twice as many have gone by."""
     return tile & (tile - 1) == 0
 
 
-def _best(codes: Codes, k: int) -> Codes:
-    """The k best of each row of codes (q, w), the least of them first; changes their order."""
-    if codes.shape[1] >= k:
-        codes.partition(codes.shape[1] - k, axis=1)
-    return codes[:, -k:]
+def _best(scores: Scores, k: int) -> Scores:
+    """The k best of each row of scores (q, w), the least of them first; changes their order."""
+    if scores.shape[1] >= k:
+        scores.partition(scores.shape[1] - k, axis=1)
+    return scores[:, -k:]
 
 
-def _maxima(codes: Codes, k: int) -> Codes:
+def _maxima(scores: Scores, k: int) -> Scores:
     """Maxima of disjoint groups, of which the best few are nearly the best few scores, in memory of their own."""
-    group = max(1, min(_GROUP, codes.shape[1] // (4 * k)))
-    columns = codes.shape[1] // group
-    maxima: Codes = codes[:, : columns * group].reshape(len(codes), group, columns).max(axis=1)
+    group = max(1, min(_GROUP, scores.shape[1] // (4 * k)))
+    columns = scores.shape[1] // group
+    maxima: Scores = scores[:, : columns * group].reshape(len(scores), group, columns).max(axis=1)
     return maxima

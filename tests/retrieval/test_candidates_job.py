@@ -2,8 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.products import Bfloat16
-from retrieval import RetrievalConfig, candidates_job, exact
+from retrieval import RetrievalConfig, candidates_job, exact, sifting
 from retrieval.candidates_job import Chooser, run
 from retrieval.config import CandidatesConfig
 from retrieval.job import run as index
@@ -41,8 +40,8 @@ def histories(length):
 
 def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session, monkeypatch):
     assert candidates_job._scores(release, ["members/part-00000.parquet"]) == 150 * 20
-    monkeypatch.setattr(candidates_job, "ROUGH_FROM", 0)  # rough products get as far as the workers
-    report = run(CandidatesConfig(k=7, workers=1), release, Bfloat16)
+    monkeypatch.setattr(candidates_job, "_COMPILED_FROM", 0)
+    report = run(CandidatesConfig(k=7, workers=1), release)
     expected = exact.search(*vectors, 7, "ip", None, histories(40))
     found = rows_of(release)
     assert report.rows == len(found) == 40
@@ -64,23 +63,19 @@ def test_seen_titles_come_back_if_asked_for(release, vectors):
         assert row["title_ids"] == (10 * expected[0][member]).tolist()
 
 
-def test_rough_products_choose_the_same(release, vectors, monkeypatch):
-    made = []
-
-    def rough(titles, tiles):
-        made.append(tiles)
-        return Bfloat16(titles, tiles)
-
+def test_compiled_loops_choose_the_same(release, vectors, monkeypatch):
+    called = []
     monkeypatch.setattr(exact, "_MANY", 1)
     monkeypatch.setattr(exact, "_QUERIES", 1)
-    chooser = Chooser(CandidatesConfig(k=4), release, rough)
+    monkeypatch.setattr(sifting, "settled", lambda *words, whole=sifting.settled: called.append(1) or whole(*words))
+    chooser = Chooser(CandidatesConfig(k=4), release, compiled=True)
     for path in release.storage.files("members"):
         chooser.write(path)
     expected = exact.search(*vectors, 4, "ip", None, histories(40))
     for member, row in rows_of(release).items():
         assert row["title_ids"] == (10 * expected[0][member]).tolist()
         assert np.array_equal(np.float32(row["scores"]), expected[1][member])
-    assert made == [1]  # for both shards
+    assert called == [1, 1]  # for both shards
 
 
 def test_k_beyond_the_catalogue_gives_all_that_is_left(release, vectors):

@@ -1,21 +1,19 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from embeddings.products import Bfloat16
-from retrieval import exact, marks, screening
+from retrieval import compiled as loops
+from retrieval import exact, marks, sifting
 from retrieval.filters import Filter
-from retrieval.products import Plain, at_most, lowest, scores_of, settle
 
 COUNT, DIM, QUERIES = 3000, 6, 300
-PRODUCTS = pytest.mark.parametrize("rough", [None, Bfloat16])
+WAYS = pytest.mark.parametrize("compiled", [False, True])
 
 
 @pytest.fixture(params=[1, 3, 8, 30])
 def tiles(request, monkeypatch):
-    """So many tiles, whoever multiplies, and rough products though titles are few."""
-    monkeypatch.setattr(exact, "_tiles", lambda queries, titles, size: request.param)
+    """So many tiles, and compiled loops though titles are few."""
+    monkeypatch.setattr(exact, "_TILE", 256 * COUNT * 4 // request.param)
+    monkeypatch.setattr(sifting, "_TILE", COUNT // request.param)
     monkeypatch.setattr(exact, "_MANY", 1)
     return request.param
 
@@ -37,17 +35,17 @@ def plain(titles, queries, k, wanted):
     return np.where(np.isfinite(best), rows, -1), best
 
 
-def same(titles, queries, k, wanted, rough):
+def same(titles, queries, k, wanted, compiled):
     base = exact.Titles.of(titles)
-    found = exact.top_k(exact.Titles(base.vectors, base.longest, rough=rough), queries, k, wanted)
+    found = exact.top_k(exact.Titles(base.vectors, base.longest, compiled=compiled), queries, k, wanted)
     expected = plain(titles, queries, k, wanted)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1], expected[1])
 
 
-@PRODUCTS
+@WAYS
 @pytest.mark.parametrize(("k", "share"), [(1, 1.0), (10, 0.6), (90, 1.0)])
-def test_nothing_that_can_be_among_the_best_is_passed_over(tiles, rng, k, share, rough):
+def test_nothing_that_can_be_among_the_best_is_passed_over(tiles, rng, k, share, compiled):
     titles, queries = problem(rng)
     gone = [rng.integers(0, COUNT, i) for i in range(QUERIES)]
     gone[3] = plain(titles, queries[[3]], 500, Filter())[0][0]  # all of the best are excluded
@@ -55,69 +53,61 @@ def test_nothing_that_can_be_among_the_best_is_passed_over(tiles, rng, k, share,
     queries[5] = 0  # everything is as good
     queries[6] *= 1e-30
     queries[7] *= 1e15
-    same(titles, queries, k, Filter(rng.random(COUNT) < share, gone), rough)
+    same(titles, queries, k, Filter(rng.random(COUNT) < share, gone), compiled)
 
 
-@PRODUCTS
-def test_scores_below_zero_are_in_order_too(tiles, rng, rough):
+@WAYS
+def test_scores_below_zero_are_in_order_too(tiles, rng, compiled):
     titles, queries = problem(rng)
     titles[:, 0] -= 40
     queries[::2, 0] = 1  # every other query likes nothing at all
-    same(titles, queries, 20, Filter(), rough)
+    same(titles, queries, 20, Filter(), compiled)
 
 
-@PRODUCTS
+@WAYS
 @pytest.mark.parametrize("centre", [0.0, 2e-3, -2e-3])
-def test_scores_that_differ_from_zero_by_no_more_than_they_err(tiles, rng, rough, centre):
+def test_scores_that_differ_from_zero_by_no_more_than_they_err(tiles, rng, compiled, centre):
     titles, queries = problem(rng)
     titles[:, 0] = rng.normal(size=COUNT)
     titles[:, 1] = centre + 1e-3 * rng.normal(size=COUNT) - titles[:, 0]  # what is left when both have been rounded?
     queries[:] = np.eye(DIM)[0] + np.eye(DIM)[1]
     queries[::3, 2:] = 1e-5 * rng.normal(size=(100, DIM - 2))
-    same(titles, queries, 30, Filter(), rough)
+    same(titles, queries, 30, Filter(), compiled)
 
 
-@PRODUCTS
-def test_titles_in_the_worst_order_and_of_unlike_length(tiles, rng, rough):
+@WAYS
+def test_titles_in_the_worst_order_and_of_unlike_length(tiles, rng, compiled):
     titles, queries = problem(rng)
     titles *= np.geomspace(1e-3, 1e3, COUNT, dtype=np.float32)[:, None]  # each tile has better ones than those before
-    same(titles, queries, 15, Filter(None, [np.arange(COUNT - i, COUNT) for i in range(QUERIES)]), rough)
+    same(titles, queries, 15, Filter(None, [np.arange(COUNT - i, COUNT) for i in range(QUERIES)]), compiled)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 80), st.sampled_from([1e-35, 1e-6, 1.0, 1e6, 1e15]))
-@settings(max_examples=60, deadline=None)
-def test_rough_scores_err_by_no_more_than_they_say(seed, dim, size):
-    rng = np.random.default_rng(seed)
-    titles = (rng.normal(size=(40, dim)) * size).astype(np.float32)
-    queries = (rng.normal(size=(9, dim)) * rng.choice([1e-6, 1, 1e6])).astype(np.float32)
-    true = queries.astype(np.float64) @ titles.T.astype(np.float64)
-    for product in (Bfloat16(titles, 3), Plain(titles, float(np.linalg.norm(titles.astype(float), axis=1).max()), 3)):
-        asked = product.ask(queries)
-        for tile in range(3):
-            codes = asked.scores(tile).copy()
-            settle(codes)
-            part = true[:, tile::3]
-            allowed = asked.error[:, None] + product.grain * (np.abs(part) + asked.error[:, None]) + 1e-37
-            assert np.all(np.abs(scores_of(codes) - part) <= allowed)
-
-
-def test_a_screen_keeps_little_more_than_it_must(rng):
+def test_what_is_kept_is_little_more_than_it_must_be(rng):
     titles, queries = rng.normal(size=(20_000, 32)).astype(np.float32), rng.normal(size=(60, 32)).astype(np.float32)
-    for product in (Plain(titles, 9.0, 5), Bfloat16(titles, 5)):
-        query, _ = screening.Screen(product, queries, 20_000, 50, Filter()).pairs()
-        assert np.bincount(query, minlength=60).min() >= 50
-        assert len(query) < 60 * 50 * 2
+    query, _ = exact.Titles.of(titles).screen(5, queries, 50, Filter()).pairs()
+    assert np.bincount(query, minlength=60).min() >= 50
+    assert len(query) < 60 * 50 * 2
+    _, count = sifting.Sieve(titles, 9.0, queries, 50, Filter()).listed()
+    assert (count >= 50).mean() > 0.9  # for the others the bar was too high
+    assert count.max() < 60
 
 
-def test_codes_order_like_scores_and_round_down():
-    scores = np.array([-np.inf, -3e38, -1.003, -1, -1e-30, 0, 1e-30, 1, 1.003, 3e38])
-    for like in (np.zeros(0, np.int16), np.zeros(0, np.float32)):
-        codes = at_most(scores, like)
-        assert codes.dtype == like.dtype
-        assert np.all(np.diff(codes.astype(np.float64)) >= 0)
-        assert np.all(scores_of(codes)[1:] <= scores[1:])
-        assert np.all(codes > lowest(like))
-        assert np.allclose(scores_of(codes)[1:], scores[1:], rtol=2**-7, atol=1e-40)
+def test_who_cannot_be_answered_by_a_guess_is_told(rng):
+    titles, queries = problem(rng)
+    queries[5] = 0  # everything is as good: there is no room for all
+    _, count = sifting.Sieve(titles, float(np.linalg.norm(titles, axis=1).max()), queries[:256], 20, Filter()).listed()
+    assert count[5] == -1
+    _, left = sifting.Sieve(titles, 1e3, queries[:9], 20, Filter(np.arange(COUNT) < 12)).listed()
+    assert np.all(left == -1)  # twelve are no twenty
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_what_is_excluded_is_struck_from_its_tile_only(stride):
+    scores = np.zeros((3, 5), dtype=np.float32)
+    gone = Filter(None, [np.array([stride, 0, 2 * stride + 1]), np.array([], dtype=int), np.array([4 * stride, 99])])
+    loops.strike(scores, 0, stride, *gone.lists)
+    struck = {tuple(place) for place in np.argwhere(np.isneginf(scores)).tolist()}
+    assert struck == {(0, 1), (0, 0), (2, 4)} | ({(0, 3)} if stride == 1 else set())
 
 
 def test_places_are_those_of_flatnonzero(rng):
