@@ -14,10 +14,12 @@ from alignment.moved import moved_titles
 from alignment.placement import Placement
 from alignment.procrustes import unit_residuals
 from alignment.reference import matrix_of, positions
-from alignment.shards import NATIVE
-from alignment.transform import AlignmentTransform
+from alignment.shards import ROOT, roots_of
+from alignment.transform import AlignmentTransform, Side
 from stores.columns import EMBEDDING, TITLE_ID
 from stores.release import Release
+
+SIDES: tuple[Side, Side] = ("members", "titles")
 
 
 def account(
@@ -84,13 +86,15 @@ def _drift(release: Release, space_id: str) -> dict[str, Any]:
 
 def _ranking_kept(release: Release, transform: AlignmentTransform) -> float:
     """Share of members' native top ten titles that the aligned vectors give too: 1 up to ties at full rank."""
-    members, titles = (_some(release, side) for side in ("members", "titles"))
+    roots = roots_of(release)
+    members, titles = (_some(release, side, roots[side]) for side in SIDES)
     if not len(members) or not len(titles):
         return 1.0
+    members = members if roots["members"] == ROOT else transform.inverse().members(members)
     return f.top_overlap(members @ titles.T, transform.members(members) @ transform.titles(titles).T)
 
 
-def _some(release: Release, side: str) -> Rows:
-    """Native rows of the first shard of a side, at most `SAMPLE`, float64."""
-    paths = release.storage.files(f"{NATIVE}/{side}")
+def _some(release: Release, side: Side, root: str) -> Rows:
+    """Rows of the first shard of a side, at most `SAMPLE`, float64."""
+    paths = release.storage.files(f"{root}{side}")
     return f.evenly(matrix_of(release.read_table(paths[0], columns=[EMBEDDING])).astype(np.float64))

@@ -21,7 +21,7 @@ from alignment.judging import Verdict, judge, unless_refused
 from alignment.placement import Placement, place
 from alignment.reference import PATH, grown, matrix_of, reference_of
 from alignment.sampling import shards_for
-from alignment.shards import NATIVE, ROOT, apply_to_shard, established_rows, gram_of_shard, threshold
+from alignment.shards import NATIVE, ROOT, apply_to_shard, established_rows, gram_of_shard, roots_of, threshold
 from alignment.spaces import kept_transform, next_space
 from alignment.transform import AlignmentTransform, Side
 from stores.columns import TITLE_ID
@@ -40,38 +40,43 @@ def run(config: AlignmentConfig, release: Release) -> StageReport:
     keeps its transform, bit for bit (`reused`), and its space, but where the titles or members are not who they were
     (`refused`). Raises AlignmentError where vectors are not finite or all zero.
     """
+    roots = roots_of(release)
     least: dict[Side, int] = {
-        "members": threshold(release, "members", config.min_history),
+        "members": threshold(release, "members", config.min_history, roots["members"]),
         "titles": threshold(release, "titles", config.min_plays),
     }
-    evidence = _evidence(config, release, least)
+    evidence = _evidence(config, release, least, roots)
     placement = _placement(config, release, evidence, least)
     release.write_bytes(TRANSFORM, placement.transform.to_bytes())
-    before = release.sibling(str(release.plan.previous_release)) if placement.reused else None
-    rows = apply(release, placement.transform, before).rows
+    rows = apply(release, placement.transform).rows
     _write_reference(release, least["titles"], joins=placement.aligned)
     space_id = release.plan.space_id if placement.aligned or evidence is None else next_space(release)
     return StageReport(name="align", rows=rows, metrics=account(release, placement, evidence, config, space_id))
 
 
-def apply(release: Release, transform: AlignmentTransform, before: Release | None = None) -> StageReport:
-    """Write `members/` and `titles/` by a transform that is known; members carried forward are those of `before`."""
-    titles = sum(each(apply_to_shard, release, _native(release, "titles"), "titles", transform))
-    members = sum(each(apply_to_shard, release, _native(release, "members"), "members", transform, before))
-    return StageReport(
-        name="align", rows=members + titles, metrics={"mode": transform.mode, "space_id": release.plan.space_id}
-    )
+def apply(release: Release, transform: AlignmentTransform) -> StageReport:
+    """Write `members/` and `titles/` by a transform that is known, but for members that were encoded into the space."""
+    for side in SIDES:
+        each(apply_to_shard, release, release.storage.files(f"{NATIVE}/{side}"), side, transform)
+    rows = sum(entry.rows for entry in release.entries() if entry.path.startswith(("members/", "titles/")))
+    return StageReport(name="align", rows=rows, metrics={"mode": transform.mode, "space_id": release.plan.space_id})
 
 
-def _evidence(config: AlignmentConfig, release: Release, least: dict[Side, int]) -> Evidence | None:
+def _evidence(
+    config: AlignmentConfig, release: Release, least: dict[Side, int], roots: dict[Side, str]
+) -> Evidence | None:
     """Anchors of the night: titles of the reference table, members of the release that opened the space.
 
-    None on the first night.
+    None on the first night. Members that were encoded into the space are turned back.
     """
     reference = reference_of(release)
     if reference is None or release.plan.reference_release is None:
         return None
-    return gather(config, release, least, reference, release.sibling(release.plan.reference_release))
+    found = gather(config, release, least, reference, release.sibling(release.plan.reference_release), roots)
+    kept = kept_transform(release, config)
+    if kept is None or roots["members"] == ROOT:
+        return found
+    return replace(found, member_new=kept.inverse().members(found.member_new))
 
 
 def gather(
@@ -80,10 +85,11 @@ def gather(
     least: dict[Side, int],
     reference: pa.Table,
     opened: Release,
-    root: str = ROOT,
+    roots: dict[Side, str],
 ) -> Evidence:
-    """Anchors between the vectors below `root` of a release, and a reference table and the members of `opened`."""
-    titles = _established(release, "titles", release.storage.files(f"{root}titles"), least["titles"])
+    """Anchors between the vectors below the `roots` of a release, and a reference table and the members of `opened`."""
+    titles = _established(release, "titles", release.storage.files(f"{roots['titles']}titles"), least["titles"])
+    root = roots["members"]
     rows = release.storage.dataset(f"{root}members").count_rows()
     sampled = shards_for(release.storage.files(f"{root}members"), rows, config.member_anchors)
     members = _established(release, "members", sampled, least["members"]).slice(0, config.member_anchors)
@@ -128,10 +134,6 @@ def _write_reference(release: Release, least: int, joins: bool) -> None:
 def _established(release: Release, side: Side, paths: list[str], least: int) -> pa.Table:
     """Ids and vectors of the entities that may be anchors, from some shards."""
     return pa.concat_tables(each(established_rows, release, paths, side, least)).combine_chunks()
-
-
-def _native(release: Release, side: Side) -> list[str]:
-    return release.storage.files(f"{NATIVE}/{side}")
 
 
 def each(function: Callable[..., Any], release: Release, paths: list[str], *arguments: Any) -> list[Any]:

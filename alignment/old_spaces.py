@@ -9,14 +9,17 @@ one space are still served: a consumer who has not moved on is better off with t
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from alignment.config import AlignmentConfig
 from alignment.job import SIDES, TRANSFORM, each, gather, moment
 from alignment.judging import judge, unless_refused
 from alignment.placement import Placement, onto
-from alignment.reference import PATH
+from alignment.reference import PATH, matrix_of, vector_array
 from alignment.shards import KEY, aligned, threshold
 from alignment.transform import AlignmentTransform, Side
-from stores.columns import EMBEDDING, ENCODED_AT, RELEASE_ID
+from stores.columns import EMBEDDING, ENCODED_AT, MEMBER_ID, RELEASE_ID
 from stores.errors import AlignmentError
 from stores.features.delta import held_by
 from stores.features.stamping import stamped_beside
@@ -81,7 +84,7 @@ def _placement(config: AlignmentConfig, release: Release, before: Release) -> Pl
     }
     last = release.sibling(frozen_at(before, []).last_release)
     opened = release.sibling(opener_of(before))
-    evidence = gather(config, release, least, last.read_table(PATH), opened, "")
+    evidence = gather(config, release, least, last.read_table(PATH), opened, {"members": "", "titles": ""})
     if kept := _kept(release, before):
         return Placement(kept, unless_refused(judge(kept, evidence.split()[1], config)), reused=True)
     gram_m, gram_t = (moment(config, release, side, least[side], "") for side in SIDES)
@@ -120,5 +123,17 @@ def map_shard(
     there = any(entry.path == path for entry in before.manifest.files)
     earlier = before.read_table(path, [KEY[side], EMBEDDING, RELEASE_ID, ENCODED_AT]) if there else None
     table = release.read_table(path, [KEY[side], EMBEDDING, RELEASE_ID])
-    mapped = aligned(table, side, transform, release.release_id, earlier if carried else None)
+    mapped = aligned(table, side, transform)
+    if carried and earlier is not None:
+        mapped = _carried(mapped, earlier, release.release_id)
     return release.write_table(target, stamped_beside(earlier, VIEWS[side], release, mapped)).rows
+
+
+def _carried(mapped: pa.Table, earlier: pa.Table, release_id: str) -> pa.Table:
+    """The members of a shard, those that another release than `release_id` encoded as they are in `earlier`."""
+    new = pc.equal(mapped[RELEASE_ID], release_id)
+    found = pc.index_in(mapped[MEMBER_ID], value_set=earlier[MEMBER_ID].combine_chunks())
+    vectors = matrix_of(mapped).copy()
+    old = pc.invert(new).to_numpy()
+    vectors[old] = matrix_of(earlier)[found.filter(pc.invert(new)).to_numpy()]
+    return mapped.set_column(mapped.schema.get_field_index(EMBEDDING), EMBEDDING, vector_array(vectors))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from alignment.gram import Gram
 from alignment.reference import matrix_of, vector_array
 from alignment.transform import AlignmentTransform, Side
-from stores.columns import EMBEDDING, HISTORY_HASH, MEMBER_ID, NAME, RELEASE_ID, TITLE_ID
+from stores.columns import EMBEDDING, HISTORY_HASH, MEMBER_ID, NAME, TITLE_ID
 from stores.errors import AlignmentError
 from stores.release import Release
 
@@ -58,34 +58,24 @@ def established_rows(release: Release, path: str, side: Side, least: int) -> pa.
     return table.filter(pa.array(established(table, side, least))).select(kept)
 
 
-def apply_to_shard(
-    release: Release, path: str, side: Side, transform: AlignmentTransform, before: Release | None = None
-) -> int:
+def apply_to_shard(release: Release, path: str, side: Side, transform: AlignmentTransform) -> int:
     """Write the aligned shard (`aligned`); a finished one is left as it is. The number of its rows."""
     target = path.removeprefix(f"{NATIVE}/")
     done = release.finished(target)
     if done:
         return done.rows
-    kept = before.read_table(target, columns=[KEY[side], EMBEDDING]) if before else None
-    table = release.read_table(path)
-    return release.write_table(target, aligned(table, side, transform, release.release_id, kept)).rows
+    return release.write_table(target, aligned(release.read_table(path), side, transform)).rows
 
 
-def aligned(
-    table: pa.Table, side: Side, transform: AlignmentTransform, release_id: str, before: pa.Table | None = None
-) -> pa.Table:
-    """Native rows of a shard in the space, every other column kept.
+def aligned(table: pa.Table, side: Side, transform: AlignmentTransform) -> pa.Table:
+    """Native rows of a shard in the space, every other column kept."""
+    place = transform.members if side == "members" else transform.titles
+    return table.set_column(table.schema.get_field_index(EMBEDDING), EMBEDDING, vector_array(place(matrix_of(table))))
 
-    Rows that another release than `release_id` encoded were carried forward: their vectors are those of `before` (key
-    and aligned vector), bit for bit.
+
+def roots_of(release: Release) -> dict[Side, str]:
+    """Below which root a night's members and titles are before they are placed.
+
+    Where the transform was known before anything was encoded, members have been placed at once: theirs is "".
     """
-    native, place = matrix_of(table), transform.members if side == "members" else transform.titles
-    if before is None:
-        vectors = place(native)
-    else:
-        found = pc.index_in(table[KEY[side]], value_set=before[KEY[side]].combine_chunks())
-        carried = pc.not_equal(table[RELEASE_ID], release_id).to_numpy()
-        vectors = np.empty((len(native), transform.rank), np.float32)
-        vectors[~carried] = place(native[~carried])
-        vectors[carried] = matrix_of(before)[found.filter(pa.array(carried)).to_numpy()]
-    return table.set_column(table.schema.get_field_index(EMBEDDING), EMBEDDING, vector_array(vectors))
+    return {"members": ROOT if release.storage.files(f"{ROOT}members") else "", "titles": ROOT}

@@ -61,8 +61,7 @@ def night(release: Release, workspace: Workspace, transform: AlignmentTransform,
     """Encode, apply the transform, seal and publish; the seconds of the first and the last."""
     encoded = by_itself(workspace.uri, release.release_id)
     metrics = encoded["metrics"]
-    before = release.plan.previous_release
-    alignment.job.apply(release, transform, release.sibling(before) if before else None)
+    alignment.job.apply(release, transform)
     release.write_bytes(alignment.job.TRANSFORM, transform.to_bytes())
     release.seal([], [StageReport(name="encode", metrics=metrics)], {})
     began, busy = time.perf_counter(), time.process_time()

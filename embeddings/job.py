@@ -24,6 +24,7 @@ from stores.release import Release, StageReport
 
 __all__ = ["NATIVE_MEMBERS", "NATIVE_TITLES", "EncodeJob", "load_model", "run"]
 
+MEMBERS = "members"
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
 PRECISION = "work/precision.json"
@@ -34,8 +35,9 @@ _TOGETHER = 6
 def run(config: EncodeConfig, release: Release, carry: Carry | None = None) -> StageReport:
     """Encode titles and members into native vectors; finished shards are not redone.
 
-    With a `carry` that fits, members whose history did not change are carried forward from it; titles
-    never are. Raises EncoderError where the model cannot be loaded, ContractError where it fails on too many rows.
+    With a `carry` that fits, members are written in its space, in `members/`, and those whose history did not change
+    are carried forward from it; titles never are. Raises EncoderError where the model cannot be loaded, ContractError
+    where it fails on too many rows.
     """
     with EncodeJob(config, release, carry) as job:
         return job.run()
@@ -70,7 +72,7 @@ class EncodeJob:
             done, precision = self._encode(todo) if todo else ([], _journaled(self.release))
         finally:
             self._stop()
-        found = _Found(self.release)
+        found = _Found(self.release, self._members)
         refused = _collect_refusals(self.config, self.release, found.rows)
         metrics = {
             "members": found.members,
@@ -96,7 +98,13 @@ class EncodeJob:
             self._spread.stop()
 
     def _todo(self) -> list[Task]:
-        return [task for task in tasks(self.config, self.release) if not self.release.finished(task.target)]
+        every = tasks(self.config, self.release, self._members)
+        return [task for task in every if not self.release.finished(task.target)]
+
+    @property
+    def _members(self) -> str:
+        """The folder for shards of members."""
+        return MEMBERS if self.carry else NATIVE_MEMBERS
 
     def _workers(self) -> Spread:
         """The actors of the job."""
@@ -154,26 +162,26 @@ class EncodeJob:
 
 
 class _Found:
-    """The shards of native vectors that are there."""
+    """The shards of vectors that are there."""
 
-    def __init__(self, release: Release) -> None:
-        folders = (NATIVE_MEMBERS, NATIVE_TITLES)
+    def __init__(self, release: Release, members: str) -> None:
+        folders = (f"{members}/", f"{NATIVE_TITLES}/")
         self.shards = [entry for entry in release.entries() if entry.path.startswith(folders)]
         self.rows = sum(entry.rows for entry in self.shards)
-        self.members = sum(entry.rows for entry in self.shards if entry.path.startswith(NATIVE_MEMBERS))
-        first = release.read_table(self.shards[0].path, columns=[EMBEDDING])
-        self.dim = first.schema.field(EMBEDDING).type.list_size
+        self.members = sum(entry.rows for entry in self.shards if entry.path.startswith(folders[0]))
+        titles = release.read_table(self.shards[-1].path, columns=[EMBEDDING])
+        self.dim = titles.schema.field(EMBEDDING).type.list_size
 
 
-def tasks(config: EncodeConfig, release: Release) -> list[Task]:
-    """Every shard of the night; titles first, then members, the largest files first."""
+def tasks(config: EncodeConfig, release: Release, members: str = NATIVE_MEMBERS) -> list[Task]:
+    """Every shard of the night; titles first, then those in the folder of `members`, the largest files first."""
     catalogue = release.read_table(CATALOGUE, columns=[TITLE_ID]).num_rows
     titles = [
         Task("titles", f"{NATIVE_TITLES}/part-{part:05d}.parquet", start=start)
         for part, start in enumerate(range(0, max(catalogue, 1), config.titles_per_shard))
     ]
     paths = sorted(release.storage.files("histories"), key=release.storage.size, reverse=True)
-    return titles + [Task("members", f"{NATIVE_MEMBERS}/{path.rsplit('/', 1)[-1]}", path) for path in paths]
+    return titles + [Task("members", f"{members}/{path.rsplit('/', 1)[-1]}", path) for path in paths]
 
 
 def _journaled(release: Release) -> Precision | None:

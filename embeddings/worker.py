@@ -74,7 +74,6 @@ class Part:
     task: Task
     rows: pa.Table
     today: pa.Table | None = None
-    before: pa.Table | None = None
     kept: pa.Table | None = None
 
 
@@ -160,9 +159,9 @@ class ShardWorker:
         if self.carry is None or before is None:
             return Part(task, coded_histories(self.release, task.source))
         today = self.release.read_table(task.source, columns=IDENTITY)
-        kept = unchanged(self.carry, before, today)
+        kept = unchanged(before, today)
         changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
-        return Part(task, changed_histories(self.release, shard, today.filter(changed)), today, before, kept)
+        return Part(task, changed_histories(self.release, shard, today.filter(changed)), today, kept)
 
     def _encoded(self, parts: list[Part]) -> Iterator[Done]:
         """Encode the rows of all parts in common batches, and write the shards."""
@@ -180,16 +179,14 @@ class ShardWorker:
             start = end
 
     def _written(self, part: Part, table: pa.Table) -> Done:
-        """Write a shard of encoded and carried members, and where the transform is known the aligned one too."""
+        """Write a shard of encoded and carried members: in the space where its transform is known."""
         carried = 0
+        table = self.carry.aligned(table) if self.carry else table
         if part.kept is not None and part.today is not None:
             carried, both = part.kept.num_rows, pa.concat_tables([table, part.kept.cast(table.schema)])
             order = pc.index_in(part.today[MEMBER_ID], value_set=both[MEMBER_ID].combine_chunks())
             table = both.take(order.combine_chunks().drop_null())
         written = self.release.write_table(part.task.target, table).rows
-        if self.carry is not None and self.carry.aligned is not None:
-            placed = self.carry.aligned(table, self.release.release_id, part.before)
-            self.release.write_table(f"members/{part.task.source.rsplit('/', 1)[-1]}", placed)
         tokens = pc.sum(pc.list_value_length(part.rows[TITLE_ID])).as_py() or 0
         return Done(written, carried, part.rows.num_rows, tokens)
 

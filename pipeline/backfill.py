@@ -143,11 +143,11 @@ class Backfill:
         self._check()
         if not release.storage.exists("plan.json"):
             self.scratch.stage(self._plan(release.release_id, night, before), self.token)
-        carry = Carry(before, self.transform.inverse().members, Placing(self.transform)) if before else None
+        carry = Carry(before, Placing(self.transform)) if before else None
         reports = [
             release.once("histories", lambda: embeddings.histories.run(self.config.histories, release)),
             release.once("encode", lambda: embeddings.job.run(self.config.encode, release, carry)),
-            release.once("align", lambda: alignment.job.apply(release, self.transform, before)),
+            release.once("align", lambda: alignment.job.apply(release, self.transform)),
         ]
         release.seal([], reports, {})
         return Release(self.scratch.uri, release.release_id)

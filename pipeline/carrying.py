@@ -14,13 +14,13 @@ from stores.release import Release
 
 @dataclass(frozen=True, eq=False)
 class Placing:
-    """The live transform, for the workers that encode: they write aligned shards in the same pass."""
+    """The live transform, for the workers that encode: they write members in the space at once."""
 
     transform: AlignmentTransform
 
-    def __call__(self, table: pa.Table, release_id: str, before: pa.Table | None) -> pa.Table:
-        """A shard of native members in the space; those carried forward as they are in the shard `before`."""
-        return aligned(table, "members", self.transform, release_id, before)
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Native rows of members in the space, every other column kept."""
+        return aligned(table, "members", self.transform)
 
 
 def carry_for(config: Config, release: Release) -> Carry | None:
@@ -29,4 +29,4 @@ def carry_for(config: Config, release: Release) -> Carry | None:
         return None
     transform = kept_transform(release, config.align)
     live = release.sibling(release.plan.previous_release)
-    return None if transform is None else Carry(live, transform.inverse().members, Placing(transform))
+    return None if transform is None else Carry(live, Placing(transform))

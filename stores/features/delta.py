@@ -6,6 +6,7 @@ held in a damaged file is not known: there everything is written, and the histor
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,12 +72,11 @@ def deltas(view: View, old: Release | None, new: Release) -> Iterator[Delta]:
     served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
     """
     unknown, ids, unread = old is None, list[pa.Array](), set(files_of(view, new))
-    for before, after in _pairs(view, old, new):
+    for after, reading, later in _both_read(view, old, new):
         try:
-            earlier = _read(view, old, before)
+            earlier = reading.result()
         except CorruptError:
             earlier, unknown = None, True
-        later = _read(view, new, after)
         unread -= set(after)
         ids += [] if later is None else [_column(later, view.join_key)]
         delta = compare(earlier, later, view)
@@ -150,6 +150,19 @@ def _pairs(view: View, old: Release | None, new: Release) -> Iterator[tuple[list
     for path in sorted({*before, *after}):
         if before.get(path) is None or before.get(path) != after.get(path):
             yield [path] if path in before else [], [path] if path in after else []
+
+
+def _both_read(
+    view: View, old: Release | None, new: Release
+) -> Iterator[tuple[list[str], Future[pa.Table | None], pa.Table | None]]:
+    """The files of each part of `new`, the part of `old` with whatever reading it raised, and that of `new`.
+
+    Both are read at the same time: hashing and decoding take longer than the disk.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        for before, after in _pairs(view, old, new):
+            earlier = pool.submit(_read, view, old, before)
+            yield after, earlier, _read(view, new, after)
 
 
 def _read(view: View, release: Release | None, paths: list[str]) -> pa.Table | None:

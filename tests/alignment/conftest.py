@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alignment import AlignmentConfig
 from alignment.reference import matrix_of, vector_array
+from alignment.transform import AlignmentTransform
 from stores.columns import TIME, member_vector_schema, title_vector_schema
 from stores.release import Plan, Release, StageReport
 
@@ -83,7 +84,8 @@ class Service:
     def encode(self, world: Any, model_id: str, **changes: Any) -> Release:
         """A staged release with native vectors; `changes` replace parts of the plan, `titles`, `plays` the rows.
 
-        `carried` is the release in which all members last changed, `active` those whose history is new.
+        `carried` is the release in which all members last changed and whose transform places them, `active` those whose
+        history is new.
         """
         carried, active = changes.pop("carried", None), changes.pop("active", np.empty(0, int))
         number = len(self.nights)
@@ -110,7 +112,13 @@ class Service:
             since = (carried or release).release_id
             hashes = [f"h{row}-{number}" if row in active else f"h{row}" for row in rows.tolist()]
             table = self._members(rows, world.members[rows], since, hashes)
-            release.write_table(f"work/native/members/part-{shard:05d}.parquet", table)
+            if carried is not None:  # the encode job writes them in the space
+                transform = AlignmentTransform.from_bytes(carried.storage.read("transform.safetensors"))
+                table = table.set_column(
+                    1, "embedding", vector_array(transform.members(world.members[rows].astype(np.float32)))
+                )
+            folder = "work/native/members" if carried is None else "members"
+            release.write_table(f"{folder}/part-{shard:05d}.parquet", table)
         for shard, rows in enumerate(np.array_split(np.arange(len(titles)), 2)):
             table = self._titles(titles[rows], plays[rows], world.titles[rows], release.release_id)
             release.write_table(f"work/native/titles/part-{shard:05d}.parquet", table)

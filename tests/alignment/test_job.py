@@ -193,10 +193,21 @@ def test_shards_add_up_to_the_gram_of_all(service: Any, world: Any) -> None:
     np.testing.assert_allclose(merged.moment, Gram.of(world.members.astype(np.float32)).moment, rtol=1e-12, atol=1e-9)
 
 
-def test_rows_that_were_carried_forward_keep_the_bits_of_the_live_release(service: Any, world: Any) -> None:
-    service.align(world, "a")
+def test_members_that_were_encoded_into_the_space_are_judged_and_stay_as_they_are(service: Any, world: Any) -> None:
+    natively = service.align(world, "a")
+    natively = service.align(world, "a")
     before = service.vectors("members")
-    rounded = type(world)(world.members.astype(np.float32) * (1 + 1e-6), world.titles)
-    report = service.align(rounded, "a", carried=service.nights[0])
-    assert report.metrics["reused"] is True
+    report = service.align(world, "a", carried=service.nights[0])
+    release = service.nights[-1]
+    assert release.storage.files("work/native/members") == []
     np.testing.assert_array_equal(service.vectors("members"), before)
+    assert report.rows == natively.rows
+    for name in ("reused", "outcome", "native_top_overlap", "anchors"):
+        assert report.metrics[name] == natively.metrics[name]
+    assert report.metrics["heldout_cosine_p50"] == pytest.approx(natively.metrics["heldout_cosine_p50"], abs=1e-6)
+
+
+def test_members_of_someone_else_are_noticed_in_the_space_too(service: Any, world: Any) -> None:
+    service.align(world, "a")
+    other = type(world)(world.members[::-1].copy(), world.titles[::-1].copy())
+    assert service.align(other, "a", carried=service.nights[0]).metrics["outcome"] == "refused"

@@ -1,6 +1,6 @@
 """A month of nights in a row, with all that a month brings, and what must be true checked after each.
 
-    python tests/chaos/soak.py --nights 30 --members 400 --titles 160
+    python tests/chaos/soak.py --nights 30 --members 1200 --titles 300
 
 Titles launch and leave, members join and leave, tastes drift; a model begins anew once a month and is warm-started on
 every other day; some nights get a spoilt lake or a spoilt model and must be refused; some are killed with kill -9, run
@@ -186,7 +186,7 @@ def planned(nights: int, bad: int, crashes: int, seed: int) -> dict[int, str]:
 def main() -> int:
     """Exit code 1 where anything was wrong; 3 where the time was over before the last night."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"nights": 30, "members": 400, "titles": 160, "bad": 2, "crashes": 3, "seed": 0}.items():
+    for name, default in {"nights": 30, "members": 1200, "titles": 300, "bad": 2, "crashes": 3, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--folder", help="keep everything there; the same command goes on after the last whole night")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no night after so many")

@@ -45,7 +45,7 @@ def _beside(compared: dict[str, Any]) -> Html | None:
     titles = ("questions", "beside", "count", "this model", "other", "difference, 95 % interval")
     asked = [row for row in rows if row]
     note = "The interval is paired. Hits of the live model count by the share that the gate allows; a new model "
-    note += "is held only if the whole interval lies below zero."
+    note += "is held only where it is surely worse (one healthy model in a thousand), not where this lies below zero."
     shown = table(titles, asked, numbers=range(2, 6), label="paired comparison", stack=True)
     return el("div", head, el("p", note), shown)
 

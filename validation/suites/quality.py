@@ -5,6 +5,7 @@ which asks both models about events later than both trainings. Only the second c
 question; the first shows a broken one where a day has too few questions for that.
 """
 
+from itertools import product
 from typing import Any
 
 from validation.checks import Expectation, Level
@@ -33,10 +34,10 @@ def suite(figures: dict[str, Any], thresholds: QualityThresholds) -> Suite:
         flat["questions_of_both"] = compared.get("questions")
         expected.append(_asked(compared, thresholds))
         if (compared.get("questions") or 0) >= thresholds.least_questions:
-            expected += _beside(flat, compared["against"], thresholds, "hold")
+            expected += _beside(flat, compared["against"], thresholds)
             for name, slices in compared["slices"].items():
                 asked = {k: v for k, v in slices.items() if v["questions"] >= thresholds.least_questions}
-                expected += _beside(flat, asked, thresholds, "warn", name)
+                expected += _beside(flat, asked, thresholds, name)
     return flat, expected
 
 
@@ -72,7 +73,7 @@ def _own_beside(flat: dict[str, Any], live: dict[str, Any], thresholds: QualityT
     if min(flat.get("questions", 0), live.get("questions", 0)) < thresholds.least_questions:
         return []
     against = {"own": apart(flat, live, thresholds.min_own_share_of_current)}
-    return _beside(flat, against, thresholds, "hold")
+    return _beside(flat, against, thresholds)
 
 
 def _asked(compared: dict[str, Any], thresholds: QualityThresholds) -> Expectation:
@@ -87,14 +88,18 @@ def _asked(compared: dict[str, Any], thresholds: QualityThresholds) -> Expectati
 
 
 def _beside(
-    flat: dict[str, Any], against: dict[str, Any], thresholds: QualityThresholds, level: Level, slice_name: str = ""
+    flat: dict[str, Any], against: dict[str, Any], thresholds: QualityThresholds, slice_name: str = ""
 ) -> list[Expectation]:
-    """The upper end of a paired interval must reach zero: only a model that is surely worse is held."""
+    """A model that is surely worse is held, one that is probably worse is told of, as are slices.
+
+    The end of an interval must reach zero.
+    """
+    ends: tuple[tuple[str, Level], ...] = (("high", "warn"),) if slice_name else (("highest", "hold"), ("high", "warn"))
     expected = []
-    for other, found in against.items():
+    for (other, found), (end, level) in product(against.items(), ends):
         name, field = _OTHERS[other]
-        column = "_".join(part for part in (slice_name, other, "difference_high") if part)
-        flat[column] = found["high"]
+        column = "_".join(part for part in (slice_name, other, "difference", end) if part)
+        flat[column] = found[end]
         rates = f"HR@10 {found['hit_rate']:.4f} beside {found['other_hit_rate']:.4f}"
         interval = f"{found['questions']:,} questions, difference {found['low']:+.4f} to {found['high']:+.4f}"
         expected.append(

@@ -83,6 +83,13 @@ def test_what_could_not_be_asked_warns_unless_there_is_one_model(live, why, warn
     assert (ASKED in failed(report, "warn")) == warns
 
 
+def test_a_model_that_is_probably_worse_warns(live):
+    """In the tail of one healthy night of forty: 168 questions, .458 beside .518."""
+    report = run_vectors(CONFIG, live.stage(compared(counts(both=75, model=2, other=12, neither=79))))
+    assert failed(report, "hold") == []
+    assert LIVE in failed(report, "warn")
+
+
 @pytest.mark.parametrize(("rate", "questions", "held"), [(0.26, 600, [OWN]), (0.4, 600, []), (0.26, 90, [])])
 def test_a_broken_model_is_held_by_its_own_questions_where_a_day_has_few(live, rate, questions, held):
     def trained_anew(content):
