@@ -1,11 +1,12 @@
 """The difference between two releases: entities whose row changed or is new, and those that left.
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
-file by file, in the memory of one shard; a file whose hash did not change is not even read. What the older release
+file by file, in the memory of a few shards; a file whose hash did not change is not even read. What the older release
 held in a damaged file is not known: there everything is written, and the history says who may have to leave.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from stores.parquet import table_of
 from stores.release import Release
 from stores.storage import Storage
 from stores.workspace import Workspace
+
+_AHEAD = 2
+"""Parts that are read while one is written."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,49 @@ def deltas(view: View, old: Release | None, new: Release) -> Iterator[Delta]:
     served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
     """
     unknown, ids, unread = old is None, list[pa.Array](), set(files_of(view, new))
-    for after, reading, later in _both_read(view, old, new):
-        try:
-            earlier = reading.result()
-        except CorruptError:
-            earlier, unknown = None, True
-        unread -= set(after)
-        ids += [] if later is None else [_column(later, view.join_key)]
-        delta = compare(earlier, later, view)
-        if delta is not None and delta.rows:
-            ids += [delta.departed]
-            yield delta
+    for part in _in_order(lambda pair: _part(view, old, new, *pair), _pairs(view, old, new)):
+        unknown |= part.unknown
+        unread -= part.read
+        ids += part.ids
+        if part.delta is not None and part.delta.rows:
+            ids += [part.delta.departed]
+            yield part.delta
     if unknown:
         ids += [_column(new.read_table(path, [view.join_key]), view.join_key) for path in sorted(unread)]
         yield from _ever_served(view, new, ids)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Files of `new` that were read, the ids in them, the difference, and whether the older ones were damaged."""
+
+    read: set[str]
+    ids: list[pa.Array]
+    delta: Delta | None
+    unknown: bool
+
+
+def _part(view: View, old: Release | None, new: Release, before: list[str], after: list[str]) -> _Part:
+    unknown = False
+    try:
+        earlier = _read(view, old, before)
+    except CorruptError:
+        earlier, unknown = None, True
+    later = _read(view, new, after)
+    ids = [] if later is None else [_column(later, view.join_key)]
+    return _Part(set(after), ids, compare(earlier, later, view), unknown)
+
+
+def _in_order(work: Callable[[Any], _Part], items: Iterable[Any]) -> Iterator[_Part]:
+    """What `work` gives for each item; a few are done ahead, since hashing and decoding leave Python to others."""
+    waiting: deque[Future[_Part]] = deque()
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def compare(old: pa.Table | None, new: pa.Table | None, view: View) -> Delta | None:
@@ -150,19 +183,6 @@ def _pairs(view: View, old: Release | None, new: Release) -> Iterator[tuple[list
     for path in sorted({*before, *after}):
         if before.get(path) is None or before.get(path) != after.get(path):
             yield [path] if path in before else [], [path] if path in after else []
-
-
-def _both_read(
-    view: View, old: Release | None, new: Release
-) -> Iterator[tuple[list[str], Future[pa.Table | None], pa.Table | None]]:
-    """The files of each part of `new`, the part of `old` with whatever reading it raised, and that of `new`.
-
-    Both are read at the same time: hashing and decoding take longer than the disk.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        for before, after in _pairs(view, old, new):
-            earlier = pool.submit(_read, view, old, before)
-            yield after, earlier, _read(view, new, after)
 
 
 def _read(view: View, release: Release | None, paths: list[str]) -> pa.Table | None:
