@@ -25,7 +25,7 @@ from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import FOLDER, HISTORY
 from stores.lease import check_token
 from stores.leftovers import keep_listed, sweep
-from stores.parquet import parquet_bytes
+from stores.parquet import parquet_bytes, table_of
 from stores.release import EVENTS, FileEntry, Manifest, Release
 from stores.scrubbing import scrubber
 from stores.settings import Settings
@@ -157,7 +157,7 @@ def _rewritten(release: Release, member_id: int | str, done: dict[str, str]) -> 
                 where=release.storage.uri,
                 fix="restore the file, or drop the release with samespace gc, and run erase again",
             )
-        kept = without(pq.read_table(pa.BufferReader(data)), member_id, entry.path.startswith(LETTERS))
+        kept = without(table_of(data, entry.path), member_id, entry.path.startswith(LETTERS))
         if kept is not None:
             yield entry.path, parquet_bytes(kept), kept.num_rows
 

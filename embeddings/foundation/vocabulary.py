@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.metadata import Metadata
 from stores import columns
-from stores.parquet import parquet_bytes
+from stores.parquet import parquet_bytes, table_of
 
 UNKNOWN_TITLE = 0
 CONTEXTS = (columns.DEVICE, columns.COUNTRY, columns.LOCALE)
@@ -100,7 +99,7 @@ class Vocabulary:
     @classmethod
     def from_files(cls, files: dict[str, bytes]) -> "Vocabulary":
         """The inverse of `files`."""
-        titles = pq.read_table(pa.BufferReader(files["titles.parquet"]))
+        titles = table_of(files["titles.parquet"], "titles.parquet")
         rest = json.loads(files["vocabulary.json"])
         return cls(
             title_ids=titles[columns.TITLE_ID].combine_chunks(),

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load, save
 
@@ -26,7 +25,7 @@ from embeddings.foundation.semantic_ids import Ids, SemanticIds
 from embeddings.foundation.tokens import Tokens
 from stores import columns
 from stores.errors import CorruptError, NotFoundError
-from stores.parquet import parquet_bytes
+from stores.parquet import parquet_bytes, table_of
 from stores.storage import Storage, sha256
 
 FOLDER = "generator"
@@ -64,7 +63,7 @@ class Generator:
         books = SemanticIds(tensors.pop(_CODEBOOKS))
         head = IdHead(books).eval()
         head.load_state_dict(tensors)
-        digits = pq.read_table(pa.BufferReader(files[_IDS]))[_DIGITS].combine_chunks()
+        digits = table_of(files[_IDS], _IDS)[_DIGITS].combine_chunks()
         ids = np.asarray(digits.flatten(), np.int32).reshape(-1, books.levels + 1)
         return cls(trained, head, books, ids)
 
