@@ -1,7 +1,7 @@
 """The k best for many queries: a bar guessed from a sample of the titles, what reaches it, and the proof.
 
-Titles go by in tiles; every T-th of them are a fair sample. A bar that about twice k titles reach is read off the
-first; whatever reaches it is listed by compiled loops while the scores of a tile are in a core's cache. The k-th best
+Titles go by in tiles, each a fair sample of them: every T-th. A bar that about twice k titles reach is read off the
+first; whatever reaches it is listed by compiled loops while the scores of a tile are in the cache. The k-th best
 of a list says which titles can be among the k best, errors allowed for; where it does not lie so far above the bar
 that all of those were listed, the guess was wrong and the query is for others to answer.
 """
@@ -17,7 +17,7 @@ from retrieval.screening import rounding
 from retrieval.vectors import Rows, Scores, Vectors
 
 QUERIES = 256
-_TILE, _SAMPLE = 1024, 3  # titles of a tile: a mebibyte of scores; tiles that the sample is as large as
+_TILE = 4096  # titles: with fewer the sample says less, and multiplying them takes longer
 _SURE = 2.5  # standard errors: a bar is too high for one query in a hundred
 _GROUP = 8
 _LEAST = np.finfo(np.float32).min
@@ -35,32 +35,27 @@ class Sieve:
 
     def listed(self) -> tuple[Rows, Rows]:
         """Of each query the rows (q, w) that can be among its k best, and how many (q,); −1 where that is not sure."""
-        stride = max(1, round(len(self.vectors) / (_TILE * _SAMPLE)))
-        scores = self._scores(0, stride, np.empty(self._size(stride), dtype=np.float32))
+        tiles = max(1, round(len(self.vectors) / _TILE))
+        space = np.empty(len(self.queries) * -(-len(self.vectors) // tiles), dtype=np.float32)
+        scores = self._scores(0, tiles, space)
         bar, expected = self._bar(scores)
         rows = np.empty((len(bar), 2 * expected + 64), dtype=np.int64)
         values, count = np.empty(rows.shape, dtype=np.float32), np.zeros(len(bar), dtype=np.int64)
-        compiled.collect(scores, bar, 0, stride, rows, values, count)
-        space = scores.ravel()
-        for tile in range(_SAMPLE * stride):
-            if tile % stride:
-                scores = self._scores(tile, _SAMPLE * stride, space)
-                compiled.collect(scores, bar, tile, _SAMPLE * stride, rows, values, count)
+        for tile in range(tiles):
+            scores = self._scores(tile, tiles, space) if tile else scores
+            compiled.collect(scores, bar, tile, tiles, rows, values, count)
         self._prove(bar, rows, values, count)
         return rows[:, : max(0, int(count.max()))].copy(), count
 
-    def _size(self, stride: int) -> int:
-        return len(self.queries) * -(-len(self.vectors) // stride)
-
-    def _scores(self, first: int, stride: int, space: Scores) -> Scores:
-        """Scores (q, w) of titles `first`, `first + stride`, …, −∞ for what is forbidden, written into `space`."""
-        some = self.vectors[first::stride]
+    def _scores(self, tile: int, tiles: int, space: Scores) -> Scores:
+        """Scores (q, w) of one tile, −∞ for what is forbidden, written into `space`."""
+        some = self.vectors[tile::tiles]
         out = space[: len(self.queries) * len(some)].reshape(len(self.queries), len(some))
         scores: Scores = np.matmul(self.queries, some.T, out=out)
         if self.wanted.allowed is not None:
-            scores[:, ~self.wanted.allowed[first::stride]] = -np.inf
+            scores[:, ~self.wanted.allowed[tile::tiles]] = -np.inf
         if self.wanted.excluded:
-            compiled.strike(scores, first, stride, *self.wanted.lists)
+            compiled.strike(scores, tile, tiles, *self.wanted.lists)
         return scores
 
     def _bar(self, sample: Scores) -> tuple[Scores, int]:
