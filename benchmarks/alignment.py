@@ -71,10 +71,14 @@ def paths(release: Release) -> list[str]:
 
 
 def in_turn(work: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """What each work gives, and its best seconds over some rounds in which they take turns."""
+    """What each work gives, and its best seconds over some rounds in which they take turns, each from a synced disk.
+
+    Else whoever syncs what it wrote would wait for what the one before it wrote.
+    """
     found, best = {}, dict.fromkeys(work, np.inf)
     for _ in range(rounds):
         for name, do in work.items():
+            os.sync()
             began = time.perf_counter()
             found[name] = do()
             best[name] = min(best[name], time.perf_counter() - began)

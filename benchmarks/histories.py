@@ -20,10 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from growth import EVENTS, WHEN, write_lake
-
-# Beside this script lie others named as packages of ours.
-sys.path.remove(str(Path(__file__).resolve().parent))
+from growth import EVENTS, WHEN, write_lake  # which takes this folder, with its namesakes of our packages, off the path
 
 from embeddings import histories
 from embeddings.histories_config import HistoriesConfig
