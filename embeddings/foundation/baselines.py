@@ -10,7 +10,7 @@ from embeddings.foundation.queries import Events, Queries, counts
 
 _DAY = 86_400
 _NEIGHBOURS = 100
-_COLUMNS = 512
+_COLUMNS = 64
 
 Ints = npt.NDArray[np.int64]
 
@@ -65,10 +65,12 @@ def _neighbours(events: Events, titles: int) -> torch.Tensor:
     rows, columns, weights = [], [], []
     for begin in range(0, titles, _COLUMNS):
         chosen = torch.arange(begin, min(begin + _COLUMNS, titles))
-        block = torch.sparse.mm(matrix, matrix.index_select(0, chosen).to_dense().T)
-        block[chosen, chosen - begin] = 0.0
-        best = torch.topk(block, min(_NEIGHBOURS, titles), dim=0)
-        rows.append(best.indices.flatten())
+        near = torch.sparse.mm(matrix, matrix.index_select(0, chosen).t().coalesce()).coalesce()
+        known, place = near.indices()[0].unique(return_inverse=True)  # few of a large catalogue have a member in common
+        block = torch.zeros(len(known), len(chosen)).index_put_((place, near.indices()[1]), near.values())
+        block[known[:, None] == chosen[None, :]] = 0.0
+        best = torch.topk(block, min(_NEIGHBOURS, len(known)), dim=0)
+        rows.append(known[best.indices].flatten())
         columns.append(chosen.repeat(len(best.indices)))
         weights.append(best.values.flatten())
     index = torch.stack([torch.cat(rows), torch.cat(columns)])
