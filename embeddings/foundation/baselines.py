@@ -1,5 +1,7 @@
 """What any model must beat: popularity, the popularity of the last week, and item-kNN."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -65,9 +67,10 @@ def _neighbours(events: Events, titles: int) -> torch.Tensor:
     rows, columns, weights = [], [], []
     for begin in range(0, titles, _COLUMNS):
         chosen = torch.arange(begin, min(begin + _COLUMNS, titles))
-        near = torch.sparse.mm(matrix, matrix.index_select(0, chosen).t().coalesce()).coalesce()
-        known, place = near.indices()[0].unique(return_inverse=True)  # few of a large catalogue have a member in common
-        block = torch.zeros(len(known), len(chosen)).index_put_((place, near.indices()[1]), near.values())
+        near = _product(matrix, matrix.index_select(0, chosen).t().coalesce())
+        rows_near, columns_near = near.indices()  # few of a large catalogue have a member in common
+        known, place = (torch.from_numpy(one) for one in np.unique(rows_near.numpy(), return_inverse=True))
+        block = torch.zeros(len(known), len(chosen)).index_put_((place, columns_near), near.values())
         block[known[:, None] == chosen[None, :]] = 0.0
         best = torch.topk(block, min(_NEIGHBOURS, len(known)), dim=0)
         rows.append(known[best.indices].flatten())
@@ -75,3 +78,11 @@ def _neighbours(events: Events, titles: int) -> torch.Tensor:
         weights.append(best.values.flatten())
     index = torch.stack([torch.cat(rows), torch.cat(columns)])
     return torch.sparse_coo_tensor(index, torch.cat(weights), (titles, titles), check_invariants=True).coalesce()
+
+
+def _product(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The sparse product of two sparse matrices."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")  # nothing of it is used but this
+        found: torch.Tensor = torch.sparse.mm(one, other)
+    return found.coalesce()

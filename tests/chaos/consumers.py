@@ -62,7 +62,7 @@ def _among_the_best(scores: np.ndarray, known: set[int], target: int, k: int) ->
 def rankers_kept(first: Release, last: Release) -> dict[str, dict[str, float]]:
     """AUC on the last night of rankers trained on the first night's vectors ÷ of ones trained on the last night's.
 
-    For "pairs" and "heads": what is `kept`, the 95 % interval of it (`low`, `high`; jackknife over tenths of the members
+    For "pairs" and "heads": what is `kept`, its 95 % interval (`low`, `high`; jackknife over tenths of the members
     that are ranked), and the AUC of the `refitted` one.
     """
     titles = sorted(vectors(first, "title").keys() & vectors(last, "title").keys())
