@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 EXTRA  := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 FOLDERS := alignment embeddings pipeline retrieval stores validation
 PYTHON ?= python3
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup nightly test test-fast check format bench chaos soak audit docs clean
 

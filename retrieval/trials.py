@@ -24,7 +24,7 @@ _FLAT = BACKENDS["flat"]
 _SHARES = (0.9, 0.75, 0.5, 0.25)
 _DEPTHS = (1, 2, 5, 10)
 """Multiples of `recall_at` up to which recall is looked at."""
-_FINALISTS = 2
+_FINALISTS, _ROUNDS = 2, 2
 _LIMITS = 1000
 """Queries on which filters and depths are tried; each try takes an exact search."""
 
@@ -104,12 +104,21 @@ def _chosen(vectors: Vectors, spare: Vectors, known: tuple[Engine, Judge], confi
         trials += tuned
         if engine is not None:
             finals.append((_trial(engine, held_out, tuned[-1].build_seconds), engine))
+    finals = _raced(finals, held_out)
     able = [final for final in finals if final[1] is flat or _reaches(final[0], config, lower_end=False)]
     best, engine = max(able, key=lambda final: final[0].queries_per_second)
     if engine is not flat:
         engine = _with_limits(engine, flat, held_out.first(_LIMITS), config)
     others = [trial for trial, _ in finals if trial is not best]
     return _judged(best, engine, _unmarked([*trials, *others]))
+
+
+def _raced(finals: list[tuple[Trial, Engine]], judge: Judge) -> list[tuple[Trial, Engine]]:
+    """The same at the fastest of some rounds in which they take turns: a moment's other work must not choose."""
+    for _ in range(_ROUNDS if len(finals) > 1 else 0):
+        again = [(_trial(engine, judge, trial.build_seconds), engine) for trial, engine in finals]
+        finals = [max(pair, key=lambda final: final[0].queries_per_second) for pair in zip(finals, again, strict=True)]
+    return finals
 
 
 def _finalists(trials: list[Trial]) -> list[Trial]:
