@@ -15,11 +15,9 @@ from alignment.placement import Placement
 from alignment.procrustes import unit_residuals
 from alignment.reference import matrix_of, positions
 from alignment.shards import ROOT, roots_of
-from alignment.transform import AlignmentTransform, Side
+from alignment.transform import SIDES, AlignmentTransform, Side
 from stores.columns import EMBEDDING, TITLE_ID
 from stores.release import Release
-
-SIDES: tuple[Side, Side] = ("members", "titles")
 
 
 def account(
@@ -29,12 +27,12 @@ def account(
     transform, verdict = placement.transform, placement.verdict
     facts: dict[str, Any] = {
         **verdict.figures,
+        **_ranking_kept(release, transform),
         "outcome": verdict.outcome,
         "space_id": space_id,
         "reused": placement.reused,
         "reasons": verdict.reasons,
         "score_error": f.score_error(transform),
-        "native_top_overlap": _ranking_kept(release, transform),
         "mode": transform.mode,
         "rank": transform.rank,
         "width": transform.width,
@@ -43,6 +41,8 @@ def account(
         "ridge": list(transform.ridge),
         "transform_hash": transform.hash,
     }
+    if roots_of(release)["members"] != ROOT:
+        del facts["heldout_native_top_overlap"]  # of members turned back it would be 1 whatever happened
     if evidence is None:
         return facts | {"moved": [], "moved_count": 0}
     return facts | _against_reference(placement, evidence, config, release) | _drift(release, space_id)
@@ -84,17 +84,20 @@ def _drift(release: Release, space_id: str) -> dict[str, Any]:
     return {"drift_yesterday": {"cosine_p50": float(np.median(cosine)), "cosine_p5": float(np.quantile(cosine, 0.05))}}
 
 
-def _ranking_kept(release: Release, transform: AlignmentTransform) -> float:
-    """Share of members' native top ten titles that the aligned vectors give too: 1 up to ties at full rank."""
-    roots = roots_of(release)
-    members, titles = (_some(release, side, roots[side]) for side in SIDES)
+def _ranking_kept(release: Release, transform: AlignmentTransform) -> dict[str, float]:
+    """`native_top_overlap`: share of members' native top ten titles that the aligned vectors give too, 1 up to ties at
+    full rank. Nothing where members were encoded into the space and are no longer known natively.
+    """
+    if roots_of(release)["members"] != ROOT:
+        return {}
+    members, titles = (_some(release, side) for side in SIDES)
     if not len(members) or not len(titles):
-        return 1.0
-    members = members if roots["members"] == ROOT else transform.inverse().members(members)
-    return f.top_overlap(members @ titles.T, transform.members(members) @ transform.titles(titles).T)
+        return {"native_top_overlap": 1.0}
+    kept = f.top_overlap(members @ titles.T, transform.members(members) @ transform.titles(titles).T)
+    return {"native_top_overlap": kept}
 
 
-def _some(release: Release, side: Side, root: str) -> Rows:
-    """Rows of the first shard of a side, at most `SAMPLE`, float64."""
-    paths = release.storage.files(f"{root}{side}")
+def _some(release: Release, side: Side) -> Rows:
+    """Native rows of the first shard of a side, at most `SAMPLE`, float64."""
+    paths = release.storage.files(f"{ROOT}{side}")
     return f.evenly(matrix_of(release.read_table(paths[0], columns=[EMBEDDING])).astype(np.float64))

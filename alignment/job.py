@@ -23,17 +23,17 @@ from alignment.reference import PATH, grown, matrix_of, reference_of
 from alignment.sampling import shards_for
 from alignment.shards import NATIVE, ROOT, apply_to_shard, established_rows, gram_of_shard, roots_of, threshold
 from alignment.spaces import kept_transform, next_space
-from alignment.transform import AlignmentTransform, Side
+from alignment.transform import SIDES, AlignmentTransform, Side
 from stores.columns import TITLE_ID
 from stores.release import Release, StageReport
 
 TRANSFORM = "transform.safetensors"
-SIDES: tuple[Side, Side] = ("members", "titles")
 
 
 def run(config: AlignmentConfig, release: Release) -> StageReport:
     """Map the native vectors of a night onto the planned space, or into one of their own.
 
+    Members may have been encoded into the space; they stay as they are.
     Writes `transform.safetensors`, `members/`, `titles/` and `reference.parquet`. The report's `outcome` is
     `same_space`, `new_space` or `refused`; in the last two the vectors are canonical and unaligned and `space_id` is
     one that no release had, but on the first night, which opens the planned space. The model of the last night

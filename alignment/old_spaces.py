@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignment.config import AlignmentConfig
-from alignment.job import SIDES, TRANSFORM, each, gather, moment
+from alignment.job import TRANSFORM, each, gather, moment
 from alignment.judging import judge, unless_refused
 from alignment.placement import Placement, onto
 from alignment.reference import PATH, matrix_of, vector_array
 from alignment.shards import KEY, aligned, threshold
-from alignment.transform import AlignmentTransform, Side
+from alignment.transform import SIDES, AlignmentTransform, Side
 from stores.columns import EMBEDDING, ENCODED_AT, MEMBER_ID, RELEASE_ID
 from stores.errors import AlignmentError
 from stores.features.delta import held_by

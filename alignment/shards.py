@@ -1,4 +1,4 @@
-"""What a worker does with one shard of native vectors; no Ray in here, and only small things travel."""
+"""What a worker does with one shard of vectors, native or placed; no Ray in here, and only small things travel."""
 
 import numpy as np
 import pyarrow as pa

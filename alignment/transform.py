@@ -18,6 +18,7 @@ from stores.errors import CorruptError, MismatchError, NotFoundError
 FORMAT_VERSION = 1
 _KEY = "samespace.alignment"
 Side = Literal["members", "titles"]
+SIDES: tuple[Side, Side] = ("members", "titles")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,8 @@ class AlignmentTransform:
     def inverse(self) -> "AlignmentTransform":
         """The way back, from the space to native vectors: W M_W · M_Tᵀ = W, for M_W M_Tᵀ = I.
 
-        Where the transform is lossy this gives the part of a native vector that was kept.
+        Where the transform is lossy this gives the part of a native vector that was kept; scores of what comes back are
+        those of the space in any case.
         """
         return AlignmentTransform(
             member_map=self.title_map.T,

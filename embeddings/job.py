@@ -1,7 +1,8 @@
 """The Ray job that runs a trained model over all titles and all members.
 
 The shard is the unit of work, of resume and of output: a worker reads one shard of histories,
-encodes it and writes one shard of native vectors. Nothing but a shard's path and its entry travels.
+encodes it and writes one shard of vectors, in the space where that is known. Nothing but a
+shard's path and its entry travels.
 
 A worker needs seconds to start. A night lets them start while it judges its input, which keeps one processor busy.
 """

@@ -43,7 +43,8 @@ def run(config: CandidatesConfig, release: Release) -> StageReport:
     paths = [path for path in release.storage.files("members") if path.endswith(".parquet")]
     todo = [path for path in paths if not release.finished(_target(path))]
     if todo:
-        _spread(config, release, todo)
+        compiled = _scores(release, paths) >= _workers(config) * _COMPILED_FROM  # a resumed job goes on as it began
+        _spread(config, release, todo, compiled)
     entries = [entry for entry in release.entries() if entry.path.startswith(f"{CANDIDATES.folder}/")]
     rows = sum(entry.rows for entry in entries)
     return StageReport(name="candidates", rows=rows, metrics={"k": config.k, "shards": len(paths), "made": len(todo)})
@@ -53,11 +54,13 @@ def _target(path: str) -> str:
     return f"{CANDIDATES.folder}/{path.rsplit('/', 1)[-1]}"
 
 
-def _spread(config: CandidatesConfig, release: Release, paths: list[str]) -> None:
-    count = min(config.workers or max(1, int(ray.cluster_resources().get("CPU", 1))), len(paths))
+def _workers(config: CandidatesConfig) -> int:
+    return config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _spread(config: CandidatesConfig, release: Release, paths: list[str], compiled: bool) -> None:
     worker = ray.remote(Chooser).options(num_cpus=1, max_restarts=3, max_task_retries=3)
-    compiled = _scores(release, paths) >= count * _COMPILED_FROM
-    workers = [worker.remote(config, release, compiled) for _ in range(count)]
+    workers = [worker.remote(config, release, compiled) for _ in range(min(_workers(config), len(paths)))]
     try:
         with Progress("candidates", len(paths), "shards") as progress:
             for rows in ActorPool(workers).map_unordered(lambda actor, path: actor.write.remote(path), paths):

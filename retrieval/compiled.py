@@ -46,7 +46,8 @@ def strike(scores: Any, first: int, stride: int, ends: Any, rows: Any) -> None:
 def collect(scores: Any, bar: Any, first: int, stride: int, rows: Any, values: Any, count: Any) -> None:
     """Append to each query's list what reaches its bar: titles `first`, `first + stride`, … have `scores` (q, w).
 
-    Lists are `count` (q,) entries long, `rows` and `values` (q, room). One that would have no room ends with −1.
+    Scores, `bar` (q,) and `values` (q, room) are float32; `rows` (q, room) and `count` (q,), how long each list is, are
+    int64. A list that might have no room for eight more gets the count −1.
     """
     width, room = scores.shape[1], rows.shape[1]
     words = np.zeros(-(-width // 8), np.uint64)
@@ -76,7 +77,7 @@ def collect(scores: Any, bar: Any, first: int, stride: int, rows: Any, values: A
 
 @_fast()
 def squeeze(limit: Any, rows: Any, values: Any, count: Any) -> None:
-    """Drop from each query's list what does not reach its limit (q,); the order stays."""
+    """Drop the rows (q, room) of each list whose value does not reach its limit (q,); values stay where they were."""
     for query in range(len(count)):
         kept, least = 0, limit[query]
         for place in range(count[query]):

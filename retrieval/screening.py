@@ -48,7 +48,7 @@ class Screen:
 
     def pairs(self) -> Pairs:
         """All (query, row) that can be among the k best, sorted by query."""
-        found = [self._reaching(scores, limit, tile) for tile, scores, limit in self.passing()]
+        found = [self._reaching(scores, limit, tile) for tile, scores, limit in self._passing()]
         if len(found) == 1:
             return found[0][:2]
         query, row, score = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -60,7 +60,7 @@ class Screen:
         kept = score >= self._limit(_best(table, self.k))[query]
         return query[kept], row[kept]
 
-    def passing(self) -> Iterator[tuple[int, Scores, Scores]]:
+    def _passing(self) -> Iterator[tuple[int, Scores, Scores]]:
         """Each tile, its scores (q, w), −∞ for what is forbidden, and the limit (q,) that they must reach so far.
 
         The next tile is written over the scores of the last.
@@ -69,7 +69,7 @@ class Screen:
         tops = limit = np.zeros((0, 0), dtype=np.float32)
         for tile in range(self.tiles):
             scores = self._allowed(tile, space)
-            if raises(tile):
+            if _raises(tile):
                 maxima = _maxima(scores, self.k)
                 tops = _best(np.concatenate([tops, maxima], axis=1) if tile else maxima, self.k)
                 limit = self._limit(tops)
@@ -121,7 +121,7 @@ class Screen:
         return query, (place - query * width) * self.tiles + tile, scores.ravel().take(place)
 
 
-def raises(tile: int) -> bool:
+def _raises(tile: int) -> bool:
     """Whether the limit is raised at a tile: at the first, and then whenever twice as many have gone by."""
     return tile & (tile - 1) == 0
 

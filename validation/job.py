@@ -4,9 +4,11 @@ Each reads what earlier stages reported and wrote, and answers with a StageRepor
 `passed`, `failed` (a line for each check that holds the release), `checks`, and the `figures` behind them.
 """
 
+from contextlib import suppress
 from typing import Any
 
 from stores.columns import EMBEDDING, MEMBER_ID, TITLE_ID
+from stores.errors import CorruptError
 from stores.release import Release, StageReport
 from validation import canary, comparison, drift, past
 from validation.canary import Readers
@@ -58,7 +60,8 @@ def run_vectors(config: GateConfig, release: Release) -> StageReport:
             suites[side] = vectors_suite.suite(side, figures[side], expected, config.vectors)
         model = quality(release)
         if (other := past.previous(release)) and other.plan.model_id != release.plan.model_id:
-            model["live"] = quality(other)
+            with suppress(CorruptError):  # damage of what is live holds nothing better up
+                model["live"] = quality(other)
         if asked := past.metrics(release, "compare"):
             model["compared"] = comparison.figures(asked, config.quality)
         suites["quality"] = quality_suite.suite(model, config.quality)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from stores.errors import CorruptError
 from stores.release import Release
 from stores.storage import Storage
 from stores.workspace import MODELS
@@ -16,7 +17,7 @@ def quality(release: Release) -> dict[str, Any]:
     """The hit rate at 10 of the release's model, that of the best popularity baseline, and their ratio.
 
     By the model's own measurement on held-out targets, of which `questions` says how many; a figure that was not
-    measured is absent.
+    measured is absent. Raises CorruptError for a measurement that is no JSON.
     """
     measured = _measured(release.workspace_uri, release.plan.model_id)
     found: dict[str, Any] = {}
@@ -37,5 +38,8 @@ def _measured(workspace_uri: str, model_id: str) -> dict[str, Any]:
     storage = Storage(workspace_uri).below(MODELS, model_id)
     if not storage.exists(MEASURED):
         return {}
-    measured: dict[str, Any] = json.loads(storage.read(MEASURED))
+    try:
+        measured: dict[str, Any] = json.loads(storage.read(MEASURED))
+    except ValueError as error:
+        raise CorruptError(f"{MEASURED} is no JSON: {error}", where=storage.uri, fix="train the model again") from error
     return measured

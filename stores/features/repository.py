@@ -122,12 +122,11 @@ class FeatureRepository:
         if all(self._bytes(name) == data for name, data in wanted.items()) and not self._moved():
             self._mirror()
             return
-        self._note(wanted)
         for name in ("feature_store.yaml", "definitions.py"):
-            self.storage.write(name, wanted[name])
+            self._write(name, wanted[name])
         self._mirror()
         self._apply(described)
-        self.storage.write(VIEWS, wanted[VIEWS])
+        self._write(VIEWS, wanted[VIEWS])
         self._mirror()
 
     def _mirror(self) -> None:
@@ -179,12 +178,12 @@ class FeatureRepository:
                 following.write_bytes(data)
             config.registry.path = str(following)
             feast.FeatureStore(config=config).apply(build(self.path, described))
-            self._note({REGISTRY: (made := following.read_bytes())})
-            self.storage.write(REGISTRY, made)
+            self._write(REGISTRY, following.read_bytes())
 
-    def _note(self, files: dict[str, bytes]) -> None:
-        """Remember their hashes, before they are written: a kill in between is mended by the next registration."""
-        note_written(self.root, {f"{FOLDER}/{name}": sha256(data) for name, data in files.items()})
+    def _write(self, name: str, data: bytes) -> None:
+        """Note its hash, then write: after a kill in between the doctor names the file until it is written again."""
+        note_written(self.root, {f"{FOLDER}/{name}": sha256(data)})
+        self.storage.write(name, data)
 
 
 def _folder(uri: str, config: PublishConfig) -> Path:

@@ -54,6 +54,16 @@ def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session, 
     assert times == [release.storage.local(path).stat().st_mtime_ns for path in release.storage.files("candidates")]
 
 
+@pytest.mark.parametrize(("least", "compiled"), [(4_000, True), (10_000, False)])  # of 6,000 scores, half of them left
+def test_a_job_of_many_scores_has_compiled_loops_also_where_few_are_left(release, monkeypatch, least, compiled):
+    left = []
+    monkeypatch.setattr(candidates_job, "_spread", lambda config, release, *rest: left.append(rest))
+    monkeypatch.setattr(candidates_job, "_COMPILED_FROM", least)
+    Chooser(CandidatesConfig(k=7), release).write("members/part-00000.parquet")
+    run(CandidatesConfig(k=7, workers=1), release)
+    assert left == [(["members/part-00001.parquet"], compiled)]
+
+
 def test_seen_titles_come_back_if_asked_for(release, vectors):
     chooser = Chooser(CandidatesConfig(k=7, exclude_seen=False), release)
     for path in release.storage.files("members"):

@@ -90,7 +90,9 @@ def test_a_model_that_is_probably_worse_warns(live):
     assert LIVE in failed(report, "warn")
 
 
-@pytest.mark.parametrize(("rate", "questions", "held"), [(0.26, 600, [OWN]), (0.4, 600, []), (0.26, 90, [])])
+@pytest.mark.parametrize(
+    ("rate", "questions", "held"), [(0.26, 600, [OWN]), (0.36, 600, []), (0.4, 600, []), (0.26, 90, [])]
+)
 def test_a_broken_model_is_held_by_its_own_questions_where_a_day_has_few(live, rate, questions, held):
     def trained_anew(content):
         content["model_id"] = "m2"
@@ -102,3 +104,13 @@ def test_a_broken_model_is_held_by_its_own_questions_where_a_day_has_few(live, r
             (folder / "metrics.json").write_text(json.dumps(facts))
 
     assert failed(run_vectors(CONFIG, live.stage(trained_anew)), "hold") == held
+
+
+def test_a_damaged_measurement_of_the_live_model_holds_no_better_one_up(live):
+    (live_model := Path(live.uri) / "models" / "m1").mkdir(parents=True, exist_ok=True)
+    (live_model / "metrics.json").write_text('{"hr@10": ')
+    release = live.stage(lambda content: content.update(model_id="m3"))
+    try:
+        assert failed(run_vectors(CONFIG, release), "hold") == []
+    finally:
+        (live_model / "metrics.json").unlink()
