@@ -42,7 +42,7 @@ from stores.publish import publish
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
 
-SIZES = {"small": 2_000, "medium": 60_000, "full": 1_000_000}
+SIZES = {"small": 2_000, "medium": 1_000_000, "full": 2_000_000}
 
 
 def active(histories: pa.Table, share: float) -> pa.Table:

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,12 @@ import pyarrow.compute as pc
 
 from embeddings.blocks import read_blocks
 from embeddings.event_profile import EventProfile
-from embeddings.events import Events, Ints, sorted_events
+from embeddings.events import Arrivals, Events, Ints
 from embeddings.histories_config import HistoriesConfig
 from embeddings.history_table import TitleKeys, history_table
 from embeddings.snapshot import Shard, Snapshot
 from embeddings.tokens import merge
+from stores.ahead import in_order
 from stores.columns import TITLE_ID
 
 MICROS_PER_MINUTE = 60_000_000
@@ -33,7 +35,7 @@ class Tally:
         self.refused = self.events = self.tokens = self.dropped = self.members = 0
 
     def add(self, events: Events, repeats: Ints) -> None:
-        """Count the events of a block, and note the `pos` of the repeats that were dropped from it."""
+        """Count the events of a shard, and note the `pos` of the repeats that were dropped from it."""
         self.actions += np.bincount(events.action, minlength=len(self.actions))
         self.plays += np.bincount(events.title[self.watch[events.action]], minlength=len(self.plays))
         self.profile.add(events)
@@ -51,27 +53,43 @@ class Tally:
 def shard_histories(snapshot: Snapshot, shards: list[Shard], tally: Tally) -> Iterator[tuple[Shard, pa.Table]]:
     """The histories of each shard, in the order of shards; counts into `tally` as it goes.
 
-    The shards of a block are made by several threads (NumPy and hashing let go of the interpreter).
+    The shards of a block are made by several threads (sorting and hashing let go of the interpreter).
     """
     titles, config = TitleKeys(snapshot.title_ids()), snapshot.config
-    with ThreadPoolExecutor(config.scan.threads or os.cpu_count()) as pool:
-        for members, block in read_blocks(snapshot, shards):
-            events, repeats = sorted_events(block)
-            del block
-            tally.add(events, repeats)
-            bounds = [np.searchsorted(events.member, [shard.first, shard.end]) for shard in members]
-            parts = [events[begin:end] for begin, end in bounds]
-            ids = [snapshot.member_ids(shard) for shard in members]
-            made = pool.map(lambda part, named: _histories(part, named, titles, config), parts, ids)
-            for shard, (table, dropped) in zip(members, made, strict=True):
-                tally.add_histories(table, dropped)
-                yield shard, table
+    threads = config.scan.threads or os.cpu_count() or 1
+    for members, block in read_blocks(snapshot, shards):
+        arrived = Arrivals.of(block)
+        del block
+        rows = arrived.apart(list(accumulate((shard.end for shard in members), max)))
+        parts = zip(rows, map(snapshot.member_ids, members), strict=True)
+        for shard, made in zip(members, in_order(_Maker(arrived, titles, config), parts, threads), strict=True):
+            tally.add(made.events, made.repeats)
+            tally.add_histories(made.histories, made.dropped)
+            yield shard, made.histories
 
 
-def _histories(
-    events: Events, member_ids: pa.Array, titles: TitleKeys, config: HistoriesConfig
-) -> tuple[pa.Table, int]:
-    """The histories of one shard's members, and how many tokens were too old to be kept."""
-    merged = merge(events, round(config.merge_gap_minutes * MICROS_PER_MINUTE))
-    kept = merged.latest(config.max_tokens)
-    return history_table(kept, member_ids, titles), len(merged) - len(kept)
+@dataclass(frozen=True)
+class _Made:
+    """A shard's events, the `pos` of repeats, its histories, and how many tokens were too old to be kept."""
+
+    events: Events
+    repeats: Ints
+    histories: pa.Table
+    dropped: int
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes shards of what arrived."""
+
+    arrived: Arrivals
+    titles: TitleKeys
+    config: HistoriesConfig
+
+    def __call__(self, part: tuple[Ints, pa.Array]) -> _Made:
+        """The shard of some rows and members."""
+        rows, member_ids = part
+        events, repeats = self.arrived.sorted(rows)
+        merged = merge(events, round(self.config.merge_gap_minutes * MICROS_PER_MINUTE))
+        kept = merged.latest(self.config.max_tokens)
+        return _Made(events, repeats, history_table(kept, member_ids, self.titles), len(merged) - len(kept))

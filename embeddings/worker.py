@@ -21,7 +21,7 @@ from embeddings.carry import Carry, unchanged
 from embeddings.changed import IDENTITY, changed_histories, coded_histories
 from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import CodeReader, Encoder, load
-from embeddings.own_process import keep_memory, one_thread_pool
+from embeddings.own_process import collect_rarely, keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
 from embeddings.vector_rows import by_rows, by_tokens, dead_letter, with_texts, with_vectors
 from stores.columns import MEMBER_ID, TITLE_ID
@@ -104,6 +104,7 @@ class ShardWorker:
             if self.encoder is None:
                 one_thread_pool()
                 keep_memory()
+                collect_rarely()
                 planned = self.release.plan.model_id
                 encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
                 if encoder.model_id != planned:

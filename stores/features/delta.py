@@ -5,9 +5,7 @@ file by file, in the memory of a few shards; a file whose hash did not change is
 held in a damaged file is not known: there everything is written, and the history says who may have to leave.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stores import columns
+from stores.ahead import in_order
 from stores.errors import CorruptError, MismatchError
 from stores.features.sameness import changed_rows
 from stores.features.views import View, history_folder
@@ -76,7 +75,7 @@ def deltas(view: View, old: Release | None, new: Release) -> Iterator[Delta]:
     served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
     """
     unknown, ids, unread = old is None, list[pa.Array](), set(files_of(view, new))
-    for part in _in_order(lambda pair: _part(view, old, new, *pair), _pairs(view, old, new)):
+    for part in in_order(lambda pair: _part(view, old, new, *pair), _pairs(view, old, new), _AHEAD):
         unknown |= part.unknown
         unread -= part.read
         ids += part.ids
@@ -107,18 +106,6 @@ def _part(view: View, old: Release | None, new: Release, before: list[str], afte
     later = _read(view, new, after)
     ids = [] if later is None else [_column(later, view.join_key)]
     return _Part(set(after), ids, compare(earlier, later, view), unknown)
-
-
-def _in_order(work: Callable[[Any], _Part], items: Iterable[Any]) -> Iterator[_Part]:
-    """What `work` gives for each item; a few are done ahead, since hashing and decoding leave Python to others."""
-    waiting: deque[Future[_Part]] = deque()
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def compare(old: pa.Table | None, new: pa.Table | None, view: View) -> Delta | None:

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stores import columns
 from stores.errors import StoreError
 from stores.features.delta import Delta
 from stores.features.views import CREATED_TIMESTAMP, EVENT_TIMESTAMP, View, history_folder, history_schema
 from stores.features.written import note_written
-from stores.parquet import parquet_bytes
+from stores.parquet import parquet_bytes, writer
 from stores.storage import Storage
 
 ROWS_PER_GROUP = 100_000
@@ -76,10 +75,10 @@ def write_history(
     """
     rows = 0
     with _making(storage, path) as stream:
-        with pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer:
+        with writer(stream, schema) as made:
             for table in tables:
                 check()
-                writer.write_table(table, ROWS_PER_GROUP)
+                made.write_table(table, ROWS_PER_GROUP)
                 rows += table.num_rows
         if rows or not storage.files(path.rpartition("/")[0]):
             _put(storage, path, stream)
