@@ -8,6 +8,7 @@ the clock starts.
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("release")
     parser.add_argument("--alone", action="store_true", help="the gate of the input, nothing encoded")
     args = parser.parse_args()
+    gc.set_threshold(10_000)  # as the command does
     # Beside this script lie others named as packages of ours, for this process and for Ray's workers.
     sys.path.remove(FOLDER)
     print(json.dumps(gated(args.workspace, args.release, args.alone)))

@@ -10,6 +10,7 @@ from stores.settings import Settings
 
 PREPROCESSING = 1
 """Raise it when the way from a history to a model's input changes: then nothing is carried forward."""
+OURS = "embeddings.foundation:FoundationEncoder"
 
 
 class EncodeConfig(Settings):
@@ -22,7 +23,7 @@ class EncodeConfig(Settings):
     at least `least_cosine`, top ten titles alike to `least_overlap`.
     """
 
-    encoder: str = "embeddings.foundation:FoundationEncoder"
+    encoder: str = OURS
     model: str = ""
     batch_size: int = Field(default=32_768, ge=1)
     batch_tokens: int = Field(default=1_000_000, ge=1)

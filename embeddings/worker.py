@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from embeddings.bisection import Refusal, Vectors, encode_rows
 from embeddings.carry import Carry, unchanged
 from embeddings.changed import IDENTITY, changed_histories, coded_histories
-from embeddings.encode_config import EncodeConfig
+from embeddings.encode_config import OURS, EncodeConfig
 from embeddings.encoder import CodeReader, Encoder, load
 from embeddings.own_process import collect_rarely, keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
@@ -27,6 +27,7 @@ from embeddings.vector_rows import by_rows, by_tokens, dead_letter, with_texts, 
 from stores.columns import MEMBER_ID, TITLE_ID
 from stores.errors import MismatchError
 from stores.release import Release
+from stores.without_pandas import do_without_pandas
 from stores.workspace import Workspace
 
 CATALOGUE = "work/catalogue.parquet"
@@ -105,6 +106,8 @@ class ShardWorker:
                 one_thread_pool()
                 keep_memory()
                 collect_rarely()
+                if self.config.encoder == OURS:
+                    do_without_pandas()
                 planned = self.release.plan.model_id
                 encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
                 if encoder.model_id != planned:

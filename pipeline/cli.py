@@ -12,10 +12,10 @@ import os
 import sys
 import traceback
 import warnings
-from importlib.abc import MetaPathFinder
 from typing import Any, NoReturn
 
 from stores.errors import SamespaceError, UsageError
+from stores.without_pandas import do_without_pandas
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
 # more of them than processors, and those that never spin are asleep when the next piece of a step begins.
@@ -49,19 +49,6 @@ VERBS = {
 LOOKING = ("releases", "similar", "candidates", "index", "dead-letter")
 
 
-class WithoutPandas(MetaPathFinder):
-    """Lets nothing of this process find pandas.
-
-    Arrow loads it when the first array is made, if only to know its version, and that is a third of the time of a
-    command that looks; where there is none, Arrow goes without.
-    """
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        """Refuse pandas, know nothing of any other module."""
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is left out of commands that only look", name=name)
-
-
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are told like all others, so that `--json` prints its line for them too."""
 
@@ -77,7 +64,7 @@ def command() -> int:
         10_000
     )  # imports make objects that stay: looking for garbage among them takes a fifth of their time
     if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
-        sys.meta_path.insert(0, WithoutPandas())
+        do_without_pandas()
     return main()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from embeddings.encode_config import OURS
 from embeddings.exposure import with_propensity
 from embeddings.foundation import checkpoint, fine_tuning, training
 from embeddings.foundation.tasks import training as tasks
@@ -20,8 +21,6 @@ from stores.lake.contract import Lake
 from stores.progress import Progress
 from stores.suppression import suppressed
 from stores.workspace import Workspace
-
-OURS = "embeddings.foundation:FoundationEncoder"
 
 
 def train_model(
