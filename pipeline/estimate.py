@@ -82,7 +82,7 @@ FIXED = {
 """Seconds of each stage on next to nothing; `rest` is the start of the cluster and the report."""
 AGAIN = {"histories": 0.2, "align": 1.0, "gate_vectors": 0.9}
 """Seconds more where there is a night to be compared with."""
-RATES = {"histories": 1e-6, "encode": 2.5e-6, "align": 5e-6, "gate_vectors": 5e-6, "index": 5e-5, "publish": 3e-5}
+RATES = {"histories": 7e-7, "encode": 1.6e-6, "align": 2.5e-6, "gate_vectors": 2.5e-6, "index": 5e-5, "publish": 3.3e-5}
 """Seconds for one unit on two cores."""
 
 

@@ -43,7 +43,7 @@ class Hnsw(Backend):
     """A navigable small-world graph over full vectors (Malkov and Yashunin 2018)."""
 
     name, kind = "hnsw", "IndexHNSWFlat"
-    efforts = (16, 32, 64, 128, 256, 512)
+    efforts = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
     key = "HNSW32,Flat"
 
     @override

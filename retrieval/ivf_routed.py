@@ -32,7 +32,7 @@ class IvfRouted(IvfFlat):
     """Cells of titles, routed by what members want; effort is how many cells a query reads."""
 
     name, guided = "ivf_routed", True
-    efforts = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    efforts = tuple(cells * 2**octave for octave in range(8) for cells in (4, 5, 6, 7))  # 4 to 896
 
     @override
     def build(self, vectors: Vectors, guide: Guide | None = None) -> Any:

@@ -6,6 +6,7 @@ other half judges the result. The fastest stays if it beats exact search, which 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -163,15 +164,38 @@ def _tuned(
     began = time.perf_counter()
     index = backend.build(vectors, guide)
     seconds = time.perf_counter() - began
-    trials: list[Trial] = []
-    for effort in backend.efforts:
-        engine = replace(Engine.of(backend, index, effort, rank), depth=config.recall_at)
-        trial = _trial(engine, judge, seconds)
-        if _reaches(trial, config, lower_end=True):
-            backend.set_effort(index, effort)
-            return engine, [*trials, trial.model_copy(update={"chosen": True})]
-        trials.append(trial)
-    return None, trials
+    trials: dict[int, Trial] = {}
+
+    def engine_of(effort: int) -> Engine:
+        return replace(Engine.of(backend, index, effort, rank), depth=config.recall_at)
+
+    def reaches(place: int) -> bool:
+        effort = backend.efforts[place]
+        trials[effort] = _trial(engine_of(effort), judge, seconds)
+        return _reaches(trials[effort], config, lower_end=True)
+
+    place = _least(reaches, len(backend.efforts))
+    engine = None
+    if place is not None:
+        effort = backend.efforts[place]
+        backend.set_effort(index, effort)
+        engine, trials[effort] = engine_of(effort), trials[effort].model_copy(update={"chosen": True})
+    return engine, [trials[effort] for effort in sorted(trials)]
+
+
+def _least(holds: Callable[[int], bool], count: int) -> int | None:
+    """The least number below `count` of those for which something holds, which it does for all larger ones; None if
+    for none. It is looked for upwards, in steps that double, and then between: small efforts are quick to try.
+    """
+    low, high = -1, min(1, count - 1)
+    while not holds(high):
+        if high == count - 1:
+            return None
+        low, high = high, min(2 * high + 1, count - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def _with_limits(engine: Engine, flat: Engine, judge: Judge, config: IndexConfig) -> Engine:

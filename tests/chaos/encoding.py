@@ -1,6 +1,7 @@
 """Encode jobs whose workers and nodes are killed at random moments; each must end with the vectors of an untouched one.
 
-The cluster has a head and two nodes, all on this machine; a node that was killed is replaced after the job.
+The cluster has a head and two nodes, all on this machine; a node that was killed is replaced after the job. Every other
+job is a first night; those between carry a quarter of the members forward and write the rest in the space at once.
 
     python tests/chaos/encoding.py --trials 20 --kills 2 --nodes 1
 
@@ -26,15 +27,18 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 sys.path[:0] = [str(OWN), str(ROOT)]
 
 import psutil  # noqa: E402  (the paths come first)
+import pyarrow as pa  # noqa: E402
 import ray  # noqa: E402
-from conftest import Nights  # type: ignore[import-not-found]  # noqa: E402
+from conftest import Nights, matrix  # type: ignore[import-not-found]  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from embeddings import job  # noqa: E402
+from embeddings.carry import Carry  # noqa: E402
 from embeddings.encode_config import EncodeConfig  # noqa: E402
 from stores.release import Release  # noqa: E402
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(60)}
+TONIGHT = {member: [*titles, member % 7] if member % 4 else titles for member, titles in HISTORIES.items()}
 
 
 class Killer(threading.Thread):
@@ -71,21 +75,40 @@ def _title(process: psutil.Process) -> str:
 
 def rows(release: Release) -> list[dict[str, Any]]:
     """What must be the same, and once each."""
-    table = release.storage.dataset(job.NATIVE_MEMBERS).to_table()
+    folder = job.MEMBERS if release.storage.exists(job.MEMBERS) else job.NATIVE_MEMBERS
+    table = release.storage.dataset(folder).to_table()
     found: list[dict[str, Any]] = table.select(["member_id", "embedding", "history_hash"]).to_pylist()
     return found
 
 
-def trial(nights: Nights, folder: str, killer: Killer | None) -> Release:
-    """One job, disturbed by `killer`."""
-    release = nights.stage(HISTORIES)
-    if killer:
-        killer.start()
-    job.run(EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=5), release)
-    if killer:
-        killer.going = False
-        killer.join()
-    return release
+def turned(table: pa.Table) -> pa.Table:
+    """Native rows in the space of these trials."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(-matrix(table).ravel()), matrix(table).shape[1])
+    return table.set_column(table.schema.get_field_index("embedding"), "embedding", column)
+
+
+class Jobs:
+    """Encode jobs of first nights, and of nights that carry members forward from one of them."""
+
+    def __init__(self, folder: str) -> None:
+        self.nights = Nights(f"{folder}/ws")
+        self.config = EncodeConfig(encoder="own_models:Slow", model=folder, batch_size=5)
+        first = self.nights.stage(HISTORIES)
+        report, native = job.run(self.config, first), rows(first)
+        self.live = self.nights.seal(first, report, lambda vectors: -vectors)
+        self.expected = [native, self.run(carrying=True)]
+
+    def run(self, carrying: bool, killer: Killer | None = None) -> list[dict[str, Any]]:
+        """The rows of one job, disturbed by `killer`."""
+        release = self.nights.stage(TONIGHT if carrying else HISTORIES, self.live if carrying else None)
+        if killer:
+            killer.start()
+        report = job.run(self.config, release, Carry(self.live, turned) if carrying else None)
+        if killer:
+            killer.going = False
+            killer.join()
+        assert report.metrics["carried"] == (len(HISTORIES) // 4 if carrying else 0)
+        return rows(release)
 
 
 def complete(cluster: Cluster) -> None:
@@ -107,12 +130,11 @@ def main() -> int:
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            nights = Nights(f"{folder}/ws")
-            expected = rows(trial(nights, folder, None))
+            jobs = Jobs(folder)
             for number in range(args.trials):
                 complete(cluster)
                 killer = Killer(cluster, args.kills, args.nodes, number)
-                same = rows(trial(nights, folder, killer)) == expected
+                same = jobs.run(bool(number % 2), killer) == jobs.expected[number % 2]
                 wrong += not same
                 killed = {what: killed[what] + killer.killed[what] for what in killed}
                 print(json.dumps({"trial": number, "killed": killer.killed, "same": same}), flush=True)

@@ -77,15 +77,25 @@ def test_recall_holds_for_more_titles_than_it_was_tuned_for(data, approximate, k
 
 
 @pytest.mark.parametrize("name", ["hnsw", "hnsw_sq8", "ivf_flat"])
-def test_effort_rises_until_the_lower_end_reaches_the_target(data, name):
+def test_the_least_effort_is_taken_whose_lower_end_reaches_the_target(data, name):
     judge = trials.Judge.of(*data, 10)
     config = IndexConfig(target_recall=0.97)
     engine, tried = trials._tuned(BACKENDS[name], data[0], (None, judge), config, None)
     assert engine is not None
-    assert [trial.effort for trial in tried[:-1]] == list(BACKENDS[name].efforts[: len(tried) - 1])
-    assert all(trial.recall.low < 0.97 for trial in tried[:-2])
-    assert tried[-1].recall.low >= 0.97
-    assert [trial.chosen for trial in tried] == [False] * (len(tried) - 1) + [True]
+    by_effort = {trial.effort: trial for trial in tried}
+    assert len(by_effort) == len(tried)
+    assert [trial.effort for trial in tried if trial.chosen] == [engine.effort]
+    assert by_effort[engine.effort].recall.low >= 0.97
+    place = BACKENDS[name].efforts.index(engine.effort)
+    assert place == 0 or by_effort[BACKENDS[name].efforts[place - 1]].recall.low < 0.97
+
+
+@pytest.mark.parametrize(("count", "least"), [(count, least) for count in (1, 2, 7, 32) for least in range(count + 1)])
+def test_the_least_of_a_row_is_found_without_trying_each(count, least):
+    asked = []
+    found = trials._least(lambda place: asked.append(place) or place >= least, count)
+    assert found == (least if least < count else None)
+    assert len(set(asked)) == len(asked) <= 2 * count.bit_length()
 
 
 def test_exact_where_it_is_fastest_small_or_nothing_was_measured(data, monkeypatch):
