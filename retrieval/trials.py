@@ -1,8 +1,9 @@
 """The choice of an index by measurement: the fastest type whose recall on real queries reaches the target.
 
-Types compete on a sample of the titles. The best `_FINALISTS` are built on all of them, where effort is
-raised on one half of the judging queries until the lower end of the recall's interval reaches the target; the
-other half judges the result. The fastest stays if it beats exact search, which needs no proof.
+Types compete on a sample of the titles. The best `_FINALISTS` are built on all of them, the second only if it is
+faster on a third of them too. There one half of the judging queries finds the least effort at which the lower end of
+the recall's interval reaches the target, and the other half judges the result. The fastest stays if it beats exact
+search, which needs no proof.
 """
 
 import time
@@ -96,12 +97,18 @@ def _chosen(vectors: Vectors, spare: Vectors, known: tuple[Engine, Judge], confi
     flat, judge = known
     tune, held_out = judge.halves()
     guide = Guide(np.concatenate([spare, tune.queries]), config.seed)
-    trials = _compete(vectors, guide, tune.queries, config)
+    trials = _compete(_legal(vectors, config), _sample(vectors, config.trial_titles, config), guide, tune, config)
     finals = [(_trial(flat, held_out, 0.0), flat)]
     for first in _finalists(trials):
-        if first.queries_per_second < max(final.queries_per_second for final, _ in finals):
+        backend, bar = BACKENDS[first.backend], max(final.queries_per_second for final, _ in finals)
+        if first.queries_per_second < bar:
             break  # nothing is faster among all titles than among a sample of them
-        engine, tuned = _tuned(BACKENDS[first.backend], vectors, (guide, tune), config, flat.titles.rank)
+        if len(finals) > 1:  # nor than among a third of them, which saves most of building a graph that is slower
+            third = _compete([backend], _sample(vectors, len(vectors) // 3, config), guide, tune, config)
+            trials += third
+            if not any(trial.queries_per_second >= bar for trial in _finalists(third)):
+                continue
+        engine, tuned = _tuned(backend, vectors, (guide, tune), config, flat.titles.rank)
         trials += tuned
         if engine is not None:
             finals.append((_trial(engine, held_out, tuned[-1].build_seconds), engine))
@@ -132,16 +139,15 @@ def _judged(trial: Trial, engine: Engine, others: list[Trial]) -> Choice:
     return Choice(engine, trial.recall, trial.queries_per_second, trials)
 
 
-def _compete(vectors: Vectors, guide: Guide, queries: Vectors, config: IndexConfig) -> list[Trial]:
-    """Trials on a sample of the titles; those that reach the target there are marked."""
-    generator = np.random.default_rng(config.seed)
-    size = min(config.trial_titles, len(vectors))
-    sample = vectors[np.sort(generator.choice(len(vectors), size, replace=False))]
-    judge = Judge.of(sample, queries, config.recall_at)
-    trials: list[Trial] = []
-    for backend in _legal(vectors, config):
-        trials += _tuned(backend, sample, (guide, judge), config, None)[1]
-    return trials
+def _compete(backends: list[Backend], sample: Vectors, guide: Guide, judge: Judge, config: IndexConfig) -> list[Trial]:
+    """Trials of some types on a sample of the titles; those that reach the target there are marked."""
+    there = Judge.of(sample, judge.queries, config.recall_at)
+    return [trial for backend in backends for trial in _tuned(backend, sample, (guide, there), config, None)[1]]
+
+
+def _sample(vectors: Vectors, size: int, config: IndexConfig) -> Vectors:
+    size = min(size, len(vectors))
+    return vectors[np.sort(np.random.default_rng(config.seed).choice(len(vectors), size, replace=False))]
 
 
 def _legal(vectors: Vectors, config: IndexConfig) -> list[Backend]:
@@ -169,15 +175,13 @@ def _tuned(
     def engine_of(effort: int) -> Engine:
         return replace(Engine.of(backend, index, effort, rank), depth=config.recall_at)
 
-    def reaches(place: int) -> bool:
+    def enough(place: int) -> bool:
         effort = backend.efforts[place]
-        trials[effort] = _trial(engine_of(effort), judge, seconds)
-        return _reaches(trials[effort], config, lower_end=True)
+        trials[effort] = trial = _trial(engine_of(effort), judge, seconds)
+        return _reaches(trial, config, lower_end=True) or (trial.recall is not None and trial.recall.value == 1)
 
-    place = _least(reaches, len(backend.efforts))
-    engine = None
-    if place is not None:
-        effort = backend.efforts[place]
+    place, engine = _least(enough, len(backend.efforts)), None
+    if place is not None and _reaches(trials[effort := backend.efforts[place]], config, lower_end=True):
         backend.set_effort(index, effort)
         engine, trials[effort] = engine_of(effort), trials[effort].model_copy(update={"chosen": True})
     return engine, [trials[effort] for effort in sorted(trials)]

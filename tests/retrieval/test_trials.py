@@ -90,6 +90,37 @@ def test_the_least_effort_is_taken_whose_lower_end_reaches_the_target(data, name
     assert place == 0 or by_effort[BACKENDS[name].efforts[place - 1]].recall.low < 0.97
 
 
+@pytest.mark.parametrize(("on_a_third", "built"), [(100.0, False), (160.0, True)])
+def test_a_second_type_is_built_on_all_titles_only_if_it_is_faster_on_a_third(data, monkeypatch, on_a_third, built):
+    real = trials._trial
+    speeds = {("ivf_flat", 1000): 200.0, ("ivf_flat", 4000): 150.0, ("hnsw", 1000): 180.0, ("hnsw", 1333): on_a_third}
+
+    def told(engine, judge, seconds):
+        speed = speeds.get((engine.backend.name, len(engine.titles)), 1.0)
+        return real(engine, judge, seconds).model_copy(update={"queries_per_second": speed})
+
+    monkeypatch.setattr(trials, "_trial", told)
+    config = IndexConfig(exact_below=0, trial_titles=1000, target_recall=0.9, backends=("ivf_flat", "hnsw"))
+    choice = trials.choose(*data, config, None)
+    assert choice.engine.backend.name == "ivf_flat"
+    assert any((trial.backend, trial.titles) == ("hnsw", 4000) for trial in choice.trials) == built
+
+
+def test_an_effort_is_found_though_a_perfect_sample_proves_less_than_a_nearly_perfect_one(data, monkeypatch):
+    real = trials._trial
+
+    def told(engine, judge, seconds):
+        low, value = {96: (0.9991, 0.9995)}.get(engine.effort, (0.998, 1.0) if engine.effort > 96 else (0.9, 0.95))
+        recall = Recall(value=value, low=low, high=1.0, queries=len(judge.queries), k=10)
+        return real(engine, judge, seconds).model_copy(update={"recall": recall})
+
+    monkeypatch.setattr(trials, "_trial", told)
+    judge = trials.Judge.of(data[0], data[1][:50], 10)
+    engine, _ = trials._tuned(BACKENDS["hnsw"], data[0], (None, judge), IndexConfig(target_recall=0.999), None)
+    assert engine is not None
+    assert engine.effort == 96
+
+
 @pytest.mark.parametrize(("count", "least"), [(count, least) for count in (1, 2, 7, 32) for least in range(count + 1)])
 def test_the_least_of_a_row_is_found_without_trying_each(count, least):
     asked = []
