@@ -42,7 +42,7 @@ def account(
         "transform_hash": transform.hash,
     }
     if roots_of(release)["members"] != ROOT:
-        del facts["heldout_native_top_overlap"]  # of members turned back it would be 1 whatever happened
+        facts.pop("heldout_native_top_overlap", None)  # of members turned back it would be 1 whatever happened
     if evidence is None:
         return facts | {"moved": [], "moved_count": 0}
     return facts | _against_reference(placement, evidence, config, release) | _drift(release, space_id)

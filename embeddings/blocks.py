@@ -22,7 +22,7 @@ def blocks_of(shards: list[Shard], most_rows: int) -> list[list[Shard]]:
     blocks: list[list[Shard]] = []
     room = 0
     for shard in shards:
-        if not blocks or shard.rows > room:
+        if not blocks or (shard.rows and shard.rows > room):
             blocks.append([])
             room = most_rows
         blocks[-1].append(shard)

@@ -70,10 +70,14 @@ def _against(hits: dict[str, Hits], rows: Hits) -> dict[str, dict[str, int]]:
 
 
 def trained_until(release: Release, model_id: str) -> datetime | None:
-    """The newest event that a model learned from, by its metrics.json; None where that does not say."""
+    """The newest event that a model learned from, by its metrics.json; None where that is damaged or does not say."""
     storage = Storage(release.workspace_uri).below(MODELS, model_id)
-    found = json.loads(storage.read("metrics.json")).get(TRAINED_UNTIL) if storage.exists("metrics.json") else None
-    return datetime.fromisoformat(found) if found else None
+    if not storage.exists("metrics.json"):
+        return None
+    try:
+        return datetime.fromisoformat(json.loads(storage.read("metrics.json"))[TRAINED_UNTIL])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _nothing(why: str) -> StageReport:

@@ -43,7 +43,8 @@ def run(config: CandidatesConfig, release: Release) -> StageReport:
     paths = [path for path in release.storage.files("members") if path.endswith(".parquet")]
     todo = [path for path in paths if not release.finished(_target(path))]
     if todo:
-        compiled = _scores(release, paths) >= _workers(config) * _COMPILED_FROM  # a resumed job goes on as it began
+        workers = min(_workers(config), len(paths))  # of all shards, so that a resumed job goes on as it began
+        compiled = _scores(release, paths) >= workers * _COMPILED_FROM
         _spread(config, release, todo, compiled)
     entries = [entry for entry in release.entries() if entry.path.startswith(f"{CANDIDATES.folder}/")]
     rows = sum(entry.rows for entry in entries)

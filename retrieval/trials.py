@@ -27,6 +27,8 @@ _SHARES = (0.9, 0.75, 0.5, 0.25)
 _DEPTHS = (1, 2, 5, 10)
 """Multiples of `recall_at` up to which recall is looked at."""
 _FINALISTS, _ROUNDS = 2, 2
+_MORE = 2
+"""By how many steps effort is raised at most where held-out queries do not confirm it."""
 _LIMITS = 1000
 """Queries on which filters and depths are tried; each try takes an exact search."""
 
@@ -103,7 +105,8 @@ def _chosen(vectors: Vectors, spare: Vectors, known: tuple[Engine, Judge], confi
         backend, bar = BACKENDS[first.backend], max(final.queries_per_second for final, _ in finals)
         if first.queries_per_second < bar:
             break  # nothing is faster among all titles than among a sample of them
-        if len(finals) > 1:  # nor than among a third of them, which saves most of building a graph that is slower
+        if len(finals) > 1 and len(vectors) // 3 > config.trial_titles:
+            # nor than among a third of them, which saves most of building a graph that is slower
             third = _compete([backend], _sample(vectors, len(vectors) // 3, config), guide, tune, config)
             trials += third
             if not any(trial.queries_per_second >= bar for trial in _finalists(third)):
@@ -111,14 +114,30 @@ def _chosen(vectors: Vectors, spare: Vectors, known: tuple[Engine, Judge], confi
         engine, tuned = _tuned(backend, vectors, (guide, tune), config, flat.titles.rank)
         trials += tuned
         if engine is not None:
-            finals.append((_trial(engine, held_out, tuned[-1].build_seconds), engine))
+            *failed, final = _confirmed(engine, held_out, tuned[-1].build_seconds, config)
+            trials += [trial for trial, _ in failed]
+            if _reaches(final[0], config, lower_end=False):
+                finals.append(final)
+            else:
+                trials.append(final[0])
     finals = _raced(finals, held_out)
-    able = [final for final in finals if final[1] is flat or _reaches(final[0], config, lower_end=False)]
-    best, engine = max(able, key=lambda final: final[0].queries_per_second)
+    best, engine = max(finals, key=lambda final: final[0].queries_per_second)
     if engine is not flat:
         engine = _with_limits(engine, flat, held_out.first(_LIMITS), config)
     others = [trial for trial, _ in finals if trial is not best]
     return _judged(best, engine, _unmarked([*trials, *others]))
+
+
+def _confirmed(engine: Engine, judge: Judge, seconds: float, config: IndexConfig) -> list[tuple[Trial, Engine]]:
+    """The engine as held-out queries judge it; where they do not confirm the target, also with the next efforts."""
+    judged: list[tuple[Trial, Engine]] = []
+    for effort in [effort for effort in engine.backend.efforts if effort >= engine.effort][: 1 + _MORE]:
+        engine = replace(engine, effort=effort)
+        engine.backend.set_effort(engine.index, effort)
+        judged.append((_trial(engine, judge, seconds), engine))
+        if _reaches(judged[-1][0], config, lower_end=False):
+            break
+    return judged
 
 
 def _raced(finals: list[tuple[Trial, Engine]], judge: Judge) -> list[tuple[Trial, Engine]]:
@@ -180,9 +199,11 @@ def _tuned(
         trials[effort] = trial = _trial(engine_of(effort), judge, seconds)
         return _reaches(trial, config, lower_end=True) or (trial.recall is not None and trial.recall.value == 1)
 
-    place, engine = _least(enough, len(backend.efforts)), None
-    if place is not None and _reaches(trials[effort := backend.efforts[place]], config, lower_end=True):
-        backend.set_effort(index, effort)
+    _least(enough, len(backend.efforts))  # the largest may be perfect and prove less than one that is nearly so
+    proven = [effort for effort, trial in trials.items() if _reaches(trial, config, lower_end=True)]
+    engine = None
+    if proven:
+        backend.set_effort(index, effort := min(proven))
         engine, trials[effort] = engine_of(effort), trials[effort].model_copy(update={"chosen": True})
     return engine, [trials[effort] for effort in sorted(trials)]
 

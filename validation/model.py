@@ -17,7 +17,7 @@ def quality(release: Release) -> dict[str, Any]:
     """The hit rate at 10 of the release's model, that of the best popularity baseline, and their ratio.
 
     By the model's own measurement on held-out targets, of which `questions` says how many; a figure that was not
-    measured is absent. Raises CorruptError for a measurement that is no JSON.
+    measured is absent. Raises CorruptError for a measurement that is no JSON object.
     """
     measured = _measured(release.workspace_uri, release.plan.model_id)
     found: dict[str, Any] = {}
@@ -39,7 +39,8 @@ def _measured(workspace_uri: str, model_id: str) -> dict[str, Any]:
     if not storage.exists(MEASURED):
         return {}
     try:
-        measured: dict[str, Any] = json.loads(storage.read(MEASURED))
-    except ValueError as error:
-        raise CorruptError(f"{MEASURED} is no JSON: {error}", where=storage.uri, fix="train the model again") from error
+        measured: dict[str, Any] = dict(json.loads(storage.read(MEASURED)))
+    except (ValueError, TypeError) as error:
+        what = f"{MEASURED} is no JSON object: {error}"
+        raise CorruptError(what, where=storage.uri, fix="train the model again") from error
     return measured

@@ -208,6 +208,12 @@ def test_members_that_were_encoded_into_the_space_are_judged_and_stay_as_they_ar
     assert report.metrics["heldout_cosine_p50"] == pytest.approx(natively.metrics["heldout_cosine_p50"], abs=1e-6)
 
 
+def test_members_encoded_into_the_space_need_not_be_judged(service: Any, world: Any) -> None:
+    config = CONFIG.model_copy(update={"member_anchors": 0})
+    service.align(world, "a", config=config)
+    assert service.align(world, "a", carried=service.nights[0], config=config).metrics["outcome"] == "same_space"
+
+
 def test_members_of_someone_else_are_noticed_in_the_space_too(service: Any, world: Any) -> None:
     service.align(world, "a")
     other = type(world)(world.members[::-1].copy(), world.titles[::-1].copy())

@@ -128,3 +128,11 @@ def test_where_nothing_can_be_asked_it_says_why(two_nights: Any, model: str, liv
 def test_a_first_night_has_nobody_to_be_compared_with(tmp_path: Path) -> None:
     first = night(tmp_path, "20260701T000000Z-0000", "seer", None)
     assert "no live model" in comparison.run(CONFIG, first).metrics["why"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "{}", '{"trained_until": null}', '{"trained_until": "soon"}'])
+def test_a_damaged_or_silent_measurement_does_not_say_until_when_a_model_was_trained(tmp_path: Path, text: str) -> None:
+    Storage(str(tmp_path)).write("models/seer/metrics.json", text.encode())
+    release = Release(str(tmp_path), "20260701T000000Z-0001")
+    assert comparison.trained_until(release, "seer") is None
+    assert comparison.trained_until(release, "nobody") is None

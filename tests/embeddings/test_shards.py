@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embeddings.blocks import blocks_of
 from embeddings.shards import shard_of, shard_sql, shards_for, shards_of
+from embeddings.snapshot import Shard
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 
@@ -57,3 +59,9 @@ def test_the_number_of_shards_fits_the_members(members: int, per_shard: int, lea
     assert shards * per_shard >= members
     assert shards >= min(least, max(members, 1))
     assert shards_for(members + 1, per_shard, least) >= shards
+
+
+def test_an_empty_shard_opens_no_block_of_its_own() -> None:
+    shards = [Shard(0, 0, 5, 90), Shard(1, 0, 0, 0), Shard(2, 5, 9, 4), Shard(3, 9, 12, 6)]
+    numbers = [[shard.number for shard in block] for block in blocks_of(shards, 10)]
+    assert numbers == [[0, 1], [2, 3]]

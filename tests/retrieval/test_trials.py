@@ -90,6 +90,26 @@ def test_the_least_effort_is_taken_whose_lower_end_reaches_the_target(data, name
     assert place == 0 or by_effort[BACKENDS[name].efforts[place - 1]].recall.low < 0.97
 
 
+@pytest.mark.parametrize(("confirmed", "chosen"), [(48, "hnsw 48"), (64, "hnsw 64"), (96, "flat 0")])
+def test_effort_is_raised_until_held_out_queries_confirm_it(data, monkeypatch, exact_is_slow, confirmed, chosen):
+    """The half that tunes is content with 32, the other one with more; two steps are taken at most."""
+    slow = trials._trial
+
+    def told(engine, judge, seconds):
+        trial = slow(engine, judge, seconds)
+        if engine.backend.name == "flat":
+            return trial
+        held_out = np.array_equal(judge.queries, data[1][1::2])
+        value = 0.99 if engine.effort >= (confirmed if held_out else 32) else 0.5
+        return trial.model_copy(update={"recall": Recall(value=value, low=value, high=1.0, queries=9, k=10)})
+
+    monkeypatch.setattr(trials, "_trial", told)
+    monkeypatch.setattr(trials, "_with_limits", lambda engine, *_: engine)
+    config = IndexConfig(exact_below=0, trial_titles=1000, target_recall=0.9, backends=("hnsw",))
+    engine = trials.choose(*data, config, None).engine
+    assert f"{engine.backend.name} {engine.effort}" == chosen
+
+
 @pytest.mark.parametrize(("on_a_third", "built"), [(100.0, False), (160.0, True)])
 def test_a_second_type_is_built_on_all_titles_only_if_it_is_faster_on_a_third(data, monkeypatch, on_a_third, built):
     real = trials._trial
