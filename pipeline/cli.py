@@ -60,9 +60,8 @@ class Parser(argparse.ArgumentParser):
 
 def command() -> int:
     """The process of one command, as it is installed."""
-    gc.set_threshold(
-        10_000
-    )  # imports make objects that stay: looking for garbage among them takes a fifth of their time
+    # Imports make objects that stay: looking for garbage among them takes a fifth of their time.
+    gc.set_threshold(10_000)
     if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
         do_without_pandas()
     return main()
