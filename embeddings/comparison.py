@@ -5,13 +5,14 @@ member from the history before that event, and both rank the same titles, so nei
 and the answers are paired. Popular-7-days, the plays of the week before, answers too. Where nothing
 can be asked, fairly, the report says why.
 
-What is kept are counts of hits: both, only this model, only the other, neither. They are all that a
-paired interval needs.
+What is kept are counts of hits (both, only this model, only the other, neither) and means, squares and product of the
+gains `1 / log₂(rank + 2)`, whose mean is NDCG without a cut. They are all that paired intervals need.
 """
 
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ CATALOGUE = "work/catalogue.parquet"
 QUESTIONS, K, WEEK = 2_000, 10, 7 * 86_400
 FEW_TOKENS = 10
 
-Hits = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
@@ -54,19 +55,19 @@ def run(config: EncodeConfig, release: Release) -> StageReport:
         return _nothing(f"no member met a new title after {since.isoformat()}")
     queries = ask(histories, ids, Events.of(histories, ids).starts[:-1] + places)
     models = {"model": release.plan.model_id, "current": live}
-    hits, slices = _answers(config, release, models, queries, _week_before(release, ids, since))
+    ranks, slices = _answers(config, release, models, queries, _week_before(release, ids, since))
     metrics = {
         "questions": len(queries),
         "since": since.isoformat(),
         "live_model": live,
-        "against": _against(hits, np.ones(len(queries), np.bool_)),
-        "slices": {name: _against(hits, rows) for name, rows in slices.items()},
+        "against": _against(ranks, np.ones(len(queries), np.bool_)),
+        "slices": {name: _against(ranks, rows) for name, rows in slices.items()},
     }
     return StageReport(name="compare", rows=len(queries), metrics=metrics)
 
 
-def _against(hits: dict[str, Hits], rows: Hits) -> dict[str, dict[str, int]]:
-    return {other: _paired(hits["model"][rows], found[rows]) for other, found in hits.items() if other != "model"}
+def _against(ranks: dict[str, Ints], rows: Rows) -> dict[str, dict[str, Any]]:
+    return {other: _paired(ranks["model"][rows], found[rows]) for other, found in ranks.items() if other != "model"}
 
 
 def trained_until(release: Release, model_id: str) -> datetime | None:
@@ -89,10 +90,20 @@ def _live_model(release: Release) -> str | None:
     return release.sibling(before).manifest.model_id if before else None
 
 
-def _paired(model: Hits, other: Hits) -> dict[str, int]:
-    """How many questions both answer, only one of them, and neither."""
+def _paired(model_ranks: Ints, other_ranks: Ints) -> dict[str, Any]:
+    """How many questions both answer, only one of them, and neither; under `gains` the moments of both gains."""
+    model, other = model_ranks < K, other_ranks < K
     counts = {"both": model & other, "model": model & ~other, "other": ~model & other, "neither": ~model & ~other}
-    return {name: int(rows.sum()) for name, rows in counts.items()}
+    return {name: int(rows.sum()) for name, rows in counts.items()} | {"gains": _moments(model_ranks, other_ranks)}
+
+
+def _moments(model_ranks: Ints, other_ranks: Ints) -> dict[str, float]:
+    """Means of both gains, of their squares and of their product; empty without questions."""
+    if not len(model_ranks):
+        return {}
+    model, other = (1 / np.log2(ranks + 2.0) for ranks in (model_ranks, other_ranks))
+    squares = {"model_squared": model**2, "other_squared": other**2, "product": model * other}
+    return {name: float(each.mean()) for name, each in {"model": model, "other": other, **squares}.items()}
 
 
 # --- the questions
@@ -130,18 +141,18 @@ def first_new(histories: pa.Table, ids: pa.Array, since: datetime) -> Ints:
 
 def _answers(
     config: EncodeConfig, release: Release, models: dict[str, str], queries: Queries, plays: Ints
-) -> tuple[dict[str, Hits], dict[str, Hits]]:
-    """Hits by who answers, and which questions belong to each slice."""
+) -> tuple[dict[str, Ints], dict[str, Rows]]:
+    """Ranks of the answers by who answers, and which questions belong to each slice."""
     catalogue = release.read_table(CATALOGUE)
-    hits: dict[str, Hits] = {}
+    ranks: dict[str, Ints] = {}
     for name, model in models.items():
         encoder = _encoder(config, release, model)
         scorer = of_vectors(encoder.encode_members(queries.histories), encoder.encode_titles(catalogue))
-        hits[name] = rank(scorer, queries, len(plays)).ranks < K
+        ranks[name] = rank(scorer, queries, len(plays)).ranks
     everyone = np.broadcast_to(plays.astype(np.float32), (len(queries), len(plays)))
-    hits["popular_7_days"] = rank(lambda begin, end: everyone[begin:end], queries, len(plays)).ranks < K
+    ranks["popular_7_days"] = rank(lambda begin, end: everyone[begin:end], queries, len(plays)).ranks
     new_members = np.diff(queries.seen_starts) < FEW_TOKENS
-    return hits, {"new_members": new_members, "tail_titles": plays[queries.targets] < _head(plays)}
+    return ranks, {"new_members": new_members, "tail_titles": plays[queries.targets] < _head(plays)}
 
 
 def _head(plays: Ints) -> int:

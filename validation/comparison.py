@@ -1,8 +1,10 @@
-"""Intervals of how a model's hit rate differs from another's, asked the same questions or each its own.
+"""Intervals of how much one model finds beside another, asked the same questions or each its own.
 
 Asked the same (`difference`): of each question `d = hit(model) − share · hit(other)`. The mean of d over n independent
 questions (one per member) has the normal interval `mean ± 1.96 √(var(d) / n)`, which needs only how often both hit,
-one of them, and neither. Asked others (`apart`): the variances of both rates add up.
+one of them, and neither. What is surely less is told by the gains `1 / log₂(rank + 2)` in place of hits: their
+mean, NDCG without a cut, differs less between two healthy trainings and more from a poor one. Asked others
+(`apart`): the variances of both rates add up.
 """
 
 from math import sqrt
@@ -14,11 +16,12 @@ Z, SURELY = 1.96, 3.09
 """Standard errors of an interval that is told, and of what holds a night: one healthy model of 1,000, not of 40."""
 
 
-def difference(counts: dict[str, int], share: float) -> dict[str, float]:
+def difference(counts: dict[str, Any], share: float) -> dict[str, float]:
     """Questions, both hit rates, the mean difference, its 95 % interval (`low`, `high`), `highest`: it is surely less.
 
-    The variance counts one half of a question of either kind more than there were, so that a handful of
-    equal answers is not taken for certainty.
+    Where `counts` has the moments of gains, `highest` is theirs, beside `ndcg` and `other_ndcg`. The variance of hits
+    counts one half of a question of either kind more than there were, so that a handful of equal answers is not taken
+    for certainty.
     """
     n = sum(counts[name] for name in ("both", "model", "other", "neither"))
     if not n:
@@ -31,7 +34,15 @@ def difference(counts: dict[str, int], share: float) -> dict[str, float]:
     centre = kept * (1 - share) + up - down * share
     variance = kept * (1 - share) ** 2 + up + down * share**2 - centre**2
     rates = {"hit_rate": both + model, "other_hit_rate": both + other}
-    return {"questions": n, **rates, **_interval(mean, sqrt(max(variance, 0.0) / n))}
+    found = {"questions": n, **rates, **_interval(mean, sqrt(max(variance, 0.0) / n))}
+    return found | (_of_gains(counts["gains"], n, share) if counts.get("gains") else {})
+
+
+def _of_gains(gains: dict[str, float], n: int, share: float) -> dict[str, float]:
+    mean = gains["model"] - share * gains["other"]
+    squares = gains["model_squared"] - 2 * share * gains["product"] + share**2 * gains["other_squared"]
+    highest = _interval(mean, sqrt(max(squares - mean**2, 0.0) / n))["highest"]
+    return {"ndcg": gains["model"], "other_ndcg": gains["other"], "highest": highest}
 
 
 def apart(model: dict[str, Any], other: dict[str, Any], share: float) -> dict[str, Any]:

@@ -105,7 +105,9 @@ class Soak:
 
     def _expect(self, number: int, code: int, expected: int) -> None:
         if code != expected:
-            self.wrong.append(f"night {number}: exit code {code}, expected {expected}: {self.said.getvalue()[-600:]}")
+            held = self.workspace.releases()[-1].manifest.reasons if code == HELD else []
+            why = "; ".join(held) or self.said.getvalue()[-600:]
+            self.wrong.append(f"night {number}: exit code {code}, expected {expected}: {why}")
 
     def _command(self, words: list[str], settings: list[str]) -> list[str]:
         options = [part for one in [*SETTINGS, *settings] for part in ("--set", one)]

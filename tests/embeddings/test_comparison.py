@@ -101,9 +101,14 @@ def test_a_question_is_the_first_title_that_is_new_after_the_moment() -> None:
 def test_the_better_model_is_found_by_pairs(two_nights: Any, model: str, live: str, who: str) -> None:
     metrics = comparison.run(CONFIG, two_nights(model, live)).metrics
     assert metrics["questions"] == MEMBERS
-    assert metrics["against"]["current"] == {"both": 0, "model": 0, "other": 0, "neither": 0, who: MEMBERS}
+    found = metrics["against"]["current"]
+    gains = found.pop("gains")
+    assert found == {"both": 0, "model": 0, "other": 0, "neither": 0, who: MEMBERS}
+    assert gains[who] == gains[f"{who}_squared"] == 1  # its answers come first
+    assert max(gains["product"], gains["model"] + gains["other"] - 1) < 0.4
     assert set(metrics["against"]) == {"current", "popular_7_days"}
-    assert sum(metrics["slices"]["new_members"]["current"].values()) == MEMBERS
+    slices = metrics["slices"]["new_members"]["current"]
+    assert sum(count for name, count in slices.items() if name != "gains") == MEMBERS
 
 
 def test_questions_are_bounded(two_nights: Any, monkeypatch: pytest.MonkeyPatch) -> None:

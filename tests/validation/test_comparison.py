@@ -23,6 +23,18 @@ def test_the_difference_is_that_of_the_questions_one_by_one():
     assert found["other_hit_rate"] == pytest.approx(theirs.mean())
 
 
+def test_what_is_surely_less_is_told_by_the_gains_one_by_one():
+    rng = np.random.default_rng(3)
+    mine, theirs = rng.random(900), rng.random(900)
+    means = {"model": mine, "other": theirs, "model_squared": mine**2, "other_squared": theirs**2}
+    gains = {name: float(each.mean()) for name, each in {**means, "product": mine * theirs}.items()}
+    found = difference({**counts(both=300, other=600), "gains": gains}, 0.97)
+    each = mine - 0.97 * theirs
+    assert found["highest"] == pytest.approx(each.mean() + 3.09 * each.std() / 30)
+    assert (found["ndcg"], found["other_ndcg"]) == (gains["model"], gains["other"])
+    assert found["high"] < 0 < found["highest"]
+
+
 def test_intervals_cover_the_truth():
     rng = np.random.default_rng(1)
     chances = np.array([0.1, 0.04, 0.04, 0.82])

@@ -42,11 +42,11 @@ def _beside(compared: dict[str, Any]) -> Html | None:
     rows = [_row("all questions", NAMES[other], found) for other, found in compared["against"].items()]
     for name, slices in compared["slices"].items():
         rows += [_row(name.replace("_", " "), NAMES[other], found) for other, found in slices.items()]
-    titles = ("questions", "beside", "count", "this model", "other", "difference, 95 % interval")
+    titles = ("questions", "beside", "count", "this model", "other", "difference, 95 % interval", "NDCG, both")
     asked = [row for row in rows if row]
     note = "The interval is paired. Hits of the live model count by the share that the gate allows; a new model "
-    note += "is held only where it is surely worse (one healthy model in a thousand), not where this lies below zero."
-    shown = table(titles, asked, numbers=range(2, 6), label="paired comparison", stack=True)
+    note += "is held only where it surely ranks worse (NDCG of all ranks), not where this lies below zero."
+    shown = table(titles, asked, numbers=range(2, 7), label="paired comparison", stack=True)
     return el("div", head, el("p", note), shown)
 
 
@@ -55,4 +55,5 @@ def _row(what: str, other: str, found: dict[str, Any]) -> tuple[Any, ...]:
         return ()
     interval = f"{found['low']:+.4f} to {found['high']:+.4f}"
     rates = (f"{found['hit_rate']:.4f}", f"{found['other_hit_rate']:.4f}")
-    return (what, other, f"{found['questions']:,}", *rates, interval)
+    gains = f"{found['ndcg']:.4f}, {found['other_ndcg']:.4f}" if "ndcg" in found else ""
+    return (what, other, f"{found['questions']:,}", *rates, interval, gains)
