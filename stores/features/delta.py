@@ -1,8 +1,10 @@
 """The difference between two releases: entities whose row changed or is new, and those that left.
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
-file by file, in the memory of a few shards; a file whose hash did not change is not even read. What the older release
-held in a damaged file is not known: there everything is written, and the history says who may have to leave.
+file by file, in the memory of a few shards; a file whose hash did not change is not even read. Where most rows of a
+file were made by earlier releases, the release of each row says whether it changed, and older values stay unread. What
+the older release held in a damaged file is not known: there everything is written, and the history says who may have
+to leave.
 """
 
 from collections.abc import Iterator
@@ -98,18 +100,26 @@ class _Part:
 
 
 def _part(view: View, old: Release | None, new: Release, before: list[str], after: list[str]) -> _Part:
-    unknown = False
+    unknown, later = False, _read(view, new, after, view.columns)
+    told_by = _told_by(view, new, later)
     try:
-        earlier = _read(view, old, before)
+        earlier = _read(view, old, before, told_by)
     except CorruptError:
         earlier, unknown = None, True
-    later = _read(view, new, after)
     ids = [] if later is None else [_column(later, view.join_key)]
-    return _Part(set(after), ids, compare(earlier, later, view), unknown)
+    return _Part(set(after), ids, compare(earlier, later, view, told_by), unknown)
 
 
-def compare(old: pa.Table | None, new: pa.Table | None, view: View) -> Delta | None:
-    """The difference between two tables with unique ids: rows of which a column of the view changed.
+def _told_by(view: View, new: Release, later: pa.Table | None) -> tuple[str, ...]:
+    """The columns in which a changed row differs: the release that made it, unless `new` made most of them anew."""
+    anew = 0 if later is None else pc.sum(pc.equal(later[columns.RELEASE_ID], new.release_id)).as_py() or 0
+    return (columns.RELEASE_ID,) if later is not None and 2 * anew <= later.num_rows else view.columns
+
+
+def compare(
+    old: pa.Table | None, new: pa.Table | None, view: View, told_by: tuple[str, ...] | None = None
+) -> Delta | None:
+    """The difference between two tables with unique ids: rows of which a column of `told_by` (the view's) changed.
 
     Raises MismatchError where an id occurs twice or the kinds of ids differ.
     """
@@ -126,7 +136,7 @@ def compare(old: pa.Table | None, new: pa.Table | None, view: View) -> Delta | N
     position = pc.index_in(after, value_set=before)
     known = pc.is_valid(position).to_numpy(zero_copy_only=False)
     changed, where = ~known, position.drop_null()
-    for name in view.columns:
+    for name in told_by or view.columns:
         same_rows = _column(new, name).filter(pa.array(known))
         changed[known] |= changed_rows(_column(old, name).take(where), same_rows)
     departed = before.filter(pc.invert(pc.is_in(before, value_set=after)))
@@ -172,10 +182,10 @@ def _pairs(view: View, old: Release | None, new: Release) -> Iterator[tuple[list
             yield [path] if path in before else [], [path] if path in after else []
 
 
-def _read(view: View, release: Release | None, paths: list[str]) -> pa.Table | None:
+def _read(view: View, release: Release | None, paths: list[str], names: tuple[str, ...]) -> pa.Table | None:
     if release is None or not paths:
         return None
-    wanted = [view.join_key, *view.columns, columns.RELEASE_ID, columns.ENCODED_AT]
+    wanted = [view.join_key, *dict.fromkeys((*names, columns.RELEASE_ID, columns.ENCODED_AT))]
     return pa.concat_tables([release.read_table(path, wanted) for path in paths])
 
 

@@ -40,6 +40,34 @@ def test_another_width_changes_every_row():
     assert part.written.num_rows == 1
 
 
+SEEDS = {i: float(i) for i in range(30)}
+FEW = {i: seed + 0.5 * (i % 9 == 0) for i, seed in SEEDS.items() if i != 7} | {40: 40.0}
+ANEW = {i: seed + 0.5 for i, seed in SEEDS.items() if i % 9 == 0} | {40: 40.0}
+
+
+@pytest.mark.parametrize("to", [FEW, {i: -seed - 1 for i, seed in SEEDS.items()}, {1: 1.0}, SEEDS])
+def test_the_release_of_a_row_tells_what_its_values_tell(local_nights, to):
+    old, new = (local_nights.seal(members, {1: 1.0}) for members in (SEEDS, to))
+    for before, after in ((old, new), (new, old)):
+        parts = list(delta.deltas(MEMBERS, before, after))
+        whole = [release.members().to_table().sort_by("member_id").combine_chunks() for release in (before, after)]
+        by_value = compare(*whole, MEMBERS)
+        found = [part.written["member_id"].to_pylist() for part in parts]
+        assert sorted(sum(found, [])) == by_value.written["member_id"].to_pylist()
+        assert sorted(sum((part.departed.to_pylist() for part in parts), [])) == by_value.departed.to_pylist()
+        assert sorted(sum((part.arrived.to_pylist() for part in parts), [])) == by_value.arrived.to_pylist()
+
+
+def test_where_most_rows_are_older_no_older_vector_is_read(local_nights, monkeypatch):
+    old, new = (local_nights.seal(members, {1: 1.0}) for members in (SEEDS, FEW))
+    asked, read = [], Release.read_table
+    monkeypatch.setattr(Release, "read_table", lambda one, *rest: asked.append((one, rest[1])) or read(one, *rest))
+    rows = sum(part.rows for part in delta.deltas(MEMBERS, old, new))
+    assert rows == len(ANEW) + 1
+    assert [names for one, names in asked if one is old and "embedding" in names] == []
+    assert [names for one, names in asked if one is new and "embedding" not in names] == []
+
+
 @pytest.mark.parametrize(("room", "found"), [(2**20, 1), (0, 2)])
 def test_a_difference_that_fits_is_found_once(monkeypatch, room, found):
     calls = []
