@@ -4,11 +4,9 @@ The shard is the unit of work, of resume and of output: a worker reads one shard
 encodes it and writes one shard of vectors, in the space where that is known. Nothing but a
 shard's path and its entry travels.
 
-A worker needs seconds to start. A night lets them start and encode while it judges its input, which keeps one
-processor busy; they write nothing before it has been judged.
+A worker needs seconds to start. A night lets them start while it judges its input, which keeps one processor busy.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from types import TracebackType
 
@@ -31,13 +29,8 @@ MEMBERS = "members"
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
 PRECISION = "work/precision.json"
-JUDGED = "work/judged"
-"""Is there as soon as the workers may write."""
 _TOGETHER = 6
 """Shards at most in a group: what a worker that dies has to do again."""
-
-Encoded = tuple[list[Done], Precision | None]
-"""What came of each shard, and in which precision."""
 
 
 def run(config: EncodeConfig, release: Release, carry: Carry | None = None) -> StageReport:
@@ -57,8 +50,6 @@ class EncodeJob:
     def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None = None) -> None:
         self.config, self.release, self.carry = config, release, carried_from(config, carry, release)
         self._spread: Spread | None = None
-        self._thread = ThreadPoolExecutor(1)
-        self._early: tuple[list[Task], Future[Encoded]] | None = None
 
     def __enter__(self) -> "EncodeJob":
         return self
@@ -67,17 +58,19 @@ class EncodeJob:
         self._stop()
 
     def start(self) -> None:
-        """Let the workers start and encode, and do not wait for them; histories are there. `run` lets them write."""
-        if self._early is None and (todo := self._todo()):
-            self._early = todo, self._thread.submit(self._encode, todo)
+        """Let the workers start and one of them judge the precision, and do not wait for them; histories are there."""
+        if self._spread is None and (todo := self._todo()):
+            spread, sample = self._workers(), self._sample()
+            if self._known_precision() is None and sample:
+                spread.begin("choose_precision", sample, len(todo))
+            else:
+                spread.top_up(len(todo))
 
     def run(self) -> StageReport:
         """Encode what is not finished; what `run` beside this class says."""
-        self.release.storage.write(JUDGED, b"")
-        self.start()
-        todo, early = self._early or ([], None)
+        todo = self._todo()
         try:
-            done, precision = early.result() if early else ([], _journaled(self.release))
+            done, precision = self._encode(todo) if todo else ([], _journaled(self.release))
         finally:
             self._stop()
         found = _Found(self.release, self._members)
@@ -104,7 +97,6 @@ class EncodeJob:
         """End the workers: the stages after this one need their processors."""
         if self._spread:
             self._spread.stop()
-        self._thread.shutdown()
 
     def _todo(self) -> list[Task]:
         every = tasks(self.config, self.release, self._members)
@@ -121,10 +113,10 @@ class EncodeJob:
             config, release, carry = self.config, self.release, self.carry
             options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
             worker = ray.remote(ShardWorker).options(**options)
-            self._spread = Spread(lambda: worker.remote(config, release, carry, JUDGED), self._wanted)
+            self._spread = Spread(lambda: worker.remote(config, release, carry), self._wanted)
         return self._spread
 
-    def _encode(self, todo: list[Task]) -> Encoded:
+    def _encode(self, todo: list[Task]) -> tuple[list[Done], Precision | None]:
         """Encode shards on the cluster; what came of each, and in which precision."""
         spread, done = self._workers(), []
         precision = self._precision(spread, len(todo))

@@ -7,7 +7,6 @@ one that was finished and is given out again comes to the same bytes.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from threading import Lock
 from typing import Any
 
 import ray
@@ -28,17 +27,17 @@ class Spread:
         self.actors: list[Any] = []
         self._starting: dict[Any, Any] = {}
         self._running: dict[Any, tuple[Any, Any]] = {}
+        self._asked: tuple[Any, Any] | None = None
         self.lost = self._idle_deaths = 0
-        self._stopped, self._changing = False, Lock()
 
     def run(self, tasks: list[Any], *arguments: Any) -> Iterator[Any]:
-        """The results of `encode(task, *arguments)` as they come, until another thread says `stop`.
+        """The results of `encode(task, *arguments)` as they come.
 
         Raises what a task raises, EncoderError where one keeps killing its actors.
         """
         waiting, deaths = deque(tasks), dict.fromkeys(tasks, 0)
-        while not self._stopped and (waiting or self._running):
-            self._top_up(len(waiting))
+        while waiting or self._running:
+            self.top_up(len(waiting))
             for actor in self.actors:
                 self._give(actor, waiting, arguments)
             ready, _ = ray.wait([*self._starting, *self._running], num_returns=1, timeout=10.0)
@@ -55,38 +54,38 @@ class Spread:
                     self._idle_deaths = 0
                     yield result
 
-    def ask(self, method: str, argument: Any, tasks: int) -> Any:
-        """What an actor answers, None once stopped; the others that `tasks` will need start meanwhile.
+    def begin(self, method: str, argument: Any, tasks: int) -> None:
+        """Start the actors that so many tasks will need and ask one of them; `ask` waits for what it answers."""
+        self._asked = self._question(method, argument, tasks)
 
-        One that dies is replaced.
-        """
-        while not self._stopped:
-            self._top_up(tasks)
-            actor = self.actors[0]
+    def _question(self, method: str, argument: Any, tasks: int) -> tuple[Any, Any]:
+        self.top_up(tasks)
+        return self.actors[0], getattr(self.actors[0], method).remote(argument)
+
+    def ask(self, method: str, argument: Any, tasks: int) -> Any:
+        """What an actor answers; the others that `tasks` will need start meanwhile. One that dies is replaced."""
+        while True:
+            actor, reference = self._asked or self._question(method, argument, tasks)
+            self._asked = None
             try:
-                return ray.get(getattr(actor, method).remote(argument))
+                return ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except ray.exceptions.RayActorError as error:
                 self._remove(actor, error)
-        return None
 
     def stop(self) -> None:
-        """End every actor; none is started any more."""
-        with self._changing:
-            self._stopped = True
-            for actor in self.actors:
-                ray.kill(actor)
+        """End every actor."""
+        for actor in self.actors:
+            ray.kill(actor)
+        self.actors.clear()
 
-    def _top_up(self, waiting: int) -> None:
+    def top_up(self, waiting: int) -> None:
         """Start actors while there are fewer than wanted and work is left for them; does not wait for them."""
         busy = {actor for actor, _ in self._running.values()}
         for _ in range(min(self._wanted(), len(busy) + waiting) - len(self.actors)):
-            with self._changing:
-                if self._stopped:
-                    return
-                actor = self._make()
-                self.actors.append(actor)
+            actor = self._make()
+            self.actors.append(actor)
             self._starting[actor.ready.remote()] = actor
 
     def _give(self, actor: Any, waiting: deque[Any], arguments: tuple[Any, ...]) -> None:

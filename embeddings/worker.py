@@ -1,7 +1,7 @@
 """The worker of the encode job: one copy of the model, one shard after the other, from file to file.
 
 A worker is given its next shard while it encodes one: reading and writing overlap the forward pass, of which
-there is one at a time. It may encode before it is known whether the night goes on, and waits for that before it writes.
+there is one at a time.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import reduce
 from operator import add
 from threading import Lock
-from time import sleep, thread_time
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ from stores.workspace import Workspace
 CATALOGUE = "work/catalogue.parquet"
 _ENOUGH = 16_384
 """Members that fill their batches well."""
-_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,10 @@ def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None)
 
 
 class ShardWorker:
-    """Holds one copy of the model and encodes one shard after the other; writes once the file `awaited` is there."""
+    """Holds one copy of the model and encodes one shard after the other."""
 
-    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None, awaited: str = "") -> None:
-        self.config, self.release, self.carry, self.awaited = config, release, carry, awaited
+    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None) -> None:
+        self.config, self.release, self.carry = config, release, carry
         self.precision: Precision | None = None
         self.encoder: Any = None
         self._loading, self._computing = Lock(), Lock()
@@ -144,7 +143,6 @@ class ShardWorker:
         catalogue = self.release.read_table(task.source)
         rows = catalogue.slice(task.start, self.config.titles_per_shard)
         found = self._vectors(rows, self.encoder.encode_titles, by_rows(rows, self.config.batch_size))
-        self._await()
         written = self.release.write_table(task.target, self._accepted(task, rows, *found)).rows
         return Done(written, 0, rows.num_rows, 0)
 
@@ -177,7 +175,6 @@ class ShardWorker:
         rows = rows if isinstance(self.encoder, CodeReader) else with_texts(rows)
         slices = by_tokens(rows, self.config.batch_size, self.config.batch_tokens)
         vectors, refused = self._vectors(rows, self.encoder.encode_members, slices)
-        self._await()
         start = 0
         for part in parts:
             end = start + part.rows.num_rows
@@ -196,12 +193,6 @@ class ShardWorker:
         written = self.release.write_table(part.task.target, table).rows
         tokens = pc.sum(pc.list_value_length(part.rows[TITLE_ID])).as_py() or 0
         return Done(written, carried, part.rows.num_rows, tokens)
-
-    def _await(self) -> None:
-        """Wait until shards may be written."""
-        while self.awaited and not self.release.storage.exists(self.awaited):
-            sleep(_LOOK_AGAIN_S)
-        self.awaited = ""
 
     def _vectors(
         self, rows: pa.Table, encode: Callable[[pa.Table], Vectors], slices: Iterable[tuple[int, int]]

@@ -65,7 +65,7 @@ def story(config: Config, release: Release) -> Generator[tuple[str, Stage], None
 
 
 def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
-    """The first stages. Workers start and encode while the input is judged, which keeps one processor busy."""
+    """The first stages. Workers start while the input is judged, which keeps one processor busy."""
     with ExitStack() as running:
 
         @cache

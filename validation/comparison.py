@@ -17,11 +17,11 @@ Z, SURELY = 1.96, 3.09
 
 
 def difference(counts: dict[str, Any], share: float) -> dict[str, float]:
-    """Questions, both hit rates, the mean difference, its 95 % interval (`low`, `high`), `highest`: it is surely less.
+    """Questions, both hit rates, the mean difference, its 95 % interval (`low`, `high`), and `highest`.
 
-    Where `counts` has the moments of gains, `highest` is theirs, beside `ndcg` and `other_ndcg`. The variance of hits
-    counts one half of a question of either kind more than there were, so that a handful of equal answers is not taken
-    for certainty.
+    With `highest` below zero the model is surely worse. Where `counts` has the moments of gains, `highest` is theirs,
+    beside `ndcg` and `other_ndcg`. The variance of hits counts one half of a question of either kind more than there
+    were, so that a handful of equal answers is not taken for certainty.
     """
     n = sum(counts[name] for name in ("both", "model", "other", "neither"))
     if not n:

@@ -102,13 +102,13 @@ class QualityThresholds(Thresholds):
     """How good the model must be at the next title."""
 
     min_share_of_current: Share = 0.97
-    """A retrain may lose three hundredths of the live model's hits for fresher knowledge, not more."""
+    """A retrain may lose three hundredths of what the live model finds for fresher knowledge, not more."""
     min_own_share_of_current: Share = 0.8
     """Of each training's own held-out questions: a day's questions are harder than another's by a tenth, no more."""
     min_ratio_to_week: Ratio = 1.0
     """The same list for everyone, the last week's favourites, is the least that a model must beat."""
     least_questions: Count = 100
-    """Fewer questions than this put no useful bound on a hit rate."""
+    """Fewer questions than this put no useful bound on what a model finds."""
 
     min_ratio_to_popularity: Ratio = 0.9
     """A model below popularity is not worth its vectors; a tenth is the sampling error of a thousand questions."""

@@ -2,9 +2,8 @@
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
 file by file, in the memory of a few shards; a file whose hash did not change is not even read. Where most rows of a
-file were made by earlier releases, the release of each row says whether it changed, and older values stay unread. What
-the older release held in a damaged file is not known: there everything is written, and the history says who may have
-to leave.
+file were carried, the release that made each row says whether it changed, and older values stay unread. What the older
+release held in a damaged file is not known: there everything is written, and the history says who may have to leave.
 """
 
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from stores.release import Release
 from stores.storage import Storage
 from stores.workspace import Workspace
 
+MADE_BY = (columns.RELEASE_ID,)
 _AHEAD = 2
 """Parts that are read while one is written."""
 
@@ -70,14 +70,15 @@ class Differences:
             self._kept[key], self._room = seen, self._room - size
 
 
-def deltas(view: View, old: Release | None, new: Release) -> Iterator[Delta]:
+def deltas(view: View, old: Release | None, new: Release, by_value: bool = False) -> Iterator[Delta]:
     """What to write and remove to get from `old` (None: from what nobody knows) to `new`, part by part.
 
+    A row that another release made counts as changed though its values may be the same, unless `by_value`.
     A damaged file of `old` counts as unknown too. What is unknown is written in full, and whatever the view has ever
     served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
     """
     unknown, ids, unread = old is None, list[pa.Array](), set(files_of(view, new))
-    for part in in_order(lambda pair: _part(view, old, new, *pair), _pairs(view, old, new), _AHEAD):
+    for part in in_order(lambda pair: _part(view, old, new, *pair, by_value), _pairs(view, old, new), _AHEAD):
         unknown |= part.unknown
         unread -= part.read
         ids += part.ids
@@ -99,21 +100,25 @@ class _Part:
     unknown: bool
 
 
-def _part(view: View, old: Release | None, new: Release, before: list[str], after: list[str]) -> _Part:
-    unknown, later = False, _read(view, new, after, view.columns)
-    told_by = _told_by(view, new, later)
+def _part(view: View, old: Release | None, new: Release, before: list[str], after: list[str], by_value: bool) -> _Part:
+    unknown, later, delta = False, _read(view, new, after, view.columns), None
     try:
-        earlier = _read(view, old, before, told_by)
+        if not by_value and _mostly_carried(later, new):
+            delta = compare(_read(view, old, before, MADE_BY), later, view, MADE_BY)
+        if delta is None or later is None or 2 * delta.written.num_rows > later.num_rows:
+            delta = compare(_read(view, old, before, view.columns), later, view)
     except CorruptError:
-        earlier, unknown = None, True
+        delta, unknown = compare(None, later, view), True
     ids = [] if later is None else [_column(later, view.join_key)]
-    return _Part(set(after), ids, compare(earlier, later, view, told_by), unknown)
+    return _Part(set(after), ids, delta, unknown)
 
 
-def _told_by(view: View, new: Release, later: pa.Table | None) -> tuple[str, ...]:
-    """The columns in which a changed row differs: the release that made it, unless `new` made most of them anew."""
-    anew = 0 if later is None else pc.sum(pc.equal(later[columns.RELEASE_ID], new.release_id)).as_py() or 0
-    return (columns.RELEASE_ID,) if later is not None and 2 * anew <= later.num_rows else view.columns
+def _mostly_carried(later: pa.Table | None, new: Release) -> bool:
+    """Whether other releases than `new` made most of its rows."""
+    if later is None:
+        return False
+    own = pc.sum(pc.equal(later[columns.RELEASE_ID], new.release_id)).as_py() or 0
+    return bool(2 * own <= later.num_rows)
 
 
 def compare(

@@ -61,6 +61,17 @@ def test_the_release_of_a_row_tells_what_its_values_tell(local_nights, to):
         assert every(part.arrived for part in parts) == every([by_value.arrived])
 
 
+@pytest.mark.parametrize(("anew", "by_value", "changed"), [(30, False, 0), (9, False, 9), (9, True, 0)])
+def test_rows_made_again_with_the_same_values(local_nights, anew, by_value, changed):
+    """By a release between: a few of a shard count as changed, most of it is compared."""
+    old = local_nights.seal(SEEDS, {1: 1.0})
+    for i in range(anew):
+        del local_nights.changed["m", i, SEEDS[i]]
+    local_nights.seal(SEEDS, {1: 1.0})
+    new = local_nights.seal(SEEDS, {1: 1.0})
+    assert sum(part.rows for part in delta.deltas(MEMBERS, old, new, by_value)) == changed
+
+
 def test_where_most_rows_are_older_no_older_vector_is_read(local_nights, monkeypatch):
     old, new = (local_nights.seal(members, {1: 1.0}) for members in (SEEDS, FEW))
     asked, read = [], Release.read_table

@@ -101,8 +101,9 @@ def _beside(
         column = "_".join(part for part in (slice_name, other, "difference", end) if part)
         flat[column] = found[end]
         rates = f"HR@10 {found['hit_rate']:.4f} beside {found['other_hit_rate']:.4f}"
-        rates += f", NDCG {found['ndcg']:.4f} beside {found['other_ndcg']:.4f}" if "ndcg" in found else ""
-        interval = f"{found['questions']:,} questions, difference of hits {found['low']:+.4f} to {found['high']:+.4f}"
+        interval = f"{found['questions']:,} questions, difference {found['low']:+.4f} to {found['high']:+.4f}"
+        if "ndcg" in found:
+            interval += f"; NDCG {found['ndcg']:.4f} beside {found['other_ndcg']:.4f}, at most {found['highest']:+.4f}"
         expected.append(
             Expectation(
                 name=f"{name} ({slice_name.replace('_', ' ')})" if slice_name else name,
