@@ -36,6 +36,7 @@ TARGETS = (
     Target("encode", "times the plain padded fp32 forward pass", "quality.forward_ratio", 2),
     Target("incremental", "of a full night's encode and publish, 5 % active", "quality.share_of_full", 0.10, True,
            tried=("A start that nothing hides, and files that nobody waits for",
+                  "The last second of a night with few active members",
                   "Members encoded into the space at once", "Reading only what changed")),
     Target("incremental", "of the processor time of the same", "quality.share_of_processor", 0.10, True,
            tried=("A start that nothing hides, and files that nobody waits for",
