@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embeddings.foundation import FoundationEncoder
-from embeddings.foundation.metrics import K, Ranking, of_vectors, rank
+from embeddings.foundation.metrics import K, Ranking, gains, of_vectors, rank
 from embeddings.foundation.protocols import Exam, with_plays_of
 from embeddings.foundation.queries import Events, before, counts
 from stores import columns
@@ -76,7 +76,7 @@ def measure(exam: Exam, encoder: FoundationEncoder, truth: Path) -> dict[str, Sl
     keys, half = owners * (1 + len(titles)) + exam.queries.targets, titles.shape[1] // 2
     whole = _ranked(exam, fresh, titles)
     asked = {
-        "ndcg": 1 / np.log2(whole.ranks + 2.0),
+        "ndcg": gains(whole.ranks),
         "hr": whole.ranks < K,
         "half": _ranked(exam, fresh[:, :half], titles[:, :half]).ranks < K,
         "genre": _genre_hits(exam, encoder),

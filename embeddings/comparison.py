@@ -6,7 +6,7 @@ and the answers are paired. Popular-7-days, the plays of the week before, answer
 can be asked, fairly, the report says why.
 
 What is kept are counts of hits (both, only this model, only the other, neither) and means, squares and product of the
-gains `1 / log₂(rank + 2)`, whose mean is NDCG without a cut. They are all that paired intervals need.
+`gains`, whose mean is NDCG without a cut. They are all that paired intervals need.
 """
 
 import json
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import Encoder, load
-from embeddings.foundation.metrics import of_vectors, rank
+from embeddings.foundation.metrics import gains, of_vectors, rank
 from embeddings.foundation.queries import Events, Queries, ask
 from stores.columns import EVENT_TIME, TIME, TITLE_ID
 from stores.release import Release, StageReport
@@ -101,7 +101,7 @@ def _moments(model_ranks: Ints, other_ranks: Ints) -> dict[str, float]:
     """Means of both gains, of their squares and of their product; empty without questions."""
     if not len(model_ranks):
         return {}
-    model, other = (1 / np.log2(ranks + 2.0) for ranks in (model_ranks, other_ranks))
+    model, other = gains(model_ranks), gains(other_ranks)
     squares = {"model_squared": model**2, "other_squared": other**2, "product": model * other}
     return {name: float(each.mean()) for name, each in {"model": model, "other": other, **squares}.items()}
 

@@ -29,7 +29,8 @@ def difference(before: Release, after: Release, thresholds: DriftThresholds) -> 
         "same_model": before.manifest.model_id == after.manifest.model_id,
     }
     for kind in EMBEDDINGS:
-        parts = [_counted(delta.written.num_rows, len(delta.departed)) for delta in deltas(kind, before, after, True)]
+        found = deltas(kind, before, after, by_value=True)
+        parts = [_counted(delta.written.num_rows, len(delta.departed)) for delta in found]
         sizes = {name: _rows(release, kind.folder) for name, release in (("before", before), ("after", after))}
         facts[kind.folder] = {**sizes, **_counted(*(sum(part[name] for part in parts) for name in ("changed", "left")))}
     both = pair(after, before, thresholds.sample)

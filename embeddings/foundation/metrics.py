@@ -29,8 +29,8 @@ class Ranking:
     titles: int
 
     def gain(self) -> float:
-        """NDCG without a cut: the mean of 1 / log₂(rank + 2). Far less noisy than NDCG@10, so made for choosing."""
-        return float((1 / np.log2(self.ranks + 2.0)).mean()) if len(self.ranks) else 0.0
+        """NDCG without a cut: the mean of the `gains`. Far less noisy than NDCG@10, so made for choosing."""
+        return float(gains(self.ranks).mean()) if len(self.ranks) else 0.0
 
     def metrics(self, chosen: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
         """hr@10, ndcg@10 and coverage@10 (share of the titles in any top ten) of the chosen questions."""
@@ -38,13 +38,22 @@ class Ranking:
         if not len(ranks):
             return {"hr@10": 0.0, "ndcg@10": 0.0, "coverage@10": 0.0}
         hit = ranks < K
-        gain = np.where(hit, 1 / np.log2(np.where(hit, ranks, 0) + 2), 0.0)
+        gain = np.where(hit, gains(ranks), 0.0)
         shown = np.unique(top[top >= 0])
         return {
             "hr@10": float(hit.mean()),
             "ndcg@10": float(gain.mean()),
             "coverage@10": len(shown) / max(1, self.titles),
         }
+
+
+def gains(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """1 / log₂(rank + 2) of 0-based ranks, in their shape: the NDCG of one right answer there.
+
+    Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques (2002).
+    """
+    found: npt.NDArray[np.float64] = 1 / np.log2(ranks + 2.0)
+    return found
 
 
 def rank(scorer: Scorer, queries: Queries, titles: int) -> Ranking:

@@ -101,22 +101,28 @@ class _Part:
 
 
 def _part(view: View, old: Release | None, new: Release, before: list[str], after: list[str], by_value: bool) -> _Part:
-    unknown, later, delta = False, _read(view, new, after, view.columns), None
+    unknown, later = False, _read(view, new, after, view.columns)
     try:
-        if not by_value and _mostly_carried(later, new):
-            delta = compare(_read(view, old, before, MADE_BY), later, view, MADE_BY)
-        if delta is None or later is None or 2 * delta.written.num_rows > later.num_rows:
-            delta = compare(_read(view, old, before, view.columns), later, view)
+        delta = _difference(view, old, new, before, later, by_value)
     except CorruptError:
         delta, unknown = compare(None, later, view), True
     ids = [] if later is None else [_column(later, view.join_key)]
     return _Part(set(after), ids, delta, unknown)
 
 
-def _mostly_carried(later: pa.Table | None, new: Release) -> bool:
+def _difference(
+    view: View, old: Release | None, new: Release, before: list[str], later: pa.Table | None, by_value: bool
+) -> Delta | None:
+    """By the release that made each row where few changed, else value by value."""
+    if later is not None and not by_value and _most_carried(later, new):
+        told = compare(_read(view, old, before, MADE_BY), later, view, MADE_BY)
+        if told is not None and 2 * told.written.num_rows <= later.num_rows:
+            return told
+    return compare(_read(view, old, before, view.columns), later, view)
+
+
+def _most_carried(later: pa.Table, new: Release) -> bool:
     """Whether other releases than `new` made most of its rows."""
-    if later is None:
-        return False
     own = pc.sum(pc.equal(later[columns.RELEASE_ID], new.release_id)).as_py() or 0
     return bool(2 * own <= later.num_rows)
 

@@ -3,16 +3,16 @@
 import numpy as np
 import torch
 
-from embeddings.foundation.metrics import of_vectors, rank
+from embeddings.foundation.metrics import gains, of_vectors, rank
 from embeddings.foundation.tasks.questions import Questions
 
 
 def gain(members: torch.Tensor, titles: torch.Tensor, questions: Questions) -> float:
-    """Mean of 1 / log₂(rank + 2) over the questions asked: (asked, dim) vectors against (n, dim) ones.
+    """Mean of the `gains` over the questions asked: (asked, dim) vectors against (n, dim) ones.
 
     NDCG without a cut, as `metrics.Ranking.gain`.
     """
     everyone = np.zeros((len(questions.queries), titles.shape[1]), np.float32)
     everyone[questions.asked] = members.numpy()
     ranks = rank(of_vectors(everyone, titles.numpy()), questions.queries, len(titles)).ranks[questions.asked]
-    return float((1 / np.log2(ranks + 2.0)).mean()) if len(ranks) else 0.0
+    return float(gains(ranks).mean()) if len(ranks) else 0.0
