@@ -24,6 +24,7 @@ from embeddings.encoder import CodeReader, Encoder, load
 from embeddings.own_process import collect_rarely, keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
 from embeddings.vector_rows import by_rows, by_tokens, dead_letter, with_texts, with_vectors
+from stores.changes import write_changes
 from stores.columns import MEMBER_ID, TITLE_ID
 from stores.errors import MismatchError
 from stores.release import Release
@@ -69,13 +70,21 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Who was in an older shard, its rows that are kept, and the ids of tonight's in their order."""
+
+    before: pa.ChunkedArray
+    kept: pa.Table
+    today: pa.ChunkedArray
+
+
+@dataclass(frozen=True)
 class Part:
-    """A shard of members on its way: whose histories are encoded, who is carried forward, and the order of all."""
+    """A shard of members on its way: whose histories are encoded, and what is carried forward beside them."""
 
     task: Task
     rows: pa.Table
-    today: pa.Table | None = None
-    kept: pa.Table | None = None
+    beside: Beside | None = None
 
 
 def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
@@ -165,7 +174,8 @@ class ShardWorker:
         today = self.release.read_table(task.source, columns=IDENTITY)
         kept = unchanged(before, today)
         changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
-        return Part(task, changed_histories(self.release, shard, today.filter(changed)), today, kept)
+        rows = changed_histories(self.release, shard, today.filter(changed))
+        return Part(task, rows, Beside(before[MEMBER_ID], kept, today[MEMBER_ID]))
 
     def _encoded(self, parts: list[Part]) -> Iterator[Done]:
         """Encode the rows of all parts in common batches, and write the shards."""
@@ -186,9 +196,11 @@ class ShardWorker:
         """Write a shard of encoded and carried members: in the space where its transform is known."""
         carried = 0
         table = self.carry.aligned(table) if self.carry else table
-        if part.kept is not None and part.today is not None:
-            carried, both = part.kept.num_rows, pa.concat_tables([table, part.kept.cast(table.schema)])
-            order = pc.index_in(part.today[MEMBER_ID], value_set=both[MEMBER_ID].combine_chunks())
+        if beside := part.beside:
+            shard, carried = part.task.target.rsplit("/", 1)[-1], beside.kept.num_rows
+            write_changes(self.release, shard, beside.before, beside.kept[MEMBER_ID], table)
+            both = pa.concat_tables([table, beside.kept.cast(table.schema)])
+            order = pc.index_in(beside.today, value_set=both[MEMBER_ID].combine_chunks())
             table = both.take(order.combine_chunks().drop_null())
         written = self.release.write_table(part.task.target, table).rows
         tokens = pc.sum(pc.list_value_length(part.rows[TITLE_ID])).as_py() or 0

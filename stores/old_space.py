@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from stores.changes import CHANGES
 from stores.errors import MismatchError
 from stores.features.views import EMBEDDINGS
 from stores.manifest import Manifest, OldSpace, Plan
 from stores.release import Release
 
 SPACES = "spaces"
-MAPPED = tuple(f"{view.folder}/" for view in EMBEDDINGS)
+MAPPED = (*(f"{view.folder}/" for view in EMBEDDINGS), f"{CHANGES}/")
 
 
 def in_space(release: Release, space_id: str) -> Release:

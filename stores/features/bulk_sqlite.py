@@ -14,9 +14,11 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from stores.errors import StoreError
+from stores.features.page_cache import read_ahead
 
 UPSERT = (
     "INSERT INTO {table} (entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES {rows} "
@@ -28,6 +30,8 @@ WAIT_S = 60.0
 PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -262144", "wal_autocheckpoint = 16384")
 """Nothing needs to be on the disk before `close`, which folds the log and syncs it, and only then the pointer moves.
 Keys of one shard lie all over the tree: with 256 MB of pages in memory each is written once and not once per batch."""
+ENOUGH = 2**20
+"""The file is read ahead once so many of its bytes or fewer come to a row written."""
 LITERAL = 1024
 """Longest value, in bytes, that is written out: a statement has a greatest length."""
 STRING_FIELD = b"\x12"
@@ -38,7 +42,8 @@ class SqliteWriter:
     """Writes the tables of one database file; each batch is one transaction."""
 
     def __init__(self, path: str, project: str) -> None:
-        self.project, self.lean = project, set[str]()
+        self.path, self.project, self.lean = Path(path), project, set[str]()
+        self.rows, self.ahead = 0, False
         self.connection = sqlite3.connect(path, timeout=WAIT_S)
         for pragma in PRAGMAS:
             self.connection.execute(f"PRAGMA {pragma}")
@@ -48,6 +53,7 @@ class SqliteWriter:
         if not keys:
             return
         self._make_lean(f"{self.project}_{view.name}")
+        self._read_ahead(len(keys))
         batch = _Batch(seconds(at), [keys])
         rows = ", ".join(batch.row(name, values[name]) for name in sorted(values))
         order = sorted(range(len(keys)), key=keys.__getitem__)
@@ -75,6 +81,13 @@ class SqliteWriter:
         """Fold the log into the database, so that the file alone can be copied."""
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connection.close()
+
+    def _read_ahead(self, rows: int) -> None:
+        """Have the whole file in memory, once, where many rows are written."""
+        self.rows += rows
+        if not self.ahead and self.path.stat().st_size <= ENOUGH * self.rows:
+            self.ahead = True
+            read_ahead(self.path)
 
     def _make_lean(self, table: str) -> None:
         """Put an index without rows in the place of Feast's, once per table."""

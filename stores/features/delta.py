@@ -1,9 +1,9 @@
 """The difference between two releases: entities whose row changed or is new, and those that left.
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
-file by file, in the memory of a few shards; a file whose hash did not change is not even read. Where most rows of a
-file were carried, the release that made each row says whether it changed, and older values stay unread. What the older
-release held in a damaged file is not known: there everything is written, and the history says who may have to leave.
+file by file, in the memory of a few shards; a file whose hash did not change is not even read. A release that carried
+members forward from the older one says itself what changed, and the older one is not read. What the older release held
+in a damaged file is not known: there everything is written, and the history says who may have to leave.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from stores import columns
 from stores.ahead import in_order
+from stores.changes import ARRIVED, CHANGE, DEPARTED, changes_since
 from stores.errors import CorruptError, MismatchError
 from stores.features.sameness import changed_rows
 from stores.features.views import View, history_folder
@@ -25,7 +26,6 @@ from stores.release import Release
 from stores.storage import Storage
 from stores.workspace import Workspace
 
-MADE_BY = (columns.RELEASE_ID,)
 _AHEAD = 2
 """Parts that are read while one is written."""
 
@@ -73,12 +73,13 @@ class Differences:
 def deltas(view: View, old: Release | None, new: Release, by_value: bool = False) -> Iterator[Delta]:
     """What to write and remove to get from `old` (None: from what nobody knows) to `new`, part by part.
 
-    A row that another release made counts as changed though its values may be the same, unless `by_value`.
-    A damaged file of `old` counts as unknown too. What is unknown is written in full, and whatever the view has ever
-    served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
+    What `new` carried from `old` it tells by itself: a row that it made counts as changed though its values may be the
+    same, unless `by_value`. A damaged file of `old` counts as unknown too. What is unknown is written in full, and
+    whatever the view has ever served and `new` has not got departs. Raises CorruptError for a damaged file of `new`.
     """
     unknown, ids, unread = old is None, list[pa.Array](), set(files_of(view, new))
-    for part in in_order(lambda pair: _part(view, old, new, *pair, by_value), _pairs(view, old, new), _AHEAD):
+    told = {} if by_value else changes_since(old, new)
+    for part in in_order(lambda pair: _part(view, old, new, *pair, told), _pairs(view, old, new), _AHEAD):
         unknown |= part.unknown
         unread -= part.read
         ids += part.ids
@@ -100,37 +101,31 @@ class _Part:
     unknown: bool
 
 
-def _part(view: View, old: Release | None, new: Release, before: list[str], after: list[str], by_value: bool) -> _Part:
-    unknown, later = False, _read(view, new, after, view.columns)
+def _part(
+    view: View, old: Release | None, new: Release, before: list[str], after: list[str], told: dict[str, str]
+) -> _Part:
+    if len(after) == 1 and (changes := told.get(after[0])):
+        return _Part(set(), [], _told(view, new, after[0], changes), False)
+    unknown, later = False, _read(view, new, after)
     try:
-        delta = _difference(view, old, new, before, later, by_value)
+        delta = compare(_read(view, old, before), later, view)
     except CorruptError:
         delta, unknown = compare(None, later, view), True
     ids = [] if later is None else [_column(later, view.join_key)]
     return _Part(set(after), ids, delta, unknown)
 
 
-def _difference(
-    view: View, old: Release | None, new: Release, before: list[str], later: pa.Table | None, by_value: bool
-) -> Delta | None:
-    """By the release that made each row where few changed, else value by value."""
-    if later is not None and not by_value and _most_carried(later, new):
-        told = compare(_read(view, old, before, MADE_BY), later, view, MADE_BY)
-        if told is not None and 2 * told.written.num_rows <= later.num_rows:
-            return told
-    return compare(_read(view, old, before, view.columns), later, view)
+def _told(view: View, new: Release, shard: str, changes: str) -> Delta:
+    """What the release says of a shard by itself; neither may be damaged."""
+    new.read_bytes(shard)
+    rows = new.read_table(changes, [*_columns(view), CHANGE])
+    gone, arrived = (pc.equal(rows[CHANGE], kind) for kind in (DEPARTED, ARRIVED))
+    ids = _column(rows, view.join_key)
+    return Delta(rows.filter(pc.invert(gone)).drop_columns([CHANGE]), ids.filter(gone), ids.filter(arrived))
 
 
-def _most_carried(later: pa.Table, new: Release) -> bool:
-    """Whether other releases than `new` made most of its rows."""
-    own = pc.sum(pc.equal(later[columns.RELEASE_ID], new.release_id)).as_py() or 0
-    return bool(2 * own <= later.num_rows)
-
-
-def compare(
-    old: pa.Table | None, new: pa.Table | None, view: View, told_by: tuple[str, ...] | None = None
-) -> Delta | None:
-    """The difference between two tables with unique ids: rows of which a column of `told_by` (the view's) changed.
+def compare(old: pa.Table | None, new: pa.Table | None, view: View) -> Delta | None:
+    """The difference between two tables with unique ids: rows of which one of the view's columns changed.
 
     Raises MismatchError where an id occurs twice or the kinds of ids differ.
     """
@@ -147,7 +142,7 @@ def compare(
     position = pc.index_in(after, value_set=before)
     known = pc.is_valid(position).to_numpy(zero_copy_only=False)
     changed, where = ~known, position.drop_null()
-    for name in told_by or view.columns:
+    for name in view.columns:
         same_rows = _column(new, name).filter(pa.array(known))
         changed[known] |= changed_rows(_column(old, name).take(where), same_rows)
     departed = before.filter(pc.invert(pc.is_in(before, value_set=after)))
@@ -193,11 +188,15 @@ def _pairs(view: View, old: Release | None, new: Release) -> Iterator[tuple[list
             yield [path] if path in before else [], [path] if path in after else []
 
 
-def _read(view: View, release: Release | None, paths: list[str], names: tuple[str, ...]) -> pa.Table | None:
+def _read(view: View, release: Release | None, paths: list[str]) -> pa.Table | None:
     if release is None or not paths:
         return None
-    wanted = [view.join_key, *dict.fromkeys((*names, columns.RELEASE_ID, columns.ENCODED_AT))]
-    return pa.concat_tables([release.read_table(path, wanted) for path in paths])
+    return pa.concat_tables([release.read_table(path, _columns(view)) for path in paths])
+
+
+def _columns(view: View) -> list[str]:
+    """What is read of a view's files."""
+    return [view.join_key, *view.columns, columns.RELEASE_ID, columns.ENCODED_AT]
 
 
 def _ever_served(view: View, new: Release, ids: list[pa.Array]) -> Iterator[Delta]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from embeddings import job, worker
@@ -13,6 +14,7 @@ from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
 from embeddings.spreading import DEATHS
 from embeddings.worker import Group, ShardWorker
+from stores.changes import ARRIVED, DEPARTED, UPDATED
 from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
 from stores.release import Release, StageReport
 
@@ -254,6 +256,24 @@ def test_a_carrying_night_writes_members_in_the_space_at_once(nights: Any, own: 
     before, after = vectors(live, "members"), vectors(release, "members")
     assert {member for member in after if before.get(member) != after[member]} == {6, 40}
     assert all(release.finished(path) for path in release.storage.files("members"))
+
+
+def test_a_carrying_night_says_who_changed_arrived_and_left(nights: Any, own: Own, live: Release) -> None:
+    """Members 4 and 5 have no history any more, the encoder fails on 7."""
+    release, config = nights.stage(TONIGHT | {7: [9, 9]}, live), own.config("FailsOnSeven")
+    ShardWorker(config, release, Carry(live, placed)).encode(Group(tuple(job.tasks(config, release, "members")[1:])))
+    rows = release.storage.dataset("changes").to_table()
+    told = dict(zip(rows["member_id"].to_pylist(), rows["change"].to_pylist(), strict=True))
+    assert told == {6: UPDATED, 40: ARRIVED, 4: DEPARTED, 5: DEPARTED, 7: DEPARTED}
+    made = release.storage.dataset("members").to_table(filter=pc.field("release_id") == release.release_id)
+    kept = rows.filter(pc.not_equal(rows["change"], DEPARTED)).drop_columns(["change"])
+    assert kept.sort_by("member_id").equals(made.sort_by("member_id"))
+
+
+def test_where_most_of_a_shard_was_encoded_it_says_nothing_more(nights: Any, own: Own, live: Release) -> None:
+    release = nights.stage({member: [*titles, 1] for member, titles in HISTORIES.items()}, live)
+    own.run(release, carry=Carry(live, placed))
+    assert release.storage.files("changes") == []
 
 
 def test_another_preprocessing_or_number_of_shards_carries_nothing(nights: Any, own: Own, live: Release) -> None:

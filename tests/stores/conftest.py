@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from stores import columns
+from stores.changes import write_changes
 from stores.features.repository import PublishConfig
 from stores.manifest import OldSpace, StageReport
 from stores.release import Plan, Release
@@ -40,10 +42,12 @@ class Nights:
         held: bool = False,
         more: dict[str, pa.Table] | None = None,
         old: dict[str, OldSpace] | None = None,
+        carried: Release | None = None,
     ) -> Release:
         """A release whose entity `i` has a vector made from the seed `members[i]`; `more` are other files.
 
         `old` says what older spaces serve; where that is the release's "own", its vectors there have other seeds.
+        Members whose seed is that of the release `carried` are carried forward from there.
         """
         number = len(self.made)
         release_id = f"{NIGHT + timedelta(days=number):%Y%m%dT%H%M%SZ}-{number:04x}"
@@ -53,7 +57,7 @@ class Nights:
         )  # fmt: skip
         release = self.workspace.stage(plan, token=0)
         release.token = None
-        self.write(release, members, titles)
+        self.write(release, members, titles, carried=carried)
         for path, table in (more or {}).items():
             release.write_table(path, table)
         for older, facts in (old or {}).items():
@@ -62,17 +66,30 @@ class Nights:
         told = {name: one.model_dump() for name, one in (old or {}).items()}
         for facts in told.values():
             facts["release_id"] = release_id if facts["release_id"] == "own" else facts["release_id"]
-        report = [StageReport(name="old_spaces", metrics={"spaces": told})] if old else []
-        release.seal(["too odd"] if held else [], report, {})
+        reports = [StageReport(name="old_spaces", metrics={"spaces": told})] if old else []
+        if carried:
+            reports.append(StageReport(name="encode", metrics={"carried_from": carried.release_id}))
+        release.seal(["too odd"] if held else [], reports, {})
         self.made.append(Release(self.workspace.uri, release_id))
         return self.made[-1]
 
-    def write(self, release: Release, members: dict[int, float], titles: dict[int, float], root: str = "") -> None:
+    def write(
+        self,
+        release: Release,
+        members: dict[int, float],
+        titles: dict[int, float],
+        root: str = "",
+        carried: Release | None = None,
+    ) -> None:
         for shard in range(3):
-            part = {i: seed for i, seed in members.items() if i % 3 == shard}
+            part, name = {i: seed for i, seed in members.items() if i % 3 == shard}, f"part-{shard:05}.parquet"
             if part:
                 table = self.member_table(part, release.release_id)
-                release.write_table(f"{root}members/part-{shard:05}.parquet", table)
+                if carried and carried.storage.exists(f"members/{name}"):
+                    own = pc.equal(table["release_id"], release.release_id)
+                    before, kept = carried.read_table(f"members/{name}"), table.filter(pc.invert(own))
+                    write_changes(release, name, before["member_id"], kept["member_id"], table.filter(own))
+                release.write_table(f"{root}members/{name}", table)
         release.write_table(f"{root}titles/part-00000.parquet", self.title_table(titles, release.release_id))
 
     def member_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:

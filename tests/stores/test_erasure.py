@@ -39,7 +39,10 @@ def publish_two(nights, config):
         {"source": "encoder", "row": 1, "column": "member_id", "value": nights.ids(i), "reason": "odd"} for i in (3, 4)
     ]
     second = nights.seal(
-        {**dict.fromkeys(range(9), 1), 4: 2}, {0: 1}, more={"dead_letter/encode.parquet": letters_of(letters)}
+        {**dict.fromkeys(range(9), 1), 4: 2},
+        {0: 1},
+        more={"dead_letter/encode.parquet": letters_of(letters)},
+        carried=first,
     )
     for release in (first, second):
         publish.publish(nights.workspace, release, config)
@@ -91,6 +94,7 @@ def test_no_file_keeps_the_id_or_the_vector(named, config, look):
     before = traces(named, needles)
     assert any("history" in path for path in before)
     assert any("dead_letter" in path for path in before)
+    assert any("changes" in path for path in before)
     assert any("online.db" in path for path in before)
     receipt = erasure.erase(named.workspace, NOBODY, config, why="a request")
     assert traces(named, needles) == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stores.errors import MismatchError
+from stores.errors import CorruptError, MismatchError
 from stores.features import delta
 from stores.features.delta import compare, vectors
 from stores.features.views import MEMBERS
@@ -42,7 +42,6 @@ def test_another_width_changes_every_row():
 
 SEEDS = {i: float(i) for i in range(30)}
 FEW = {i: seed + 0.5 * (i % 9 == 0) for i, seed in SEEDS.items() if i != 7} | {40: 40.0}
-ANEW = {i: seed + 0.5 for i, seed in SEEDS.items() if i % 9 == 0} | {40: 40.0}
 
 
 def every(parts) -> list:
@@ -50,36 +49,56 @@ def every(parts) -> list:
 
 
 @pytest.mark.parametrize("to", [FEW, {i: seed + 1 for i, seed in SEEDS.items()}, {1: 1.0}, SEEDS])
-def test_the_release_of_a_row_tells_what_its_values_tell(local_nights, to):
-    old, new = (local_nights.seal(members, {1: 1.0}) for members in (SEEDS, to))
-    for before, after in ((old, new), (new, old)):
-        parts = list(delta.deltas(MEMBERS, before, after))
-        whole = [release.members().to_table().sort_by("member_id").combine_chunks() for release in (before, after)]
-        by_value = compare(*whole, MEMBERS)
-        assert every(part.written["member_id"] for part in parts) == every([by_value.written["member_id"]])
+def test_what_a_release_tells_of_itself_is_the_difference(local_nights, to):
+    old = local_nights.seal(SEEDS, {1: 1.0})
+    new = local_nights.seal(to, {1: 1.0}, carried=old)
+    whole = [release.members().to_table().sort_by("member_id").combine_chunks() for release in (old, new)]
+    for before, after, tables in ((old, new, whole), (new, old, whole[::-1])):
+        parts, by_value = list(delta.deltas(MEMBERS, before, after)), compare(*tables, MEMBERS)
+        names = ["member_id", "embedding", "release_id", "encoded_at"]
+        written = pa.concat_tables([by_value.written.select(names)[:0], *(part.written for part in parts)])
+        assert written.sort_by("member_id").equals(by_value.written.select(names))
         assert every(part.departed for part in parts) == every([by_value.departed])
         assert every(part.arrived for part in parts) == every([by_value.arrived])
 
 
-@pytest.mark.parametrize(("anew", "by_value", "changed"), [(30, False, 0), (9, False, 9), (9, True, 0)])
-def test_rows_made_again_with_the_same_values(local_nights, anew, by_value, changed):
-    """By a release between: a few of a shard count as changed, most of it is compared."""
+def test_of_what_it_carried_no_vector_is_read(local_nights, monkeypatch):
     old = local_nights.seal(SEEDS, {1: 1.0})
-    for i in range(anew):
-        del local_nights.changed["m", i, SEEDS[i]]
-    local_nights.seal(SEEDS, {1: 1.0})
-    new = local_nights.seal(SEEDS, {1: 1.0})
-    assert sum(part.rows for part in delta.deltas(MEMBERS, old, new, by_value)) == changed
-
-
-def test_where_most_rows_are_older_no_older_vector_is_read(local_nights, monkeypatch):
-    old, new = (local_nights.seal(members, {1: 1.0}) for members in (SEEDS, FEW))
+    new = local_nights.seal(FEW, {1: 1.0}, carried=old)
     asked, read = [], Release.read_table
-    monkeypatch.setattr(Release, "read_table", lambda one, *rest: asked.append((one, rest[1])) or read(one, *rest))
-    rows = sum(part.rows for part in delta.deltas(MEMBERS, old, new))
-    assert rows == len(ANEW) + 1
-    assert [names for one, names in asked if one is old and "embedding" in names] == []
-    assert [names for one, names in asked if one is new and "embedding" not in names] == []
+    monkeypatch.setattr(Release, "read_table", lambda one, *rest: asked.append((one, rest[0])) or read(one, *rest))
+    assert sum(part.rows for part in delta.deltas(MEMBERS, old, new)) == 6
+    assert {one for one, _ in asked} == {new}
+    assert {path for _, path in asked} == {"changes/part-00000.parquet", "changes/part-00001.parquet"}
+
+
+def test_between_other_releases_values_are_compared(local_nights):
+    """Rows made again with the same values are no change there, nor where values are asked for."""
+    first = local_nights.seal(SEEDS, {1: 1.0})
+    old = local_nights.seal(SEEDS, {1: 1.0}, carried=first)
+    local_nights.changed.pop(("m", 9, SEEDS[9]))
+    new = local_nights.seal(SEEDS, {1: 1.0}, carried=old)
+    found = [sum(part.rows for part in delta.deltas(MEMBERS, *pair)) for pair in ((old, new), (first, new), (new, old))]
+    assert (found, list(delta.deltas(MEMBERS, old, new, by_value=True))) == ([1, 0, 0], [])
+
+
+@pytest.mark.parametrize("folder", ["members", "changes"])
+def test_damage_to_the_release_that_tells_is_not_published(local_nights, folder):
+    old = local_nights.seal(SEEDS, {1: 1.0})
+    new = local_nights.seal(FEW, {1: 1.0}, carried=old)
+    path = f"{folder}/part-00001.parquet"
+    data = bytearray(new.storage.read(path))
+    data[len(data) // 2] ^= 1
+    new.storage.write(path, bytes(data))
+    with pytest.raises(CorruptError, match=path):
+        list(delta.deltas(MEMBERS, old, new))
+
+
+def test_damage_to_the_release_it_carried_from_makes_nothing_unknown(local_nights):
+    old = local_nights.seal(SEEDS, {1: 1.0})
+    new = local_nights.seal(FEW, {1: 1.0}, carried=old)
+    old.storage.write("members/part-00001.parquet", b"damage")
+    assert sum(part.rows for part in delta.deltas(MEMBERS, old, new)) == 6
 
 
 @pytest.mark.parametrize(("room", "found"), [(2**20, 1), (0, 2)])

@@ -61,6 +61,21 @@ def test_an_old_space_follows_goes_back_and_keeps_its_other_features(nights, con
     assert world.serves(look, world.third)
 
 
+def test_what_a_release_carried_in_its_own_space_says_nothing_of_an_older_one(local_nights, config, look):
+    """Each release carries members forward, the last one of the older space too."""
+    nights, members = local_nights, dict.fromkeys(range(9), 1)
+    first = nights.seal(members, {0: 1, 1: 1})
+    last = nights.seal(members | {2: 5}, {0: 1, 1: 1}, carried=first)
+    old = OldSpace(release_id="own", reference_release=first.release_id, last_release=last.release_id)
+    opened = nights.seal(members, {0: 2}, space_id="2", old={"1": old})
+    tonight = nights.seal(members | {4: 5}, {0: 2}, space_id="2", old={"1": old}, carried=opened)
+    for release in (first, last, opened, tonight):
+        publish.publish(nights.workspace, release, config)
+    assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(tonight, "spaces/1/members"))
+    new = look.online(nights, "member", EVERYONE, "member_embedding_s2")
+    assert look.same_bits(new, look.published(tonight, "members"))
+
+
 def test_what_was_served_on_the_day_is_in_the_history_of_both_spaces(local_nights, config, look):
     import pandas as pd
 
