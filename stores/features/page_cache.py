@@ -29,10 +29,9 @@ def read_ahead(path: Path) -> bool:
 
 def _opened(path: Path) -> int | None:
     """A descriptor of this process for a file."""
-    if not FILES.is_dir():
-        return None
-    for descriptor in map(int, os.listdir(FILES)):
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+    wanted = path.stat()
+    for entry in FILES.iterdir() if FILES.is_dir() else ():
+        with suppress(OSError):  # closed meanwhile
+            if os.path.samestat(os.fstat(int(entry.name)), wanted):
+                return int(entry.name)
     return None
