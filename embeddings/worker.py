@@ -196,15 +196,16 @@ class ShardWorker:
         """Write a shard of encoded and carried members: in the space where its transform is known."""
         carried = 0
         table = self.carry.aligned(table) if self.carry else table
+        made = table
         if beside := part.beside:
-            shard, carried = part.task.target.rsplit("/", 1)[-1], beside.kept.num_rows
-            write_changes(self.release, shard, beside.before, beside.kept[MEMBER_ID], table)
-            both = pa.concat_tables([table, beside.kept.cast(table.schema)])
+            carried, both = beside.kept.num_rows, pa.concat_tables([made, beside.kept.cast(made.schema)])
             order = pc.index_in(beside.today, value_set=both[MEMBER_ID].combine_chunks())
             table = both.take(order.combine_chunks().drop_null())
-        written = self.release.write_table(part.task.target, table).rows
+        written = self.release.write_table(part.task.target, table)
+        if beside and self.carry:
+            write_changes(self.release, written, self.carry.release, beside.before, beside.kept[MEMBER_ID], made)
         tokens = pc.sum(pc.list_value_length(part.rows[TITLE_ID])).as_py() or 0
-        return Done(written, carried, part.rows.num_rows, tokens)
+        return Done(written.rows, carried, part.rows.num_rows, tokens)
 
     def _vectors(
         self, rows: pa.Table, encode: Callable[[pa.Table], Vectors], slices: Iterable[tuple[int, int]]

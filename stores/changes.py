@@ -1,27 +1,30 @@
 """What a night that carries members forward changed: a few rows beside each shard of `members/`.
 
 `changes/part-00000.parquet` holds the rows of that shard that the night made and, without values, the members that left
-since the release from which the others are carried. Who goes from that release to this one reads these files in place
-of two whole releases. Each is written before its shard: where the shard is finished, they are there.
+since the release from which the others are carried. Who goes from that release to this one decodes these rows in place
+of both shards. The file names that release and the shard's SHA-256: where they do not fit, because a night was killed
+or a member erased, it is not used.
 """
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stores.columns import MEMBER_ID
-from stores.release import Release
+from stores.release import FileEntry, Release
 
 CHANGES = "changes"
 CHANGE = "change"
 UPDATED, ARRIVED, DEPARTED = "updated", "arrived", "departed"
 _MOST = 0.5
-"""Where the night made more than this share of a shard, a copy of it saves nothing."""
+"""Where the night made more than this share of a shard, nothing is written: most of it would be there twice."""
 
 
-def write_changes(release: Release, shard: str, before: pa.ChunkedArray, kept: pa.ChunkedArray, made: pa.Table) -> None:
-    """Write the changes of a shard, named as in `members/`: the rows that were `made`, beside those `kept`.
+def write_changes(
+    release: Release, shard: FileEntry, since: Release, before: pa.ChunkedArray, kept: pa.ChunkedArray, made: pa.Table
+) -> None:
+    """Write what changed in a shard that was just written: the rows that were `made`, beside those `kept`.
 
-    `before` are the ids of the older shard, `kept` those of its rows that are carried.
+    `before` are the ids of the older shard, of the release `since`; `kept` those of its rows that are carried.
     """
     if made.num_rows > _MOST * (made.num_rows + len(kept)):
         return
@@ -31,7 +34,8 @@ def write_changes(release: Release, shard: str, before: pa.ChunkedArray, kept: p
     gone = pa.table({MEMBER_ID: left, CHANGE: pa.array([DEPARTED] * len(left), pa.string())})
     known = pc.if_else(pc.is_in(ids, value_set=_whole(before)), UPDATED, ARRIVED)
     rows = pa.concat_tables([made.append_column(CHANGE, known), gone], promote_options="default")
-    release.write_table(f"{CHANGES}/{shard}", rows)
+    path = f"{CHANGES}/{shard.path.rsplit('/', 1)[-1]}"
+    release.write_table(path, rows.replace_schema_metadata(_between(since, shard.sha256)))
 
 
 def changes_since(old: Release | None, new: Release) -> dict[str, str]:
@@ -41,6 +45,16 @@ def changes_since(old: Release | None, new: Release) -> dict[str, str]:
         return {}
     paths = (entry.path for entry in new.manifest.files if entry.path.startswith(f"{CHANGES}/"))
     return {path.replace(CHANGES, "members", 1): path for path in paths}
+
+
+def fits(changes: pa.Table, old: Release, shard_sha256: str) -> bool:
+    """Whether a file of changes tells how to get from `old` to a shard of this hash."""
+    told = changes.schema.metadata or {}
+    return bool(_between(old, shard_sha256).items() <= told.items())
+
+
+def _between(old: Release, shard_sha256: str) -> dict[bytes, bytes]:
+    return {b"since": old.release_id.encode(), b"shard": shard_sha256.encode()}
 
 
 def _whole(ids: pa.ChunkedArray) -> pa.Array:

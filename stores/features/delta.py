@@ -2,8 +2,9 @@
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
 file by file, in the memory of a few shards; a file whose hash did not change is not even read. A release that carried
-members forward from the older one says itself what changed, and the older one is not read. What the older release held
-in a damaged file is not known: there everything is written, and the history says who may have to leave.
+members forward from the older one says itself what changed in most shards, whose older files are not read. What the
+older release held in a damaged file that has to be read is not known: there everything is written, and the history says
+who may have to leave.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from stores import columns
 from stores.ahead import in_order
-from stores.changes import ARRIVED, CHANGE, DEPARTED, changes_since
+from stores.changes import ARRIVED, CHANGE, DEPARTED, changes_since, fits
 from stores.errors import CorruptError, MismatchError
 from stores.features.sameness import changed_rows
 from stores.features.views import View, history_folder
@@ -104,8 +105,9 @@ class _Part:
 def _part(
     view: View, old: Release | None, new: Release, before: list[str], after: list[str], told: dict[str, str]
 ) -> _Part:
-    if len(after) == 1 and (changes := told.get(after[0])):
-        return _Part(set(), [], _told(view, new, after[0], changes), False)
+    changes = told.get(after[0]) if len(after) == 1 else None
+    if old is not None and changes and (delta := _told(view, old, new, after[0], changes)):
+        return _Part(set(), [], delta, False)
     unknown, later = False, _read(view, new, after)
     try:
         delta = compare(_read(view, old, before), later, view)
@@ -115,10 +117,13 @@ def _part(
     return _Part(set(after), ids, delta, unknown)
 
 
-def _told(view: View, new: Release, shard: str, changes: str) -> Delta:
-    """What the release says of a shard by itself; neither may be damaged."""
-    new.read_bytes(shard)
+def _told(view: View, old: Release, new: Release, shard: str, changes: str) -> Delta | None:
+    """What the release says of a shard by itself, None where that does not fit; neither file may be damaged."""
     rows = new.read_table(changes, [*_columns(view), CHANGE])
+    if not fits(rows, old, files_of(view, new)[shard]):
+        return None
+    new.read_bytes(shard)
+    _unique(rows, view.join_key)
     gone, arrived = (pc.equal(rows[CHANGE], kind) for kind in (DEPARTED, ARRIVED))
     ids = _column(rows, view.join_key)
     return Delta(rows.filter(pc.invert(gone)).drop_columns([CHANGE]), ids.filter(gone), ids.filter(arrived))

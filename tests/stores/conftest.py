@@ -85,11 +85,11 @@ class Nights:
             part, name = {i: seed for i, seed in members.items() if i % 3 == shard}, f"part-{shard:05}.parquet"
             if part:
                 table = self.member_table(part, release.release_id)
+                shard = release.write_table(f"{root}members/{name}", table)
                 if carried and carried.storage.exists(f"members/{name}"):
                     own = pc.equal(table["release_id"], release.release_id)
-                    before, kept = carried.read_table(f"members/{name}"), table.filter(pc.invert(own))
-                    write_changes(release, name, before["member_id"], kept["member_id"], table.filter(own))
-                release.write_table(f"{root}members/{name}", table)
+                    before, kept = carried.read_table(f"members/{name}")["member_id"], table.filter(pc.invert(own))
+                    write_changes(release, shard, carried, before, kept["member_id"], table.filter(own))
         release.write_table(f"{root}titles/part-00000.parquet", self.title_table(titles, release.release_id))
 
     def member_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:

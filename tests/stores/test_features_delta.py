@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stores.changes import write_changes
 from stores.errors import CorruptError, MismatchError
 from stores.features import delta
 from stores.features.delta import compare, vectors
 from stores.features.views import MEMBERS
 from stores.release import Release
+from stores.storage import sha256
 
 
 def table(rows: dict, dim: int = 2, kind: pa.DataType | None = None) -> pa.Table:
@@ -80,6 +82,27 @@ def test_between_other_releases_values_are_compared(local_nights):
     new = local_nights.seal(SEEDS, {1: 1.0}, carried=old)
     found = [sum(part.rows for part in delta.deltas(MEMBERS, *pair)) for pair in ((old, new), (first, new), (new, old))]
     assert (found, list(delta.deltas(MEMBERS, old, new, by_value=True))) == ([1, 0, 0], [])
+
+
+@pytest.mark.parametrize("stale", ["of another shard", "since another release"])
+def test_what_does_not_fit_is_not_used(local_nights, stale):
+    """A night that was killed and went on may leave changes of another attempt, or since another release."""
+    old = local_nights.seal(SEEDS, {1: 1.0})
+    other = local_nights.seal(SEEDS | {3: 7.0}, {1: 1.0})
+    new = local_nights.seal(FEW, {1: 1.0}, carried=old)
+    path, shard = "changes/part-00000.parquet", "members/part-00000.parquet"
+    entry = next(one for one in (other if stale == "of another shard" else new).manifest.files if one.path == shard)
+    since = old if stale == "of another shard" else other
+    release = Release(new.workspace_uri, new.release_id)
+    nobody = new.read_table(shard).slice(0, 0)
+    write_changes(release, entry, since, old.read_table(shard)["member_id"], new.read_table(shard)["member_id"], nobody)
+    written = release.storage.read(path)
+    files = [
+        one if one.path != path else one.model_copy(update={"sha256": sha256(written)}) for one in new.manifest.files
+    ]
+    release.storage.write("manifest.json", new.manifest.model_copy(update={"files": files}).to_bytes())
+    again = Release(new.workspace_uri, new.release_id)
+    assert sum(part.rows for part in delta.deltas(MEMBERS, old, again)) == 6
 
 
 @pytest.mark.parametrize("folder", ["members", "changes"])

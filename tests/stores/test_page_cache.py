@@ -46,7 +46,7 @@ def test_all_of_an_open_file_is_asked_for(big, asked):
 
 
 def test_a_file_without_room_in_memory_is_left(big, asked, monkeypatch):
-    monkeypatch.setattr(os, "sysconf", lambda _: 1024)
+    monkeypatch.setattr(os, "sysconf", lambda _: 64)
     with big.open("rb"):
         assert not read_ahead(big)
     assert asked == []
@@ -54,6 +54,15 @@ def test_a_file_without_room_in_memory_is_left(big, asked, monkeypatch):
 
 def test_systems_without_such_a_folder_go_on(big, tmp_path, monkeypatch):
     monkeypatch.setattr(page_cache, "FILES", tmp_path / "nothing")
+    with big.open("rb"):
+        assert not read_ahead(big)
+
+
+def test_advice_that_is_refused_is_not_needed(big, monkeypatch):
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
     with big.open("rb"):
         assert not read_ahead(big)
 
