@@ -70,7 +70,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Carried:
     """Who was in an older shard, its rows that are kept, and the ids of tonight's in their order."""
 
     before: pa.ChunkedArray
@@ -84,7 +84,7 @@ class Part:
 
     task: Task
     rows: pa.Table
-    beside: Beside | None = None
+    carried: Carried | None = None
 
 
 def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
@@ -175,7 +175,7 @@ class ShardWorker:
         kept = unchanged(before, today)
         changed = pc.invert(pc.is_in(today[MEMBER_ID], value_set=kept[MEMBER_ID].combine_chunks()))
         rows = changed_histories(self.release, shard, today.filter(changed))
-        return Part(task, rows, Beside(before[MEMBER_ID], kept, today[MEMBER_ID]))
+        return Part(task, rows, Carried(before[MEMBER_ID], kept, today[MEMBER_ID]))
 
     def _encoded(self, parts: list[Part]) -> Iterator[Done]:
         """Encode the rows of all parts in common batches, and write the shards."""
@@ -194,18 +194,15 @@ class ShardWorker:
 
     def _written(self, part: Part, table: pa.Table) -> Done:
         """Write a shard of encoded and carried members: in the space where its transform is known."""
-        carried = 0
-        table = self.carry.aligned(table) if self.carry else table
-        made = table
-        if beside := part.beside:
-            carried, both = beside.kept.num_rows, pa.concat_tables([made, beside.kept.cast(made.schema)])
-            order = pc.index_in(beside.today, value_set=both[MEMBER_ID].combine_chunks())
-            table = both.take(order.combine_chunks().drop_null())
-        written = self.release.write_table(part.task.target, table)
-        if beside and self.carry:
-            write_changes(self.release, written, self.carry.release, beside.before, beside.kept[MEMBER_ID], made)
         tokens = pc.sum(pc.list_value_length(part.rows[TITLE_ID])).as_py() or 0
-        return Done(written.rows, carried, part.rows.num_rows, tokens)
+        made = self.carry.aligned(table) if self.carry else table
+        if self.carry is None or (carried := part.carried) is None:
+            return Done(self.release.write_table(part.task.target, made).rows, 0, part.rows.num_rows, tokens)
+        both = pa.concat_tables([made, carried.kept.cast(made.schema)])
+        order = pc.index_in(carried.today, value_set=both[MEMBER_ID].combine_chunks())
+        written = self.release.write_table(part.task.target, both.take(order.combine_chunks().drop_null()))
+        write_changes(self.release, written, self.carry.release, carried.before, carried.kept[MEMBER_ID], made)
+        return Done(written.rows, carried.kept.num_rows, part.rows.num_rows, tokens)
 
     def _vectors(
         self, rows: pa.Table, encode: Callable[[pa.Table], Vectors], slices: Iterable[tuple[int, int]]

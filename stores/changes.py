@@ -43,8 +43,7 @@ def changes_since(old: Release | None, new: Release) -> dict[str, str]:
     report = new.report("encode")
     if old is None or report is None or report.metrics.get("carried_from") != old.release_id:
         return {}
-    paths = (entry.path for entry in new.manifest.files if entry.path.startswith(f"{CHANGES}/"))
-    return {path.replace(CHANGES, "members", 1): path for path in paths}
+    return {path.replace(CHANGES, "members", 1): path for path in new.hashes if path.startswith(f"{CHANGES}/")}
 
 
 def fits(changes: pa.Table, old: Release, shard_sha256: str) -> bool:

@@ -138,9 +138,10 @@ class Release:
         data = self.storage.read(path)
         if not self.sealed:
             return data
-        if (found := sha256(data)) != self._hash_of(path):
-            self.__dict__.pop("manifest", None)  # an erasure may have sealed the next revision meanwhile
-        if found != (wanted := self._hash_of(path)):
+        if (found := sha256(data)) != self.hashes.get(path):
+            for name in ("manifest", "hashes"):  # an erasure may have sealed the next revision meanwhile
+                self.__dict__.pop(name, None)
+        if found != (wanted := self.hashes.get(path)):
             raise CorruptError(
                 f"{path} has hash {found}, the manifest says {wanted or 'nothing of it'}",
                 where=self.storage.uri,
@@ -148,8 +149,10 @@ class Release:
             )
         return data
 
-    def _hash_of(self, path: str) -> str:
-        return next((entry.sha256 for entry in self.manifest.files if entry.path == path), "")
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256, in hexadecimal, of every file of a sealed release by its path, as the manifest has it."""
+        return {entry.path: entry.sha256 for entry in self.manifest.files}
 
     def verify(self) -> list[str]:
         """One line for each file that is missing or was changed. Raises CorruptError for events and the plan."""

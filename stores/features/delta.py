@@ -120,7 +120,7 @@ def _part(
 def _told(view: View, old: Release, new: Release, shard: str, changes: str) -> Delta | None:
     """What the release says of a shard by itself, None where that does not fit; neither file may be damaged."""
     rows = new.read_table(changes, [*_columns(view), CHANGE])
-    if not fits(rows, old, files_of(view, new)[shard]):
+    if not fits(rows, old, new.hashes[shard]):
         return None
     new.read_bytes(shard)
     _unique(rows, view.join_key)
@@ -164,8 +164,8 @@ def vectors(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def files_of(view: View, release: Release) -> dict[str, str]:
     """Hash by path of a view's Parquet files in a sealed release."""
-    there = (entry for entry in release.manifest.files if entry.path.startswith(f"{view.folder}/"))
-    return {entry.path: entry.sha256 for entry in there if entry.path.endswith(".parquet")}
+    there = ((path, found) for path, found in release.hashes.items() if path.startswith(f"{view.folder}/"))
+    return {path: found for path, found in there if path.endswith(".parquet")}
 
 
 def held_by(workspace: Workspace, release_id: str, space_id: str) -> Release:
