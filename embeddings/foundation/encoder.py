@@ -13,6 +13,7 @@ from embeddings.foundation.encoding import Vectors, plain_states, states_of, tit
 from embeddings.foundation.inference import Inference
 from embeddings.foundation.precision import multiplies_bf16
 from embeddings.foundation.tokens import Tokens
+from stores.errors import MismatchError
 
 
 class FoundationEncoder:
@@ -59,6 +60,22 @@ class FoundationEncoder:
     def encode_titles(self, titles: pa.Table) -> Vectors:
         """(m, dim) float32 for rows of `columns.catalogue_schema`; unknown titles get theirs from metadata."""
         return self._length * title_vectors(self._model, self._trained.vocabulary, titles)
+
+    def catalogue_notes(self, catalogue: pa.Table) -> list[str]:
+        """What is missing of the content vectors that the model was trained with, as sentences.
+
+        Titles without one are encoded as titles without one. Raises MismatchError, naming both widths, where no title
+        has the width while others have another: then the whole catalogue would lie where its metadata alone put it.
+        """
+        fault, unreadable = self._trained.vocabulary.metadata.content_fault(catalogue)
+        if unreadable:
+            raise MismatchError(
+                fault,
+                where=f"model {self.model_id}; titles, column embedding",
+                expected="content vectors of the encoder that the model was trained with",
+                fix="samespace train: a model learns the content vectors that are there",
+            )
+        return [fault] if fault else []
 
     def preferences(self, histories: pa.Table) -> pa.Table:
         """The genres and languages of what each member plays next, best first, as `embeddings.encoder.PREFERENCES`."""

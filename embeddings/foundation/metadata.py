@@ -109,7 +109,8 @@ def _units(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
     extreme = (largest > 1e15) | (largest < 1e-15)  # the squares would leave what float32 can hold
     scaled = np.where(extreme, rows / np.where(largest > 0, largest, 1.0), rows)
-    return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
+    units: npt.NDArray[np.float32] = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def content_widths(catalogue: pa.Table) -> dict[int, int]:

@@ -69,7 +69,9 @@ class Unfinished:
             tensors = load(self.models.read(self.name))
             return tensors, json.loads(bytes(tensors.pop(_FACTS).tolist()))
         except (SafetensorError, KeyError, ValueError) as error:
-            _LOG.warning("the state of an interrupted training cannot be read, it begins anew: %s: %s", self.name, error)
+            _LOG.warning(
+                "the state of an interrupted training cannot be read, it begins anew: %s: %s", self.name, error
+            )
             return None
 
     def remove(self) -> None:

@@ -59,8 +59,9 @@ class SemanticIds:
         return len(self.codebooks)
 
     def codes(self, vectors: Vectors) -> Ids:
-        """(n, dim) vectors to (n, levels) int32 codes. Raises MismatchError for another width, EncoderError where one is
-        not finite.
+        """(n, dim) vectors to (n, levels) int32 codes.
+
+        Raises MismatchError for another width, EncoderError where a vector is not finite.
         """
         if vectors.shape[1] != self.codebooks.shape[2]:
             raise MismatchError(

@@ -6,6 +6,7 @@ target (position n: none). So nothing at a position is known later than the requ
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: None if part is None else part.to(device) for name, part in parts.items()})
+        there: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
+        return Batch(**there)
 
 
 @dataclass(frozen=True)

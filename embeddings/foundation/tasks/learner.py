@@ -46,7 +46,8 @@ class TaskLearner(Learner):
     def _clip(self) -> torch.Tensor:
         """As for the model alone; what the tasks bring along is not clipped, but counts in the norm."""
         own = [weight.grad for task in self.tasks for weight in task.parameters() if weight.grad is not None]
-        return torch.linalg.vector_norm(torch.stack([super()._clip(), get_total_norm(own)]))
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack([super()._clip(), get_total_norm(own)]))
+        return norm
 
     def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
         yield from super()._gradients()

@@ -61,7 +61,9 @@ class TrainedTasks:
             checkpoint.require_sound(model, f"the task {name}")
         if NextId.name in self.tasks and (fault := weights_fault(self.tasks[NextId.name].state_dict().items())):
             raise TrainingError(
-                f"the head of the task {NextId.name}: {fault}", where="training of tasks", fix="lower tasks.learning_rate"
+                f"the head of the task {NextId.name}: {fault}",
+                where="training of tasks",
+                fix="lower tasks.learning_rate",
             )
         ids = {
             name: checkpoint.write(
