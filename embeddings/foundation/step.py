@@ -81,10 +81,10 @@ class Learner:
             return
         if not loss.isfinite():
             terms = ", ".join(f"{name} {float(term):g}" for name, term in self.terms.items())
-            what = f"the loss is {float(loss):g} ({terms})"
+            what = f"the loss is {loss.item():g} ({terms})"
         else:
             names = listed(nonfinite(self._gradients())) or "its entries are too large to add up"
-            what = f"the norm of the gradient is {float(norm):g} ({names})"
+            what = f"the norm of the gradient is {norm.item():g} ({names})"
         raise TrainingError(
             f"at step {self.done + 1} of {self.steps} {what}",
             where="training; no model was written",
@@ -122,7 +122,8 @@ class Learner:
         loss = shared_softmax(members, outputs[drawn], positive, left_out, weights / len(widths), each)
         heads = self._auxiliary(states, targets, outputs[right], batch.tenths[asked])
         stand_in = self.config.stand_in * (1 - (unknown * outputs.detach()).sum(dim=1)).mean()
-        self.terms = {"next title": loss.detach(), **heads, "stand_in": stand_in.detach()}
+        terms = {"next title": loss, **heads, "stand_in": stand_in}
+        self.terms = {name: term.detach() for name, term in terms.items()}
         return loss + sum(heads.values(), loss.new_zeros(())) + stand_in
 
     def _auxiliary(
