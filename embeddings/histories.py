@@ -6,10 +6,12 @@ titles ────────────────────────�
 """
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from embeddings.advice import advice, evidence_of
 from embeddings.catalogue import catalogue
 from embeddings.changed import carrying, set_apart
 from embeddings.histories_config import HistoriesConfig
@@ -17,7 +19,7 @@ from embeddings.history_shards import Tally, shard_histories
 from embeddings.opening import memory_snapshot, open_snapshot
 from embeddings.quarantine import DUPLICATE, bad_fraction, check_budget
 from embeddings.shards import shards_for
-from embeddings.snapshot import Moment, Snapshot, count_members
+from embeddings.snapshot import Input, Moment, Snapshot, count_members
 from stores import dead_letter
 from stores.errors import ContractError, NotFoundError
 from stores.lake.contract import Lake
@@ -28,7 +30,16 @@ from stores.release import Release, StageReport
 from stores.storage import Storage
 from stores.suppression import Suppression, suppressed
 
-__all__ = ["CATALOGUE", "HistoriesConfig", "plan_shards", "read_histories", "refusals", "run", "tokenise"]
+__all__ = [
+    "CATALOGUE",
+    "HistoriesConfig",
+    "plan_shards",
+    "read_histories",
+    "refusals",
+    "require_sound",
+    "run",
+    "tokenise",
+]
 
 CATALOGUE = "work/catalogue.parquet"
 
@@ -46,11 +57,11 @@ def run(config: HistoriesConfig, release: Release) -> StageReport:
         letters = _letters(snapshot)
         for name, table in letters.items():
             dead_letter.write(release, name, table)
-        _check(snapshot, letters)
+        _check(snapshot, letters, lake)
         tally = _write_histories(snapshot, release)
         repeats = _repeat_letters(snapshot, tally)
         dead_letter.write(release, "duplicates", repeats)
-        _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])})
+        _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])}, lake)
         if not release.finished(CATALOGUE):
             release.write_table(CATALOGUE, catalogue(snapshot, tally.plays))
         return StageReport(name="histories", rows=tally.members, metrics=_metrics(snapshot, tally))
@@ -86,17 +97,29 @@ def _repeat_letters(snapshot: Snapshot, tally: Tally) -> pa.Table:
     return dead_letter.letters_table([*found, *rest])
 
 
-def _check(snapshot: Snapshot, letters: dict[str, pa.Table]) -> None:
+def _check(snapshot: Snapshot, letters: dict[str, pa.Table], lake: Lake | None = None) -> None:
+    """Raise ContractError where too many rows of a table are bad; a `lake` lets it name what its files store."""
     for table in (snapshot.titles, snapshot.interactions):
         examples = letters[table.name].slice(0, 1000).to_pylist()
-        allowed = snapshot.config.max_bad_fraction
-        check_budget(table.name, snapshot.refused[table.name], table.rows, allowed, examples)
+        counts, allowed = snapshot.refused[table.name], snapshot.config.max_bad_fraction
+        cure = partial(_cure, snapshot, table, lake)
+        check_budget(table.name, counts, table.rows, allowed, examples, cure)
     if snapshot.newest is None:
         raise NotFoundError(
             f"the lake has no event up to {snapshot.moment.as_of.isoformat()}",
             expected="at least one accepted interaction",
             fix="choose a later --as-of",
         )
+
+
+def require_sound(snapshot: Snapshot, lake: Lake) -> None:
+    """Raise as a night does where too many rows of a snapshot are bad or none is left."""
+    _check(snapshot, _letters(snapshot), lake)
+
+
+def _cure(snapshot: Snapshot, table: Input, lake: Lake | None) -> str:
+    counts = snapshot.refused[table.name]
+    return advice(evidence_of(snapshot, table, lake), counts, bad_fraction(counts, table.rows))
 
 
 def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
@@ -128,22 +151,27 @@ def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
 
 def refusals(
     lake: Lake, as_of: datetime, config: HistoriesConfig, shards: int, erased: Suppression | None = None
-) -> tuple[list[pa.Table], str]:
-    """The letters (`columns.dead_letter_schema`) of a night as of a moment, and why it would stop, "" if it goes on.
+) -> tuple[dict[str, pa.Table], ContractError | None]:
+    """The letters of a night as of a moment by table, and the error that it would end with.
 
     Judges exactly as `run` does, duplicates too, and keeps nothing. Raises NotFoundError where there is no event.
     """
     with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
-        letters = _letters(snapshot)
-        tally = Tally(len(snapshot.title_ids()), config, snapshot.newest or 0)
-        for _ in shard_histories(snapshot, snapshot.shard_members(shards), tally):
-            pass
-        repeats = _repeat_letters(snapshot, tally)
+        letters, repeats = _letters(snapshot), _repeats(snapshot, shards)
+        letters[INTERACTIONS] = pa.concat_tables([letters[INTERACTIONS], repeats])
         try:
-            _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])})
+            _check(snapshot, letters, lake)
         except ContractError as error:
-            return [*letters.values(), repeats], error.what
-        return [*letters.values(), repeats], ""
+            return letters, error
+        return letters, None
+
+
+def _repeats(snapshot: Snapshot, shards: int) -> pa.Table:
+    """Letters of the exact duplicates, found as a night finds them; the histories are thrown away."""
+    tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
+    for _ in shard_histories(snapshot, snapshot.shard_members(shards), tally):
+        pass
+    return _repeat_letters(snapshot, tally)
 
 
 def read_histories(
@@ -154,7 +182,7 @@ def read_histories(
     For training and evaluation; members in the list `erased` are left out. Raises as `run` does.
     """
     with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
-        return _in_memory(snapshot)
+        return _in_memory(snapshot, lake)
 
 
 def tokenise(interactions: pa.Table, titles: pa.Table | None = None, config: HistoriesConfig | None = None) -> pa.Table:
@@ -173,9 +201,9 @@ def plan_shards(lake: Lake, config: HistoriesConfig) -> int:
         return shards_for(count_members(connection, lake), config.members_per_shard, config.least_shards)
 
 
-def _in_memory(snapshot: Snapshot) -> tuple[pa.Table, pa.Table]:
-    _check(snapshot, _letters(snapshot))
+def _in_memory(snapshot: Snapshot, lake: Lake | None = None) -> tuple[pa.Table, pa.Table]:
+    _check(snapshot, _letters(snapshot), lake)
     tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     tables = [table for _, table in shard_histories(snapshot, snapshot.shard_members(1), tally)]
-    _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])})
+    _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])}, lake)
     return pa.concat_tables(tables), catalogue(snapshot, tally.plays)

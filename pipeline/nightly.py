@@ -23,9 +23,11 @@ from pipeline.config import Config
 from pipeline.features_config import FeaturesConfig
 from pipeline.forecast import Forecast
 from pipeline.planning import Request, Wish, begin
+from pipeline.refused import keep_refused
 from pipeline.reporting import report_night
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
+from stores.errors import ContractError
 from stores.lake.contract import Lake
 from stores.lease import lease
 from stores.release import Manifest, Release, StageReport
@@ -90,7 +92,11 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
     workspace = Workspace.open(config.workspace)
     with lease(workspace.storage, "a night") as token:
         recovered = stores.publish.recover(workspace, config.publish, token)
-        model_id = model_for_tonight(config, workspace, request.as_of, tell)
+        try:
+            model_id = model_for_tonight(config, workspace, request.as_of, tell)
+        except ContractError:
+            keep_refused(config, workspace, request, token)
+            raise
         wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
         release, resumed = begin(workspace, wish, token, recovered is not None)
         tell.begins(release, resumed)
