@@ -4,9 +4,10 @@ from datetime import datetime
 
 from embeddings.histories_config import HistoriesConfig
 from embeddings.snapshot import lake_input
-from stores.errors import StoreError
 from stores.lake.contract import Lake
+from stores.lake.mending import attempt, reading
 from stores.lake.scan import connect
+from stores.lake.tables import INTERACTIONS
 
 
 def active_members(lake: Lake, config: HistoriesConfig, since: datetime | None, until: datetime) -> int:
@@ -14,16 +15,16 @@ def active_members(lake: Lake, config: HistoriesConfig, since: datetime | None, 
 
     Raises StoreError where the lake cannot be read.
     """
-    import duckdb
+    moments = [_micros(until), _micros(since or config.earliest)]
+    with reading(lake), connect(lake, config.scan) as connection:
 
-    with connect(lake, config.scan) as connection:
-        events = lake_input(lake, lake.interactions).sql
-        asked = f"SELECT count(DISTINCT member_id) FROM ({events}) WHERE event_time <= ? AND event_time > ?"
-        try:
-            found = connection.execute(asked, [_micros(until), _micros(since or config.earliest)]).fetchone()
-        except duckdb.Error as error:
-            raise StoreError(f"reading the lake failed: {error}", where=lake.storage.uri) from error
-    return int(found[0]) if found else 0
+        def count(sound: Lake) -> int:
+            events = lake_input(sound, sound.interactions).sql
+            asked = f"SELECT count(DISTINCT member_id) FROM ({events}) WHERE event_time <= ? AND event_time > ?"
+            found = connection.execute(asked, moments).fetchone()
+            return int(found[0]) if found else 0
+
+        return attempt(connection, lake, (INTERACTIONS,), count)
 
 
 def _micros(moment: datetime) -> int:

@@ -6,6 +6,7 @@ title was shown, relative to the title shown most: the clipped inverse weighs ta
 """
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +15,28 @@ import pyarrow.compute as pc
 from embeddings.snapshot import lake_input
 from stores import columns
 from stores.lake.contract import Lake
+from stores.lake.mending import attempt, reading
 from stores.lake.scan import ScanConfig, connect
+from stores.lake.tables import IMPRESSIONS
+
+if TYPE_CHECKING:
+    import duckdb
 
 _WITHIN_US = 1800 * 1_000_000
 """An impression leads to what begins within half an hour."""
 
-_SHOWN = """CREATE TEMP TABLE shown AS SELECT member_id, title_id, shown_at, coalesce(surface, '') AS surface,
-    coalesce(position, 0) AS position FROM ({rows})
+_SHOWN = """CREATE OR REPLACE TEMP TABLE shown AS
+    SELECT member_id, title_id, shown_at, coalesce(surface, '') AS surface, coalesce(position, 0) AS position
+    FROM ({rows})
     WHERE wrong IS NULL AND member_id IS NOT NULL AND title_id IS NOT NULL AND shown_at <= {as_of}"""
-_LED = """CREATE TEMP TABLE led AS SELECT t.token, s.surface, s.position, s.title_id
+_LED = """CREATE OR REPLACE TEMP TABLE led AS SELECT t.token, s.surface, s.position, s.title_id
     FROM tokens t ASOF JOIN shown s ON t.member_id = s.member_id AND t.title_id = s.title_id AND t.begun >= s.shown_at
     WHERE t.begun - s.shown_at <= {within}"""
-_PLACES = """CREATE TEMP TABLE places AS SELECT surface, position, (coalesce(chosen, 0) + 1) / (looked + 10) AS rate
+_PLACES = """CREATE OR REPLACE TEMP TABLE places AS
+    SELECT surface, position, (coalesce(chosen, 0) + 1) / (looked + 10) AS rate
     FROM (SELECT surface, position, count(*) AS looked FROM shown GROUP BY ALL)
     LEFT JOIN (SELECT surface, position, count(*) AS chosen FROM led GROUP BY ALL) USING (surface, position)"""
+_TITLES = "CREATE OR REPLACE TEMP TABLE titles AS SELECT title_id, count(*) AS often FROM shown GROUP BY title_id"
 _FOUND = """SELECT token, rate / (SELECT max(rate) FROM places) * often / (SELECT max(often) FROM titles) AS propensity
     FROM led JOIN places USING (surface, position) JOIN titles USING (title_id) ORDER BY token"""
 
@@ -48,17 +57,21 @@ def with_propensity(histories: pa.Table, lake: Lake, as_of: datetime, scan: Scan
             "begun": histories["first_time"].combine_chunks().flatten().cast(pa.int64()),
         }
     )
-    with connect(lake, scan) as connection:
+    with reading(lake), connect(lake, scan) as connection:
         connection.register("tokens", tokens)
         moment = round(as_of.timestamp() * 1e6)
-        connection.execute(_SHOWN.format(rows=lake_input(lake, lake.impressions).sql, as_of=moment))
-        connection.execute(_LED.format(within=_WITHIN_US))
-        connection.execute(_PLACES)
-        connection.execute(
-            "CREATE TEMP TABLE titles AS SELECT title_id, count(*) AS often FROM shown GROUP BY title_id"
-        )
-        found = connection.execute(_FOUND).to_arrow_table()
+        found = attempt(connection, lake, (IMPRESSIONS,), lambda sound: _found(connection, sound, moment))
     values = np.full(len(tokens), np.nan)
     values[found["token"].to_numpy()] = found["propensity"].to_numpy()
     flat = pa.array(values, pa.float64(), from_pandas=True)
     return histories.append_column(columns.PROPENSITY, pa.ListArray.from_arrays(lists.offsets, flat))
+
+
+def _found(connection: "duckdb.DuckDBPyConnection", lake: Lake, moment: int) -> pa.Table:
+    """`token` and `propensity` of the tokens that an impression led to."""
+    table = lake.tables[IMPRESSIONS]
+    connection.execute(_SHOWN.format(rows=lake_input(lake, table).sql, as_of=moment))
+    connection.execute(_LED.format(within=_WITHIN_US))
+    connection.execute(_PLACES)
+    connection.execute(_TITLES)
+    return connection.execute(_FOUND).to_arrow_table()

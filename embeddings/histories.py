@@ -16,13 +16,15 @@ from embeddings.catalogue import catalogue
 from embeddings.changed import carrying, set_apart
 from embeddings.histories_config import HistoriesConfig
 from embeddings.history_shards import Tally, shard_histories
-from embeddings.opening import memory_snapshot, open_snapshot
+from embeddings.opening import memory_snapshot, with_snapshot
 from embeddings.quarantine import DUPLICATE, bad_fraction, check_budget
 from embeddings.shards import shards_for
 from embeddings.snapshot import Input, Moment, Snapshot, count_members
 from stores import dead_letter
 from stores.errors import ContractError, NotFoundError
 from stores.lake.contract import Lake
+from stores.lake.left_out import left_out, remark
+from stores.lake.mending import attempt, reading
 from stores.lake.scan import connect
 from stores.lake.tables import INTERACTIONS, TITLES
 from stores.progress import Progress
@@ -53,18 +55,26 @@ def run(config: HistoriesConfig, release: Release) -> StageReport:
     plan = release.plan
     lake = Lake.open(plan.lake)
     erased = suppressed(Storage(release.workspace_uri))
-    with open_snapshot(lake, Moment(plan.as_of, plan.created_at), config, erased) as snapshot:
-        letters = _letters(snapshot)
-        for name, table in letters.items():
-            dead_letter.write(release, name, table)
-        _check(snapshot, letters, lake)
-        tally = _write_histories(snapshot, release)
-        repeats = _repeat_letters(snapshot, tally)
-        dead_letter.write(release, "duplicates", repeats)
-        _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])}, lake)
-        if not release.finished(CATALOGUE):
-            release.write_table(CATALOGUE, catalogue(snapshot, tally.plays))
-        return StageReport(name="histories", rows=tally.members, metrics=_metrics(snapshot, tally))
+    remark(lake)
+    moment = Moment(plan.as_of, plan.created_at)
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _written(snapshot, release, lake))
+
+
+def _written(snapshot: Snapshot, release: Release, lake: Lake) -> StageReport:
+    letters = _letters(snapshot)
+    for name, table in letters.items():
+        dead_letter.write(release, name, table)
+    _check(snapshot, letters, lake)
+    tally = _write_histories(snapshot, release)
+    repeats = _repeat_letters(snapshot, tally)
+    dead_letter.write(release, "duplicates", repeats)
+    _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])}, lake)
+    titles = catalogue(snapshot, tally.plays)
+    if not release.finished(CATALOGUE):
+        release.write_table(CATALOGUE, titles.table)
+    missing = [*snapshot.lost_cells(), *titles.missing]
+    metrics = _metrics(snapshot, tally) | {"cells_missing": missing, "files_left_out": left_out(lake)}
+    return StageReport(name="histories", rows=tally.members, metrics=metrics)
 
 
 def _letters(snapshot: Snapshot) -> dict[str, pa.Table]:
@@ -156,14 +166,18 @@ def refusals(
 
     Judges exactly as `run` does, duplicates too, and keeps nothing. Raises NotFoundError where there is no event.
     """
-    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
-        letters, repeats = _letters(snapshot), _repeats(snapshot, shards)
-        letters[INTERACTIONS] = pa.concat_tables([letters[INTERACTIONS], repeats])
-        try:
-            _check(snapshot, letters, lake)
-        except ContractError as error:
-            return letters, error
-        return letters, None
+    moment = Moment(as_of, datetime.now(UTC))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _judged(snapshot, shards, lake))
+
+
+def _judged(snapshot: Snapshot, shards: int, lake: Lake) -> tuple[dict[str, pa.Table], ContractError | None]:
+    letters, repeats = _letters(snapshot), _repeats(snapshot, shards)
+    letters[INTERACTIONS] = pa.concat_tables([letters[INTERACTIONS], repeats])
+    try:
+        _check(snapshot, letters, lake)
+    except ContractError as error:
+        return letters, error
+    return letters, None
 
 
 def _repeats(snapshot: Snapshot, shards: int) -> pa.Table:
@@ -181,8 +195,9 @@ def read_histories(
 
     For training and evaluation; members in the list `erased` are left out. Raises as `run` does.
     """
-    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
-        return _in_memory(snapshot, lake)
+    remark(lake)
+    moment = Moment(as_of, datetime.now(UTC))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _in_memory(snapshot, lake))
 
 
 def tokenise(interactions: pa.Table, titles: pa.Table | None = None, config: HistoriesConfig | None = None) -> pa.Table:
@@ -197,8 +212,9 @@ def tokenise(interactions: pa.Table, titles: pa.Table | None = None, config: His
 
 def plan_shards(lake: Lake, config: HistoriesConfig) -> int:
     """How many shards the first night of a workspace should have; later nights keep that number."""
-    with connect(lake, config.scan) as connection:
-        return shards_for(count_members(connection, lake), config.members_per_shard, config.least_shards)
+    with reading(lake), connect(lake, config.scan) as connection:
+        members = attempt(connection, lake, (INTERACTIONS,), lambda sound: count_members(connection, sound))
+    return shards_for(members, config.members_per_shard, config.least_shards)
 
 
 def _in_memory(snapshot: Snapshot, lake: Lake | None = None) -> tuple[pa.Table, pa.Table]:
@@ -206,4 +222,4 @@ def _in_memory(snapshot: Snapshot, lake: Lake | None = None) -> tuple[pa.Table, 
     tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     tables = [table for _, table in shard_histories(snapshot, snapshot.shard_members(1), tally)]
     _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])}, lake)
-    return pa.concat_tables(tables), catalogue(snapshot, tally.plays)
+    return pa.concat_tables(tables), catalogue(snapshot, tally.plays).table

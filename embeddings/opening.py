@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
 from embeddings.histories_config import HistoriesConfig
 from embeddings.snapshot import Moment, Snapshot, lake_input, memory_input
 from stores.columns import MEMBER_ID, TITLE_ID
-from stores.errors import StoreError
 from stores.lake.contract import Lake, id_type_of
+from stores.lake.mending import attempt, reading
 from stores.lake.scan import connect
 from stores.lake.tables import INTERACTIONS, TITLES
 from stores.suppression import Suppression
@@ -18,41 +18,29 @@ from stores.suppression import Suppression
 if TYPE_CHECKING:
     import duckdb
 
+T = TypeVar("T")
+_READ = (INTERACTIONS, TITLES)
+
+
+def with_snapshot(
+    lake: Lake, moment: Moment, config: HistoriesConfig, erased: Suppression | None, work: Callable[[Snapshot], T]
+) -> T:
+    """`work` on the judged snapshot of a lake, without the members that were erased.
+
+    A column that only `work` reads may hold what DuckDB stops at; then the files are mended and `work` begins anew:
+    what it wrote is written again. Raises StoreError where DuckDB cannot go on (memory, disk, the store).
+    """
+    with reading(lake), connect(lake, config.scan) as connection:
+        return attempt(connection, lake, _READ, lambda sound: work(_of_lake(connection, sound, moment, config, erased)))
+
 
 @contextmanager
 def open_snapshot(
     lake: Lake, moment: Moment, config: HistoriesConfig, erased: Suppression | None = None
 ) -> Iterator[Snapshot]:
-    """The judged snapshot of a lake, without the members that were erased.
-
-    Raises StoreError where DuckDB cannot go on (memory, disk, the store).
-    """
-    import duckdb
-
-    with connect(lake, config.scan) as connection:
-        try:
-            yield _judge(lake, lambda sound: _of_lake(connection, sound, moment, config, erased))
-        except (duckdb.Error, OSError) as error:
-            raise StoreError(
-                f"reading the lake failed: {error}",
-                where=lake.storage.uri,
-                fix="check free disk space for temporary files, histories.scan.memory_limit, and that the files stay",
-            ) from error
-
-
-def _judge(lake: Lake, judge: Callable[[Lake], Snapshot]) -> Snapshot:
-    """Judge a lake; if a file's pages turn out to be corrupt, once more without the files that are."""
-    import duckdb
-
-    try:
-        return judge(lake)
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error:
-        sound = lake.without_corrupt(INTERACTIONS).without_corrupt(TITLES)
-        if (sound.interactions.files, sound.titles.files) == (lake.interactions.files, lake.titles.files):
-            raise
-        return judge(sound)
+    """The same for a block of code: what stops DuckDB in the block itself is a StoreError."""
+    with reading(lake), connect(lake, config.scan) as connection:
+        yield attempt(connection, lake, _READ, lambda sound: _of_lake(connection, sound, moment, config, erased))
 
 
 def _of_lake(

@@ -10,7 +10,7 @@ from typing import Any
 
 from embeddings.histories import require_sound
 from embeddings.histories_config import HistoriesConfig
-from embeddings.opening import open_snapshot
+from embeddings.opening import with_snapshot
 from embeddings.quarantine import DUPLICATE, micros
 from embeddings.snapshot import Moment, Snapshot
 from stores.columns import COUNTRY, DEVICE, DURATION, LOCALE, VALUE
@@ -37,17 +37,22 @@ def preview(
 
     Raises as a night does: ContractError where too many rows are bad, NotFoundError where there is no event.
     """
-    with open_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased) as snapshot:
+    moment = Moment(as_of, datetime.now(UTC))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _preview(snapshot, lake, since))
+
+
+def _preview(snapshot: Snapshot, lake: Lake, since: datetime | None) -> Preview:
+    require_sound(snapshot, lake)
+    repeats = count_repeats(snapshot)
+    if repeats:
+        snapshot.refused[INTERACTIONS][DUPLICATE] = repeats
         require_sound(snapshot, lake)
-        repeats = count_repeats(snapshot)
-        if repeats:
-            snapshot.refused[INTERACTIONS][DUPLICATE] = repeats
-            require_sound(snapshot, lake)
-        asked = f"SELECT count(*), count(*) FILTER (newest > {micros(since or config.earliest)}) FROM ({_MEMBERS})"
-        members, active = _row(snapshot, asked)
-        return Preview(members, active)
+    asked = f"SELECT count(*), count(*) FILTER (newest > {micros(since or EVER)}) FROM ({_MEMBERS})"
+    members, active = _row(snapshot, asked)
+    return Preview(members, active)
 
 
+EVER = datetime(1, 1, 1, tzinfo=UTC)
 _MEMBERS = "SELECT member_id, max(newest) AS newest FROM tally WHERE reason = 0 GROUP BY member_id"
 
 

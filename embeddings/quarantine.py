@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from stores.errors import ContractError
-from stores.lake.files import MISSING_COLUMN, UNREADABLE
+from stores.lake.files import AMBIGUOUS, MISSING_COLUMN, UNREADABLE
 from stores.lake.scan import text
 
 WRONG_TYPE = "wrong type"
@@ -19,7 +19,7 @@ DUPLICATE = "duplicate"
 ERASED = "erased member"
 UNCOUNTED = (AFTER, ERASED)
 """Reasons that are no fault of the lake: they never count against the budget, and their rows are not listed."""
-WHOLE_FILE = (UNREADABLE, MISSING_COLUMN)
+WHOLE_FILE = (UNREADABLE, MISSING_COLUMN, AMBIGUOUS)
 EXAMPLES = 5
 SHOWN_LETTERS = 80
 ERASED_MEMBERS = "erased_members"
@@ -47,7 +47,9 @@ def _null(column: str) -> Reason:
 
 
 def _time(name: str, condition: str) -> Reason:
-    return Reason(name, "event_time", condition, "CAST(make_timestamp(event_time) AS VARCHAR)")
+    """A time may lie beyond DuckDB's calendar, which has no text for it."""
+    written = "coalesce(TRY(CAST(make_timestamp(event_time) AS VARCHAR)), event_time || ' microseconds since 1970')"
+    return Reason(name, "event_time", condition, written)
 
 
 def interaction_reasons(as_of: datetime, now: datetime, earliest: datetime) -> tuple[Reason, ...]:
@@ -70,7 +72,6 @@ def interaction_reasons(as_of: datetime, now: datetime, earliest: datetime) -> t
         _null("action"),
         Reason("unknown action", "action", "action_code = 0", "action"),
         _time("event before 1990", f"event_time < {first}"),
-        Reason("duration is not finite", "duration_s", "NOT isfinite(duration_s)", duration),
         Reason("negative duration", "duration_s", "duration_s < 0", duration),
         Reason("unknown title", "title_id", "title_code IS NULL", "CAST(title_id AS VARCHAR)"),
     )

@@ -21,13 +21,15 @@ from stores.columns import COUNTRY, DEVICE, DURATION, LOCALE, MEMBER_ID, TITLE_I
 from stores.dead_letter import letter, letters_table, many
 from stores.lake.contract import Lake, LakeTable
 from stores.lake.files import BrokenFile
-from stores.lake.scan import ROW_BITS, Source, lake_sources, name, rows_sql, text
+from stores.lake.plain import readable
+from stores.lake.scan import ROW_BITS, Source, lake_sources, lost_sql, name, rows_sql, text
 from stores.lake.tables import TABLES
 from stores.suppression import Suppression
 
 if TYPE_CHECKING:
     import duckdb
 
+UNREADABLE_CELL = "not UTF-8, or no time"
 _OPTIONAL = (DURATION, VALUE, DEVICE, COUNTRY, LOCALE)
 
 
@@ -45,15 +47,17 @@ class Input:
     files: tuple[str, ...]
     broken: tuple[BrokenFile, ...]
     id_types: dict[str, pa.DataType]
+    lost: str = ""
+    """SQL of the cells that are there and taken as missing (`scan.lost_sql`)."""
 
 
 def lake_input(lake: Lake, table: LakeTable) -> Input:
     """A table of a lake."""
     ids = {column: lake.id_type(column) for column in (MEMBER_ID, TITLE_ID)}
-    sql = rows_sql(lake_sources(lake, table), table.contract, ids)
-    paths = tuple(file.path for file in table.files)
+    sources, paths = lake_sources(lake, table), tuple(file.path for file in table.files)
+    sql, lost = (made(sources, table.contract, ids) for made in (rows_sql, lost_sql))
     rows = table.rows + sum(file.rows for file in table.broken)
-    return Input(table.name, sql, rows, table.present, paths, table.broken, ids)
+    return Input(table.name, sql, rows, table.present, paths, table.broken, ids, lost)
 
 
 def memory_input(
@@ -62,9 +66,8 @@ def memory_input(
     """A table in memory, as if it were a lake's only file."""
     contract = TABLES[table_name]
     present = tuple(column.name for column in contract if column.name in table.column_names)
-    numbered = table.select(present).append_column("pos", pa.array(np.arange(table.num_rows)))
-    connection.register(f"memory_{table_name}", numbered)
-    types = {column: table.schema.field(column).type for column in present}
+    sound, types = readable(table.select(present))
+    connection.register(f"memory_{table_name}", sound.append_column("pos", pa.array(np.arange(table.num_rows))))
     sql = rows_sql([Source(f"memory_{table_name}", "pos", types)], contract, ids)
     return Input(table_name, sql, table.num_rows, present, (table_name,), (), ids)
 
@@ -178,6 +181,20 @@ class Snapshot:
         left = self.refused[table.name].get(reason.name, 0) - listed
         return many(table.name, left, reason.column, "not listed one by one", reason.name) if left > 0 else None
 
+    def lost_cells(self) -> list[dict[str, Any]]:
+        """Cells that are there and taken as missing, by table and column: how many, and the place of the first."""
+        found = []
+        for table in (self.titles, self.interactions):
+            if table.lost:
+                sql = f'SELECT "column", count(*), min(pos) FROM ({table.lost}) GROUP BY ALL ORDER BY ALL'
+                found += [self._lost(table, *row) for row in self.connection.execute(sql).fetchall()]
+        return found
+
+    @staticmethod
+    def _lost(table: Input, column: str, cells: int, pos: int) -> dict[str, Any]:
+        first = f"{table.files[pos >> ROW_BITS]} row {pos & ((1 << ROW_BITS) - 1)}"
+        return {"table": table.name, "column": column, "why": UNREADABLE_CELL, "cells": cells, "first": first}
+
     # --- what was accepted
 
     @property
@@ -217,7 +234,7 @@ class Snapshot:
         that the lake has, and `content`, a hash of everything but member and time.
         """
         optional = [column for column in _OPTIONAL if column in self.interactions.present]
-        kept = [f"CASE WHEN isfinite({c}) THEN {c} END AS {c}" if c == VALUE else f"e.{name(c)}" for c in optional]
+        kept = [f"e.{name(column)}" for column in optional]
         content = ", ".join(["e.title_code", "e.action_code", *(f"e.{name(column)}" for column in optional)])
         action = "CAST(e.action_code AS TINYINT) AS action_code"
         listed = ", ".join(["e.event_time", "e.pos", "e.title_code", action, *kept])

@@ -10,20 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.types as pat
 
 from stores import columns
 from stores.errors import ContractError, NotFoundError
-from stores.lake.files import (
-    MISSING_COLUMN,
-    UNREADABLE,
-    BrokenFile,
-    LakeFile,
-    broken,
-    list_files,
-    read_fault,
-    read_footers,
-)
+from stores.lake.files import AMBIGUOUS, MISSING_COLUMN, BrokenFile, LakeFile, ambiguous, broken, read_footers
+from stores.lake.finding import FoundFile, find_files
+from stores.lake.physical import Form, form_of
 from stores.lake.tables import IMPRESSIONS, INTERACTIONS, MEMBERS, TABLES, TITLES, Column
 from stores.storage import Storage
 
@@ -32,11 +24,15 @@ _DECIDES_KIND = {columns.MEMBER_ID: INTERACTIONS, columns.TITLE_ID: TITLES}
 
 @dataclass(frozen=True)
 class LakeTable:
-    """One table: its readable files by path (their position there is the file's number) and the broken ones."""
+    """One table: its readable files by path (their position there is the file's number) and the broken ones.
+
+    `left_out` are other files in its folder, each with the reason why it is no data.
+    """
 
     name: str
     files: tuple[LakeFile, ...]
     broken: tuple[BrokenFile, ...]
+    left_out: tuple[FoundFile, ...] = ()
 
     @property
     def contract(self) -> tuple[Column, ...]:
@@ -116,23 +112,27 @@ class Lake:
             (file.types.get(name, pa.string()), file.rows) for file in self.tables[_DECIDES_KIND[name]].files
         )
 
-    def without_corrupt(self, name: str) -> "Lake":
-        """The lake with those files of a table set aside whose pages cannot be read; reads all of them to know."""
-        table = self.tables[name]
-        wanted = [column.name for column in table.contract]
-        faults = {file.path: read_fault(self.storage, file, wanted) for file in table.files}
-        bad = [broken(file, UNREADABLE, "", faults[file.path], file.rows) for file in table.files if faults[file.path]]
-        good = tuple(file for file in table.files if not faults[file.path])
-        checked = replace(table, files=good, broken=(*table.broken, *bad))
-        _require_files(self.storage, checked)
-        return Lake(self.storage, {**self.tables, name: checked})
+    def with_files(self, name: str, files: tuple[LakeFile, ...], broken: tuple[BrokenFile, ...]) -> "Lake":
+        """The lake with other readable and broken files of a table. Raises ContractError where none is readable."""
+        table = replace(self.tables[name], files=files, broken=broken)
+        _require_files(self.storage, table)
+        return Lake(self.storage, {**self.tables, name: table})
+
+    @property
+    def left_out(self) -> list[FoundFile]:
+        """Files of all tables that are not read, though they lie among those that are."""
+        return [file for table in self.tables.values() for file in table.left_out]
+
+
+_NUMBERS = (Form.WHOLE, Form.FLOAT, Form.DECIMAL, Form.DIGITS)
 
 
 def id_type_of(types: Iterable[tuple[pa.DataType, int]]) -> pa.DataType:
-    """The kind of an id column from the physical types of its files and their rows."""
+    """The kind of an id column from the physical types of its files and their rows; files of nulls have no say."""
     votes: Counter[bool] = Counter()
-    for kind, rows in types:
-        votes[pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)] += rows
+    for stored in types:
+        form, rows = form_of(stored[0]).form, stored[1]
+        votes[form in _NUMBERS] += rows if form is not Form.EMPTY else 0
     return pa.int64() if votes[True] >= votes[False] else pa.string()
 
 
@@ -142,32 +142,42 @@ def _open_table(storage: Storage, name: str) -> LakeTable | None:
         if needed:
             raise _not_found(storage.uri, f"the lake has no {name}/")
         return None
-    listed = list_files(storage, name)
+    listed, left_out = find_files(storage, name)
     if not listed:
         if needed:
-            raise _not_found(storage.uri, f"{name}/ holds no Parquet file")
+            raise _not_found(storage.uri, f"{name}/ holds no Parquet file{told_left_out(left_out)}")
         return None
     good, bad = read_footers(storage, listed)
-    table = _with_required(storage, LakeTable(name, tuple(good), tuple(bad)))
+    table = _with_required(storage, LakeTable(name, tuple(good), tuple(bad), tuple(left_out)))
     if needed and table.rows == 0:
         raise _not_found(storage.uri, f"{name}/ is empty: no rows in {len(listed)} files")
     return table
 
 
 def _with_required(storage: Storage, table: LakeTable) -> LakeTable:
-    """Set aside files that lack a required column. Raises ContractError where none is left."""
+    """Set aside files that lack a required column or have one twice. Raises ContractError where none is left."""
     _require_files(storage, table)
     good, bad = [], list(table.broken)
     for file in table.files:
         lacks = [c.name for c in table.contract if c.required and c.name not in {*file.types, *file.folders}]
         found = f"the file has {', '.join(file.types) or 'no columns'}"
-        if lacks:
+        twice, both = ambiguous(file, [column.name for column in table.contract])
+        if twice:
+            bad.append(broken(file, AMBIGUOUS, twice, both, file.rows))
+        elif lacks:
             bad.append(broken(file, MISSING_COLUMN, lacks[0], found, file.rows))
         else:
             good.append(file)
-    checked = LakeTable(table.name, tuple(good), tuple(bad))
+    checked = replace(table, files=tuple(good), broken=tuple(bad))
     _require_files(storage, checked)
     return checked
+
+
+def told_left_out(files: Iterable[FoundFile], shown: int = 3) -> str:
+    """How many files are left out and why the first ones are, to be put behind another sentence; "" for none."""
+    listed = list(files)
+    first = "; ".join(f"{file.path}: {file.why}" for file in listed[:shown])
+    return f"; {len(listed):,} files are left out ({first}{'; ...' if len(listed) > shown else ''})" if listed else ""
 
 
 def _require_files(storage: Storage, table: LakeTable) -> None:
@@ -180,7 +190,7 @@ def _require_files(storage: Storage, table: LakeTable) -> None:
         f"{what}; {first.detail}",
         where=f"{storage.uri}/{first.path}",
         expected=f"Parquet files with {needed}",
-        fix="write the table again with these columns; names are case-sensitive",
+        fix="write the table again with these columns, each of them once; names are case-sensitive",
     )
 
 

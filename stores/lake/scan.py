@@ -15,21 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.types as pat
 from fsspec.implementations.arrow import ArrowFSWrapper  # type: ignore[import-untyped]
 from pydantic import Field
 
 from stores.errors import ConfigError, StoreError
+from stores.lake.cells import Cell, cell_of
 from stores.lake.contract import Lake, LakeTable
 from stores.lake.files import LakeFile
-from stores.lake.tables import Column, Kind
+from stores.lake.object_keys import KeyedObject, is_path
+from stores.lake.tables import Column
 from stores.settings import Settings
+from stores.storage import Storage
 
 if TYPE_CHECKING:
     import duckdb
 
 ROW_BITS = 40
-_REMOTE = "lake://"
+REMOTE = "lake://"
 
 
 class ScanConfig(Settings):
@@ -47,13 +49,30 @@ class _LakeFiles(ArrowFSWrapper):  # type: ignore[misc]  # fsspec ships no types
     cachable = False
     fsid = "lake"
 
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(storage.fs)
+        self.storage = storage
+
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        return path.removeprefix(_REMOTE)
+        return path.removeprefix(REMOTE)
 
     def glob(self, path: str, **_: Any) -> list[str]:
         """Names are exact here, whatever characters they hold."""
         return [path]
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        """Open a file for reading; keys that are no paths are read as objects."""
+        key = self._strip_protocol(path)
+        return super().open(path, mode, **options) if is_path(key) else KeyedObject(self.storage.uri, key)
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        """Size and time of a file."""
+        key = self._strip_protocol(path)
+        if is_path(key):
+            return dict(super().info(path, **options))
+        found = KeyedObject(self.storage.uri, key)
+        return {"name": key, "size": found.size, "type": "file", "mtime": found.modified}
 
 
 @contextmanager
@@ -68,13 +87,13 @@ def connect(lake: Lake | None, config: ScanConfig) -> Iterator["duckdb.DuckDBPyC
     spill = tempfile.mkdtemp(prefix="samespace-", dir=config.temp_directory or None)
     connection = duckdb.connect()
     try:
-        allowed = [f"{spill}/"]
+        allowed = [f"{spill}/", f"{os.path.realpath(spill)}/"]
         if lake is not None and lake.storage.is_local:
             allowed.append(f"{lake.storage.local()}/")
         elif lake is not None:
-            connection.register_filesystem(_LakeFiles(lake.storage.fs))
-            allowed.append(_REMOTE)
-        _configure(connection, config, spill, allowed)
+            connection.register_filesystem(_LakeFiles(lake.storage))
+            allowed.append(REMOTE)
+        _configure(connection, config, spill, allowed, _linked(lake))
         yield connection
     finally:
         connection.close()
@@ -92,7 +111,18 @@ def require_directory() -> None:
         ) from error
 
 
-def _configure(connection: "duckdb.DuckDBPyConnection", config: ScanConfig, spill: str, allowed: list[str]) -> None:
+def _linked(lake: Lake | None) -> list[str]:
+    """The real places of files that links lead to: DuckDB may read just these outside the lake's folder."""
+    if lake is None or not lake.storage.is_local:
+        return []
+    inside = f"{lake.storage.local()}/"
+    files = [file for table in lake.tables.values() for file in table.files]
+    return [file.real for file in files if file.real != inside + file.path]
+
+
+def _configure(
+    connection: "duckdb.DuckDBPyConnection", config: ScanConfig, spill: str, allowed: list[str], linked: list[str]
+) -> None:
     import duckdb
 
     settings = {
@@ -104,6 +134,7 @@ def _configure(connection: "duckdb.DuckDBPyConnection", config: ScanConfig, spil
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
         "allowed_directories": f"[{', '.join(map(text, allowed))}]",
+        "allowed_paths": f"[{', '.join(map(text, linked))}]",
         "enable_external_access": "false",
         "lock_configuration": "true",
     }
@@ -125,58 +156,6 @@ def name(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def sql_type(kind: Kind, id_type: pa.DataType) -> str:
-    """The SQL type that holds a contract column; times are microseconds since 1970."""
-    if kind is Kind.ID:
-        return "BIGINT" if pat.is_integer(id_type) else "VARCHAR"
-    numbers = {Kind.TIME: "BIGINT", Kind.INTEGER: "BIGINT", Kind.NUMBER: "DOUBLE"}
-    return numbers.get(kind) or {Kind.TEXT: "VARCHAR", Kind.TEXTS: "VARCHAR[]", Kind.NUMBERS: "FLOAT[]"}[kind]
-
-
-def cell_sql(kind: Kind, stored: pa.DataType, id_type: pa.DataType, cell: str) -> tuple[str, bool]:
-    """SQL that brings one cell to the contract's type, NULL where it cannot; second whether it can fail."""
-    wanted = sql_type(kind, id_type)
-    if pat.is_null(stored):
-        return f"CAST(NULL AS {wanted})", False
-    if kind is Kind.TIME:
-        return _time_sql(stored, cell)
-    if wanted.endswith("[]"):
-        nested = pat.is_list(stored) or pat.is_large_list(stored) or pat.is_fixed_size_list(stored)
-        return (f"TRY_CAST({cell} AS {wanted})" if nested else f"CAST(NULL AS {wanted})"), True
-    if pat.is_nested(stored) or pat.is_binary(stored) or pat.is_large_binary(stored):
-        return f"CAST(NULL AS {wanted})", True
-    if wanted == "BIGINT":
-        return _whole_sql(stored, cell)
-    if wanted == "VARCHAR":
-        return (cell if _is_text(stored) else f"CAST({cell} AS VARCHAR)"), False
-    return f"TRY_CAST({cell} AS {wanted})", not (pat.is_integer(stored) or pat.is_floating(stored))
-
-
-def _is_text(stored: pa.DataType) -> bool:
-    if pat.is_dictionary(stored):
-        stored = stored.value_type
-    return bool(pat.is_string(stored) or pat.is_large_string(stored) or pat.is_string_view(stored))
-
-
-def _time_sql(stored: pa.DataType, cell: str) -> tuple[str, bool]:
-    if pat.is_timestamp(stored) or pat.is_date(stored):
-        return f"epoch_us({cell})", False
-    if _is_text(stored):
-        return f"epoch_us(TRY_CAST({cell} AS TIMESTAMPTZ))", True
-    return "CAST(NULL AS BIGINT)", True  # a bare number does not say whether it counts seconds or nanoseconds
-
-
-def _whole_sql(stored: pa.DataType, cell: str) -> tuple[str, bool]:
-    """A whole number; DuckDB's own casts would round 1.5 to 2."""
-    if pat.is_integer(stored):
-        return f"TRY_CAST({cell} AS BIGINT)", pat.is_uint64(stored)
-    if _is_text(stored):
-        return f"CASE WHEN regexp_full_match({cell}, '[+-]?[0-9]+') THEN TRY_CAST({cell} AS BIGINT) END", True
-    if pat.is_floating(stored) or pat.is_decimal(stored):
-        return f"CASE WHEN {cell} = floor({cell}) THEN TRY_CAST({cell} AS BIGINT) END", True
-    return "CAST(NULL AS BIGINT)", True
-
-
 @dataclass(frozen=True)
 class Source:
     """Rows with the same physical types: a SQL relation, the SQL of `pos`, and the type of each stored column."""
@@ -184,6 +163,13 @@ class Source:
     relation: str
     pos: str
     types: dict[str, pa.DataType]
+
+    def cells(self, contract: tuple[Column, ...], id_types: dict[str, pa.DataType]) -> list[tuple[Column, Cell]]:
+        """How each contract column is made from what is stored."""
+        stored = [self.types.get(column.name, pa.null()) for column in contract]
+        ids = [id_types.get(column.name, pa.string()) for column in contract]
+        names = [f"src.{name(column.name)}" for column in contract]
+        return list(zip(contract, map(cell_of, contract, stored, ids, names), strict=True))
 
 
 def rows_sql(sources: list[Source], contract: tuple[Column, ...], id_types: dict[str, pa.DataType]) -> str:
@@ -196,18 +182,24 @@ def rows_sql(sources: list[Source], contract: tuple[Column, ...], id_types: dict
 
 
 def _source_sql(source: Source, contract: tuple[Column, ...], id_types: dict[str, pa.DataType]) -> str:
-    parts, faults = [f"{source.pos} AS pos"], []
-    for column in contract:
-        id_type = id_types.get(column.name, pa.string())
-        stored = source.types.get(column.name, pa.null())
-        cell = f"src.{name(column.name)}"
-        sql, can_fail = cell_sql(column.kind, stored, id_type, cell)
-        parts.append(f"{sql} AS {name(column.name)}")
-        if can_fail:
-            faults.append((f"{cell} IS NOT NULL AND ({sql}) IS NULL", column.name, f"CAST({cell} AS VARCHAR)"))
+    cells = source.cells(contract, id_types)
+    faults = [(cell.wrong, column.name, cell.shown) for column, cell in cells if cell.wrong]
+    parts = [f"{source.pos} AS pos", *(f"{cell.value} AS {name(column.name)}" for column, cell in cells)]
     parts.append(_case([(fault, text(column)) for fault, column, _ in faults]) + " AS wrong")
     parts.append(_case([(fault, shown) for fault, _, shown in faults]) + " AS wrong_value")
     return f"SELECT {', '.join(parts)} FROM {source.relation} AS src"
+
+
+def lost_sql(sources: list[Source], contract: tuple[Column, ...], id_types: dict[str, pa.DataType]) -> str:
+    """SELECT with `pos`, `column` and `value` of the cells that are there and taken as missing; "" if none can be."""
+    found = [
+        f'SELECT {source.pos} AS pos, {text(column.name)} AS "column", {cell.shown} AS value '
+        f"FROM {source.relation} AS src WHERE {cell.lost}"
+        for source in sources
+        for column, cell in source.cells(contract, id_types)
+        if cell.lost
+    ]
+    return "\nUNION ALL\n".join(found)
 
 
 def _case(branches: list[tuple[str, str]]) -> str:
@@ -223,6 +215,11 @@ def lake_sources(lake: Lake, table: LakeTable) -> list[Source]:
     return [_file_source(lake, table, numbers) for numbers in groups.values()]
 
 
+def file_source(lake: Lake, table: LakeTable, number: int) -> Source:
+    """One file of a table, to be read alone."""
+    return _file_source(lake, table, [number])
+
+
 def _stored(file: LakeFile) -> dict[str, pa.DataType]:
     """Types of the columns that a file stores, and text for those that only its folders give."""
     return {**dict.fromkeys(file.folders, pa.string()), **file.types}
@@ -231,17 +228,29 @@ def _stored(file: LakeFile) -> dict[str, pa.DataType]:
 def _shape(file: LakeFile, contract: tuple[Column, ...]) -> tuple[object, ...]:
     stored = _stored(file)
     known = [column.name for column in contract if column.name in stored]
-    return tuple(file.folders), *((column, str(stored[column]), column in file.types) for column in known)
+    return tuple((column, str(stored[column]), column in file.types) for column in known)
 
 
 def _file_source(lake: Lake, table: LakeTable, numbers: list[int]) -> Source:
     files = [table.files[number] for number in numbers]
-    root = f"{lake.storage.local()}/" if lake.storage.is_local else _REMOTE
-    paths = ", ".join(text(root + file.path) for file in files)
-    wanted = {column.name for column in table.contract}
-    folders = any((wanted & set(file.folders)) - set(file.types) for file in files)
-    options = "hive_partitioning = true, hive_types_autocast = false" if folders else "hive_partitioning = false"
-    relation = f"(SELECT *, file_index, file_row_number FROM read_parquet([{paths}], {options}))"
+    paths = ", ".join(text(_place(lake, file)) for file in files)
+    given = [c.name for c in table.contract if c.name in files[0].folders and c.name not in files[0].types]
+    columns = "".join(f", {_folder_sql([file.folders[c] for file in files])} AS {name(c)}" for c in given)
+    relation = (
+        f"(SELECT *, file_index, file_row_number{columns} FROM read_parquet([{paths}], hive_partitioning = false))"
+    )
     whole = len(numbers) == len(table.files)
     number = "file_index" if whole else f"list_extract({numbers}, CAST(file_index AS BIGINT) + 1)"
     return Source(relation, f"(CAST({number} AS BIGINT) << {ROW_BITS}) | file_row_number", _stored(files[0]))
+
+
+def _place(lake: Lake, file: LakeFile) -> str:
+    """The name under which DuckDB reads a file."""
+    root = f"{lake.storage.local()}/" if lake.storage.is_local else REMOTE
+    return file.copy or root + file.path
+
+
+def _folder_sql(values: list[str | None]) -> str:
+    """The value that each file's folders give to its rows: DuckDB would also look into the folders above the lake."""
+    listed = ", ".join("NULL" if value is None else text(value) for value in values)
+    return f"list_extract(CAST([{listed}] AS VARCHAR[]), CAST(file_index AS BIGINT) + 1)"

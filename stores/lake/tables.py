@@ -19,10 +19,11 @@ INTERACTIONS = "interactions"
 TITLES = "titles"
 IMPRESSIONS = "impressions"
 MEMBERS = "members"
+MEMBER_AND_TITLE = (columns.MEMBER_ID, columns.TITLE_ID)
 
 
 class Kind(Enum):
-    """What a column holds; how each physical type is brought to it is `scan.cell_sql`."""
+    """What a column holds; how each physical type is brought to it is `cells.cell_of`."""
 
     ID = "int64 or string"
     TIME = "timestamp, UTC"

@@ -1,0 +1,258 @@
+"""Cells: DuckDB's SQL that brings one stored cell to the contract's type, or says why it cannot.
+
+| stored | id | text | number | whole number | time |
+|---|---|---|---|---|---|
+| whole number | itself | its digits | itself | itself | refused: no unit |
+| float | a whole one below 2^53 (2^24, 2^11) | the same | itself | a whole one below 2^53 | refused: no unit |
+| decimal | a whole one | a whole one | itself | a whole one | refused: no unit |
+| text, UTF-8 bytes | itself | itself | what it spells | what it spells | ISO 8601 |
+| UUID, 16 bytes | `8-4-4-4-12`, lower case | the same | refused | refused | refused |
+| bool | refused | `true`, `false` | refused | refused | refused |
+| timestamp, date | refused | refused | refused | refused | itself |
+| duration | refused | refused | seconds | refused | refused |
+| time of day, list, map, struct | refused | refused | refused | refused | refused |
+
+Lists hold texts or numbers, by the same rules; a list of anything else is refused. A cell that is not finite, or
+beyond what a float32 holds, is a missing one. An id is the same in whatever form it is stored: whole numbers are
+their decimal digits, and a text is a whole number only where it is spelt as one (`7`, not `07`, `+7` or `7.0`).
+A cell that is refused costs its row; bytes that are not UTF-8 and times that cannot be read do so where the contract
+requires the column, and are missing cells elsewhere (`Cell.lost`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+from stores.lake.physical import UUID_BYTES, Form, Stored, form_of, is_exact_below
+from stores.lake.tables import Column, Kind
+
+LARGEST = 3.4028234663852886e38
+"""The largest float32: numbers beyond it would be infinite to a model."""
+_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_TYPES = {
+    Kind.TIME: "BIGINT",
+    Kind.INTEGER: "BIGINT",
+    Kind.NUMBER: "DOUBLE",
+    Kind.TEXT: "VARCHAR",
+    Kind.TEXTS: "VARCHAR[]",
+    Kind.NUMBERS: "FLOAT[]",
+}
+_REFUSED = "CAST(NULL AS {wanted})"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """SQL of one cell of a column.
+
+    `value` is of the contract's type, NULL where there is none. `wrong` is true where the cell is there and refuses
+    its row, `lost` where it is there and taken as missing; "" where that cannot be. `shown` is the cell as text.
+    """
+
+    value: str
+    wrong: str = ""
+    lost: str = ""
+    shown: str = "CAST(NULL AS VARCHAR)"
+
+
+def sql_type(kind: Kind, id_type: pa.DataType) -> str:
+    """The SQL type that holds a contract column; times are microseconds since 1970."""
+    if kind is Kind.ID:
+        return "BIGINT" if pat.is_integer(id_type) else "VARCHAR"
+    return _TYPES[kind]
+
+
+def cell_of(column: Column, stored: pa.DataType, id_type: pa.DataType, cell: str) -> Cell:
+    """The SQL for a column that a file stores as `stored`; `cell` is SQL that names the stored cell."""
+    source, wanted = form_of(stored), sql_type(column.kind, id_type)
+    if source.form is Form.EMPTY:
+        return Cell(_REFUSED.format(wanted=wanted))
+    made = _CONVERSIONS[column.kind](source, cell, wanted)
+    if made is None:
+        made = Cell(_REFUSED.format(wanted=wanted), wrong=_there(source, cell))
+    elif made.lost and column.required:
+        made = replace(made, wrong=made.lost, lost="")
+    return replace(made, shown=_shown(source, cell))
+
+
+def _there(source: Stored, cell: str) -> str:
+    """Whether a cell is there: one that is not finite is missing."""
+    return f"isfinite({cell})" if source.form is Form.FLOAT else f"{cell} IS NOT NULL"
+
+
+def _shown(source: Stored, cell: str) -> str:
+    """A cell as text; of nested ones the type says more than the content, which may be large."""
+    if source.form in (Form.LIST, Form.OTHER) and pat.is_nested(source.type):
+        return f"'a {str(source.type).replace(chr(39), '')}'"
+    return f"TRY(CAST({cell} AS VARCHAR))"
+
+
+def _or_wrong(source: Stored, cell: str, value: str) -> Cell:
+    return Cell(value, wrong=f"{_there(source, cell)} AND ({value}) IS NULL")
+
+
+def _or_lost(source: Stored, cell: str, value: str) -> Cell:
+    return Cell(value, lost=f"{_there(source, cell)} AND ({value}) IS NULL")
+
+
+# --- ids and texts
+
+
+def _id(source: Stored, cell: str, wanted: str) -> Cell | None:
+    if source.form is Form.BOOL:
+        return None
+    if wanted == "BIGINT":
+        return _whole_id(source, cell)
+    made = _text(source, cell)
+    return None if made is None else replace(made, wrong=made.wrong or made.lost, lost="")
+
+
+def _whole_id(source: Stored, cell: str) -> Cell | None:
+    """An id as int64: texts only where they are spelt as the number is, so that no two of them become one."""
+    spelt = _spelling(source, cell)
+    if spelt is None:
+        return _whole(source, cell, "BIGINT")
+    number = f"TRY_CAST({spelt} AS BIGINT)"
+    return _or_wrong(source, cell, f"CASE WHEN CAST({number} AS VARCHAR) = {spelt} THEN {number} END")
+
+
+def _text(source: Stored, cell: str, _: str = "VARCHAR") -> Cell | None:
+    """A text: itself, UTF-8 bytes, or the digits of a whole number."""
+    if source.form is Form.TEXT:
+        return Cell(cell)
+    if source.form in (Form.BOOL, Form.UUID):
+        return Cell(f"CAST({cell} AS VARCHAR)")
+    if source.form in (Form.BYTES, Form.FIXED):
+        return _or_lost(source, cell, _spelling(source, cell) or "")
+    if source.form is Form.WHOLE:
+        return Cell(f"CAST({cell} AS VARCHAR)")
+    digits = _digits(source, cell)
+    return None if digits is None else _or_wrong(source, cell, digits)
+
+
+def _digits(source: Stored, cell: str) -> str | None:
+    """The decimal digits of a whole number that is stored as something else, NULL for any other number."""
+    if source.form is Form.FLOAT:
+        return f"CAST({_whole_float(source, cell)} AS VARCHAR)"
+    if source.form is Form.DECIMAL:
+        return f"CASE WHEN {cell} = floor({cell}) THEN CAST(floor({cell}) AS VARCHAR) END"
+    return f"CASE WHEN regexp_full_match({cell}, '-?[0-9]+') THEN {cell} END" if source.form is Form.DIGITS else None
+
+
+def _spelling(source: Stored, cell: str) -> str | None:
+    """The text that text, bytes and bytes of fixed width spell, NULL where they are not UTF-8; None for other forms.
+
+    Sixteen bytes are a UUID (RFC 9562 gives each a byte that is not ASCII), unless all are printable ASCII. Where they
+    might be text in another script they are refused.
+    """
+    if source.form is Form.TEXT:
+        return cell
+    decoded = f"TRY(decode({cell}))"
+    if source.form is Form.BYTES:
+        return decoded
+    if source.form is not Form.FIXED:
+        return None
+    padded = f"rtrim({decoded}, chr(0))"
+    if source.type.byte_width != UUID_BYTES:
+        return padded
+    uuid = f"regexp_replace(lower(hex({cell})), '^(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})$', '\\1-\\2-\\3-\\4-\\5')"
+    return (
+        f"CASE WHEN regexp_full_match({padded}, '[ -~]+') THEN {padded} "
+        f"WHEN regexp_full_match({padded}, '[^\\x00-\\x1f\\x7f]+') THEN NULL ELSE {uuid} END"
+    )
+
+
+# --- numbers
+
+
+def _whole_float(source: Stored, cell: str) -> str:
+    """A whole number; DuckDB's own casts would round 1.5 to 2, and 2^53 and 2^53 + 1 are the same float64."""
+    limit = is_exact_below(source.type)
+    return f"CASE WHEN abs({cell}) < {limit} AND {cell} = floor({cell}) THEN CAST({cell} AS BIGINT) END"
+
+
+def _whole(source: Stored, cell: str, wanted: str) -> Cell | None:
+    if source.form is Form.WHOLE:
+        value = f"TRY_CAST({cell} AS {wanted})"
+        return _or_wrong(source, cell, value) if pat.is_uint64(source.type) else Cell(value)
+    if source.form is Form.FLOAT:
+        return _or_wrong(source, cell, _whole_float(source, cell))
+    if source.form is Form.DECIMAL:
+        value = f"CASE WHEN {cell} = floor({cell}) THEN TRY_CAST(floor({cell}) AS {wanted}) END"
+        return _or_wrong(source, cell, value)
+    spelt = cell if source.form is Form.DIGITS else _spelling(source, cell)
+    if spelt is None:
+        return None
+    value = f"CASE WHEN regexp_full_match({spelt}, '[+-]?[0-9]+') THEN TRY_CAST({spelt} AS {wanted}) END"
+    return _or_wrong(source, cell, value)
+
+
+def _number(source: Stored, cell: str, wanted: str) -> Cell | None:
+    if source.form in (Form.WHOLE, Form.DECIMAL):
+        return Cell(f"CAST({cell} AS {wanted})")
+    if source.form is Form.FLOAT:
+        return Cell(f"CASE WHEN abs({cell}) <= {LARGEST} THEN CAST({cell} AS {wanted}) END")
+    if source.form is Form.DURATION:
+        return Cell(f"CAST({cell} AS {wanted}) / {_UNITS[source.type.unit]}")
+    spelt = cell if source.form is Form.DIGITS else _spelling(source, cell)
+    if spelt is None:
+        return None
+    number = f"TRY_CAST({spelt} AS {wanted})"
+    bad = f"{cell} IS NOT NULL AND (({number}) IS NULL OR contains({spelt}, '_'))"  # DuckDB reads 1_000 as a number
+    return Cell(f"CASE WHEN abs({number}) <= {LARGEST} THEN {number} END", wrong=bad)
+
+
+# --- times
+
+
+def _time(source: Stored, cell: str, _: str) -> Cell | None:
+    if source.form in (Form.TIMESTAMP, Form.DATE):
+        return Cell(f"epoch_us({cell})")
+    spelt = _spelling(source, cell)
+    if spelt is None:
+        return None  # a bare number does not say whether it counts seconds or nanoseconds
+    moment = f"TRY_CAST({spelt} AS TIMESTAMPTZ)"
+    return _or_lost(source, cell, f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END")
+
+
+# --- lists
+
+
+def _texts(source: Stored, cell: str, wanted: str) -> Cell | None:
+    """A list of texts; an element that cannot be read is a missing one."""
+    if source.form is not Form.LIST:
+        return None
+    element = source.element
+    if element.form is Form.TEXT:
+        return Cell(cell)
+    if element.form is Form.EMPTY:
+        return Cell(f"TRY_CAST({cell} AS {wanted})")
+    made = _text(element, "x")
+    if made is None or element.form is Form.BOOL:
+        return None
+    fault = made.wrong or made.lost
+    lost = f"len(list_filter({cell}, lambda x: {fault})) > 0" if fault else ""
+    return Cell(f"list_transform({cell}, lambda x: {made.value})", lost=lost)
+
+
+def _numbers(source: Stored, cell: str, wanted: str) -> Cell | None:
+    """A list of float32 as it is stored: `embeddings.catalogue` judges which can be a title's content vector."""
+    if source.form is not Form.LIST:
+        return None
+    form = source.element.form
+    if form is Form.BYTES:
+        return Cell(f"TRY_CAST(list_transform({cell}, lambda x: TRY(decode(x))) AS {wanted})")
+    known = (Form.WHOLE, Form.FLOAT, Form.DECIMAL, Form.DIGITS, Form.TEXT, Form.EMPTY)
+    return Cell(f"TRY_CAST({cell} AS {wanted})") if form in known else None
+
+
+_CONVERSIONS: dict[Kind, Callable[[Stored, str, str], Cell | None]] = {
+    Kind.ID: _id,
+    Kind.TEXT: _text,
+    Kind.NUMBER: _number,
+    Kind.INTEGER: _whole,
+    Kind.TIME: _time,
+    Kind.TEXTS: _texts,
+    Kind.NUMBERS: _numbers,
+}
