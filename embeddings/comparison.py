@@ -3,14 +3,14 @@
 A question is the first title that is new to a member after both models were trained. Both encode the
 member from the history before that event, and both rank the same titles, so neither has seen the answer
 and the answers are paired. Popular-7-days, the plays of the week before, answers too. Where nothing
-can be asked, fairly, the report says why.
+can be asked, fairly, the report says why. Titles have the plays and ages of the moment after which questions begin:
+the answers are among the plays of tonight.
 
 What is kept are counts of hits (both, only this model, only the other, neither) and means, squares and product of the
 `gains`, whose mean is NDCG without a cut. They are all that paired intervals need.
 """
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -19,11 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.bisection import answers
 from embeddings.encode_config import EncodeConfig
-from embeddings.encoder import Encoder, load
+from embeddings.encoder import CatalogueReader, Encoder, load
 from embeddings.foundation.metrics import gains, of_vectors, rank
+from embeddings.foundation.point_in_time import catalogue_as_of, played, watch_bits
 from embeddings.foundation.queries import Events, Queries, ask
+from embeddings.histories_config import HistoriesConfig
 from stores.columns import EVENT_TIME, TIME, TITLE_ID
+from stores.errors import SamespaceError
 from stores.release import Release, StageReport
 from stores.storage import Storage
 from stores.workspace import MODELS
@@ -32,6 +36,7 @@ TRAINED_UNTIL = "trained_until"
 CATALOGUE = "work/catalogue.parquet"
 QUESTIONS, K, WEEK = 2_000, 10, 7 * 86_400
 FEW_TOKENS = 10
+_NUMBERS = ("last_time", "actions", "events")
 
 Rows = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -54,8 +59,19 @@ def run(config: EncodeConfig, release: Release) -> StageReport:
     if not len(places):
         return _nothing(f"no member met a new title after {since.isoformat()}")
     queries = ask(histories, ids, Events.of(histories, ids).starts[:-1] + places)
-    models = {"model": release.plan.model_id, "current": live}
-    ranks, slices = _answers(config, release, models, queries, _week_before(release, ids, since))
+    plays, week = _plays_until(release, ids, since)
+    catalogue = catalogue_as_of(release.read_table(CATALOGUE), plays, int(since.timestamp()))
+    try:
+        current = _ranks(config, release, live, queries, catalogue)
+    except SamespaceError as error:  # the night does not depend on it
+        return _nothing(f"the live model {live} cannot be asked: {error.what}")
+    ranks = {"model": _ranks(config, release, release.plan.model_id, queries, catalogue), "current": current}
+    everyone = np.broadcast_to(week.astype(np.float32), (len(queries), len(week)))
+    ranks["popular_7_days"] = rank(lambda begin, end: everyone[begin:end], queries, len(week)).ranks
+    slices = {
+        "new_members": np.diff(queries.seen_starts) < FEW_TOKENS,
+        "tail_titles": week[queries.targets] < _head(week),
+    }
     metrics = {
         "questions": len(queries),
         "since": since.isoformat(),
@@ -139,20 +155,18 @@ def first_new(histories: pa.Table, ids: pa.Array, since: datetime) -> Ints:
 # --- the answers
 
 
-def _answers(
-    config: EncodeConfig, release: Release, models: dict[str, str], queries: Queries, plays: Ints
-) -> tuple[dict[str, Ints], dict[str, Rows]]:
-    """Ranks of the answers by who answers, and which questions belong to each slice."""
-    catalogue = release.read_table(CATALOGUE)
-    ranks: dict[str, Ints] = {}
-    for name, model in models.items():
-        encoder = _encoder(config, release, model)
-        scorer = of_vectors(encoder.encode_members(queries.histories), encoder.encode_titles(catalogue))
-        ranks[name] = rank(scorer, queries, len(plays)).ranks
-    everyone = np.broadcast_to(plays.astype(np.float32), (len(queries), len(plays)))
-    ranks["popular_7_days"] = rank(lambda begin, end: everyone[begin:end], queries, len(plays)).ranks
-    new_members = np.diff(queries.seen_starts) < FEW_TOKENS
-    return ranks, {"new_members": new_members, "tail_titles": plays[queries.targets] < _head(plays)}
+def _ranks(config: EncodeConfig, release: Release, model_id: str, queries: Queries, catalogue: pa.Table) -> Ints:
+    """Ranks of the answers by one model; a member or title on which it fails is not found.
+
+    Raises EncoderError where it fails on all of them, MismatchError where the catalogue is not what it was trained
+    with, and as `encoder.load`.
+    """
+    encoder = _encoder(config, release, model_id)
+    if isinstance(encoder, CatalogueReader):
+        encoder.catalogue_notes(catalogue)
+    members = answers(encoder.encode_members, queries.histories, encoder.dim)
+    titles = answers(encoder.encode_titles, catalogue, encoder.dim)
+    return rank(of_vectors(members, titles), queries, len(titles)).ranks
 
 
 def _head(plays: Ints) -> int:
@@ -167,18 +181,19 @@ def _encoder(config: EncodeConfig, release: Release, model_id: str) -> Encoder:
         return load(config.encoder, str(folder))
 
 
-def _week_before(release: Release, ids: pa.Array, since: datetime) -> Ints:
-    """(titles,) tokens of all members in the seven days before `since`, counted shard by shard."""
-    counts, end = np.zeros(len(ids), np.int64), round(since.timestamp() * 1e6)
-    for titles, last in _tokens(release):
-        week = (last <= end) & (last > end - WEEK * 1_000_000)
-        found = pc.index_in(titles.filter(pa.array(week)), value_set=ids).drop_null()
-        counts += np.bincount(found.to_numpy(), minlength=len(ids))
-    return counts
-
-
-def _tokens(release: Release) -> Iterator[tuple[pa.Array, Ints]]:
+def _plays_until(release: Release, ids: pa.Array, since: datetime) -> tuple[Ints, Ints]:
+    """(titles,) plays of all members up to `since`, and tokens in the seven days before it, counted shard by shard."""
+    plays, week, end = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64), round(since.timestamp() * 1e6)
+    watch = watch_bits(HistoriesConfig.model_validate(release.plan.config.get("histories", {})))
     for path in release.storage.files("histories"):
-        table = release.read_table(path, [TITLE_ID, "last_time"]).combine_chunks()
-        columns = [pc.list_flatten(table[name].combine_chunks()) for name in (TITLE_ID, "last_time")]
-        yield columns[0], columns[1].cast(pa.int64()).to_numpy()
+        table = release.read_table(path, [TITLE_ID, *_NUMBERS])
+        titles = pc.list_flatten(table[TITLE_ID].combine_chunks())
+        last, actions, events = (
+            pc.list_flatten(table[name].combine_chunks()).cast(pa.int64()).to_numpy() for name in _NUMBERS
+        )
+        known = last <= end
+        plays += played(titles.filter(pa.array(known)), actions[known], events[known], ids, watch)
+        late = known & (last > end - WEEK * 1_000_000)
+        found = pc.index_in(titles.filter(pa.array(late)), value_set=ids).drop_null()
+        week += np.bincount(found.to_numpy(), minlength=len(ids))
+    return plays, week

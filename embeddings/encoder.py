@@ -1,6 +1,8 @@
 """The door through which a trained model enters the night: any class that fits `Encoder` will do."""
 
 from importlib import import_module
+from inspect import signature
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +30,9 @@ class Encoder(Protocol):
     """A trained model.
 
     `model_id` names its weights; `dim` is the width of both kinds of vectors. A member's score for a
-    title is the inner product of the two. What it returns must depend on nothing but its input.
+    title is the inner product of the two. What it returns must depend on nothing but its input: a row must get the
+    same vector whatever else is in the table and however often it is asked (`probe` looks at both). Other types of
+    arrays than float32 are converted (`encoder_output`).
     """
 
     model_id: str
@@ -51,6 +55,18 @@ class CodeReader(Encoder, Protocol):
 
 
 @runtime_checkable
+class CatalogueReader(Protocol):
+    """An encoder that can say of a whole catalogue that it is not what it was trained with."""
+
+    def catalogue_notes(self, catalogue: pa.Table) -> list[str]:
+        """What the catalogue lacks, as sentences.
+
+        Raises MismatchError where titles of it would be encoded without what the model was trained with.
+        """
+        ...
+
+
+@runtime_checkable
 class PreferenceEncoder(Protocol):
     """An encoder that also says which genres and languages a member will play next."""
 
@@ -68,18 +84,20 @@ class ValueEncoder(Protocol):
         ...
 
 
-def load(spec: str, model_dir: str) -> Encoder:
+def load(spec: str, model_dir: str, device: str = "cpu") -> Encoder:
     """The encoder that `spec`, as "module:Class", loads from `model_dir` by its class method `load(path)`.
 
     A class without one is called without arguments: it knows where its model is. `load(path)` must read all that it
-    needs: of a workspace on an object store the folder is a copy, which goes when the encoder is there.
+    needs: of a workspace on an object store the folder is a copy, which goes when the encoder is there. Where the
+    method, or the class without one, has an argument `device`, it gets "cpu" or "cuda".
 
     Raises ConfigError where `spec` names no such class, EncoderError where the class cannot load
     the model or the result is not an `Encoder`. Errors of our own tree pass through as they are.
     """
     kind = _resolve(spec)
     try:
-        encoder = kind.load(model_dir) if hasattr(kind, "load") else kind()
+        given = {"device": device} if _takes_device(kind) else {}
+        encoder = kind.load(model_dir, **given) if hasattr(kind, "load") else kind(**given)
     except SamespaceError:
         raise
     except Exception as error:
@@ -87,6 +105,18 @@ def load(spec: str, model_dir: str) -> Encoder:
             f"the encoder cannot load its model: {error}", where=f"{spec}, {model_dir}", fix="check the model's folder"
         ) from error
     return _checked(encoder, spec)
+
+
+def takes_device(spec: str) -> bool:
+    """Whether the class that `spec` names is given a device when it is loaded. Raises ConfigError as `load`."""
+    return _takes_device(_resolve(spec))
+
+
+def _takes_device(kind: Any) -> bool:
+    try:
+        return "device" in signature(getattr(kind, "load", kind)).parameters
+    except (TypeError, ValueError):  # made by C code that does not say
+        return False
 
 
 def _resolve(spec: str) -> Any:
@@ -110,7 +140,7 @@ def _checked(encoder: Any, spec: str) -> Encoder:
             name for name in ("model_id", "dim", "encode_members", "encode_titles") if not hasattr(encoder, name)
         ]
         raise EncoderError("what load(path) returned is not an Encoder", where=spec, expected=f"it to have {missing}")
-    if not isinstance(encoder.dim, int) or encoder.dim < 1:
+    if not isinstance(encoder.dim, Integral) or isinstance(encoder.dim, bool) or encoder.dim < 1:
         raise EncoderError(f"the encoder's dim is {encoder.dim!r}", where=spec, expected="a positive integer")
     if not isinstance(encoder.model_id, str) or not encoder.model_id:
         raise EncoderError(f"the encoder's model_id is {encoder.model_id!r}", where=spec, expected="a non-empty string")

@@ -7,8 +7,10 @@ shard's path and its entry travels.
 A worker needs seconds to start. A night lets them start while it judges its input, which keeps one processor busy.
 """
 
+import logging
 from itertools import pairwise
 from types import TracebackType
+from typing import TypeVar
 
 import pyarrow as pa
 import ray
@@ -16,12 +18,17 @@ import ray
 from embeddings.carry import Carry, carried_from
 from embeddings.encode_config import EncodeConfig
 from embeddings.precision import Precision
+from embeddings.probe import Probe
 from embeddings.spreading import Spread
-from embeddings.worker import CATALOGUE, Done, Group, ShardWorker, Task, load_model
+from embeddings.worker import CATALOGUE, Done, Examined, Group, Question, ShardWorker, Task, load_model
 from stores.columns import EMBEDDING, TITLE_ID, dead_letter_schema
 from stores.errors import ContractError
 from stores.progress import Progress
 from stores.release import Release, StageReport
+from stores.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+Found = TypeVar("Found", bound=Settings)
 
 __all__ = ["NATIVE_MEMBERS", "NATIVE_TITLES", "EncodeJob", "load_model", "run"]
 
@@ -29,6 +36,7 @@ MEMBERS = "members"
 NATIVE_MEMBERS = "work/native/members"
 NATIVE_TITLES = "work/native/titles"
 PRECISION = "work/precision.json"
+PROBE = "work/probe.json"
 _TOGETHER = 6
 """Shards at most in a group: what a worker that dies has to do again."""
 
@@ -61,8 +69,8 @@ class EncodeJob:
         """Let the workers start and one of them judge the precision, and do not wait for them; histories are there."""
         if self._spread is None and (todo := self._todo()):
             spread, sample = self._workers(), self._sample()
-            if self._known_precision() is None and sample:
-                spread.begin("choose_precision", sample, len(todo))
+            if sample and self._examined() is None:
+                spread.begin("examine", Question(sample, self._known_precision()), len(todo))
             else:
                 spread.top_up(len(todo))
 
@@ -70,10 +78,11 @@ class EncodeJob:
         """Encode what is not finished; what `run` beside this class says."""
         todo = self._todo()
         try:
-            done, precision = self._encode(todo) if todo else ([], _journaled(self.release))
+            done = self._encode(todo) if todo else []
         finally:
             self._stop()
         found = _Found(self.release, self._members)
+        precision, probe = _journaled(self.release, PRECISION, Precision), _journaled(self.release, PROBE, Probe)
         refused = _collect_refusals(self.config, self.release, found.rows)
         metrics = {
             "members": found.members,
@@ -89,6 +98,7 @@ class EncodeJob:
             "carried_from": self.carry.release.release_id if self.carry else None,
             "preprocessing": self.config.preprocessing,
             "precision": precision.model_dump(mode="json") if precision else {},
+            "probe": probe.model_dump(mode="json") if probe else {},
             "workers_lost": self._spread.lost if self._spread else 0,
         }
         return StageReport(name="encode", rows=found.rows, metrics=metrics)
@@ -116,15 +126,16 @@ class EncodeJob:
             self._spread = Spread(lambda: worker.remote(config, release, carry), self._wanted)
         return self._spread
 
-    def _encode(self, todo: list[Task]) -> tuple[list[Done], Precision | None]:
-        """Encode shards on the cluster; what came of each, and in which precision."""
+    def _encode(self, todo: list[Task]) -> list[Done]:
+        """Encode shards on the cluster; what came of each."""
         spread, done = self._workers(), []
-        precision = self._precision(spread, len(todo))
+        examined = self._examine(spread, len(todo))
+        terms = (examined.precision, examined.probe.dim) if examined else (self._known_precision(), None)
         with Progress("encode", len(todo), "shards") as progress:
-            for result in spread.run(self._together(todo), precision):
+            for result in spread.run(self._together(todo), *terms):
                 done.append(result)
                 progress.advance(result.shards, f"{result.rows:,} rows in the last")
-        return done, precision
+        return done
 
     def _together(self, todo: list[Task]) -> list[Task | Group]:
         """What workers are given at once: a shard, or several where most members are carried, as many for each."""
@@ -141,18 +152,26 @@ class EncodeJob:
         resource, share = ("GPU" if self.config.gpus_per_worker else "CPU"), self.config.gpus_per_worker or 1.0
         return self.config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
 
-    def _precision(self, spread: Spread, shards: int) -> Precision | None:
-        """The precision of the night, journaled for a resumed one."""
-        found, sample = self._known_precision(), self._sample()
+    def _examine(self, spread: Spread, shards: int) -> Examined | None:
+        """The precision of the night and what the encoder is, journaled for a resumed one; None without histories."""
+        found, sample = self._examined(), self._sample()
         if found is None and sample:
-            found = spread.ask("choose_precision", sample, shards)
-        if found is not None:
-            self.release.storage.write(PRECISION, found.model_dump_json().encode())
+            asked: Examined = spread.ask("examine", Question(sample, self._known_precision()), shards)
+            found = asked
+            self.release.storage.write(PRECISION, found.precision.model_dump_json().encode())
+            self.release.storage.write(PROBE, found.probe.model_dump_json().encode())
+            for note in found.probe.notes:
+                _LOG.warning("%s: %s", self.config.encoder, note)
         return found
+
+    def _examined(self) -> Examined | None:
+        """What an interrupted night found; None where a worker has to be asked."""
+        precision, probe = _journaled(self.release, PRECISION, Precision), _journaled(self.release, PROBE, Probe)
+        return Examined(precision, probe) if precision and probe else None
 
     def _known_precision(self) -> Precision | None:
         """That of an interrupted night, else of what is carried; None where a worker has to judge it."""
-        found = _journaled(self.release)
+        found = _journaled(self.release, PRECISION, Precision)
         if found is None and self.carry and self.carry.precision:
             found = Precision.model_validate(self.carry.precision)
         return found
@@ -185,9 +204,8 @@ def tasks(config: EncodeConfig, release: Release, members: str = NATIVE_MEMBERS)
     return titles + [Task("members", f"{members}/{path.rsplit('/', 1)[-1]}", path) for path in paths]
 
 
-def _journaled(release: Release) -> Precision | None:
-    there = release.storage.exists(PRECISION)
-    return Precision.model_validate_json(release.storage.read(PRECISION)) if there else None
+def _journaled(release: Release, path: str, kind: type[Found]) -> Found | None:
+    return kind.model_validate_json(release.storage.read(path)) if release.storage.exists(path) else None
 
 
 def _collect_refusals(config: EncodeConfig, release: Release, encoded: int) -> int:

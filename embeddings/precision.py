@@ -3,8 +3,10 @@
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from embeddings.bisection import encode_or_nan
 from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import Encoder, Vectors
 from stores.settings import Settings
@@ -48,14 +50,25 @@ def choose(config: EncodeConfig, encoder: Any, histories: pa.Table, titles: pa.T
         return Precision(name="fp32", why="the hardware is fastest at it")
     device = device_of(config)
     sample = histories.take(np.unique(np.linspace(0, histories.num_rows - 1, SAMPLE).astype(np.int64)))
-    exact = encoder.tuned("fp32", device).encode_members(sample)
-    reduced = encoder.tuned("bf16", device)
-    found, some = reduced.encode_members(sample), np.arange(0, sample.num_rows, 3)
-    spread = float(np.abs(reduced.encode_members(sample.take(some)) - found[some]).max())
-    cosine, overlap = _cosine(exact, found), _overlap(exact, found, encoder.encode_titles(titles.slice(0, 20_000)))
+    fast, every = encoder.tuned("bf16", device), np.arange(sample.num_rows)
+    exact, reduced = _of(encoder.tuned("fp32", device), sample, every), _of(fast, sample, every)
+    again = _of(fast, sample, every[::3])
+    sound = np.isfinite(np.concatenate([exact, reduced], axis=1)).all(axis=1)
+    twice = np.isfinite(np.concatenate([exact[::3], reduced[::3], again], axis=1)).all(axis=1)
+    if not twice.any():
+        return Precision(name="fp32", why="the model fails on all members of the sample")
+    spread = float(np.abs(again - reduced[::3])[twice].max())
+    some = encode_or_nan(encoder.encode_titles, titles.slice(0, 20_000), encoder.dim)
+    some = some[np.isfinite(some).all(axis=1)]
+    cosine, overlap = _cosine(exact[sound], reduced[sound]), _overlap(exact[sound], reduced[sound], some)
     good = cosine >= config.least_cosine and overlap >= config.least_overlap and spread <= _SAME
     why = "its vectors agree with those of fp32" if good else "the vectors of bf16 are not good enough"
     return Precision(name="bf16" if good else "fp32", why=why, cosine=cosine, overlap=overlap, spread=spread)
+
+
+def _of(encoder: Encoder, sample: pa.Table, rows: npt.NDArray[np.int64]) -> Vectors:
+    """(rows, dim) vectors of some of the sample, NaN where the model fails."""
+    return encode_or_nan(encoder.encode_members, sample.take(rows), encoder.dim)
 
 
 def device_of(config: EncodeConfig) -> str:

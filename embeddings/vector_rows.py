@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings.bisection import Refusal, Vectors
+from embeddings.bisection import Refusal
+from embeddings.encoder_output import Vectors
 from stores.columns import (
     EMBEDDING,
     ENCODED_AT,
@@ -57,6 +58,13 @@ def with_vectors(rows: pa.Table, vectors: Vectors, kind: str, release: Release) 
         columns["history_length"] = pc.list_value_length(rows[TITLE_ID])
         schema = member_vector_schema(rows.schema.field(MEMBER_ID).type, dim)
     return pa.table({field.name: columns[field.name].cast(field.type) for field in schema}, schema=schema)
+
+
+def vectors_of(table: pa.Table) -> Vectors:
+    """(n, d) float32: the vectors of rows with an embedding of one width each."""
+    column = table[EMBEDDING].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(table.num_rows, column.type.list_size)
 
 
 def dead_letter(kind: str, rows: pa.Table, refused: Iterable[Refusal]) -> pa.Table:

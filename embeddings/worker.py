@@ -16,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings.bisection import Refusal, Vectors, encode_rows
+from embeddings.bisection import Refusal, encode_or_nan, encode_rows
 from embeddings.carry import Carry, unchanged
 from embeddings.changed import IDENTITY, changed_histories, coded_histories
 from embeddings.encode_config import OURS, EncodeConfig
-from embeddings.encoder import CodeReader, Encoder, load
+from embeddings.encoder import CodeReader, Encoder, load, takes_device
+from embeddings.encoder_output import Vectors
 from embeddings.own_process import collect_rarely, keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
-from embeddings.vector_rows import by_rows, by_tokens, dead_letter, with_texts, with_vectors
+from embeddings.probe import Probe, probe, require_width_of_live, sample_of, with_carried
+from embeddings.vector_rows import by_rows, by_tokens, dead_letter, vectors_of, with_texts, with_vectors
 from stores.changes import write_changes
 from stores.columns import MEMBER_ID, TITLE_ID
 from stores.errors import MismatchError
@@ -87,13 +89,29 @@ class Part:
     carried: Carried | None = None
 
 
-def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None) -> Encoder:
+@dataclass(frozen=True)
+class Question:
+    """What one worker is asked before any shard: the histories to look at, and the precision where it is known."""
+
+    sample: str
+    precision: Precision | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Its answer: the precision of the night, and what the encoder was found to be."""
+
+    precision: Precision
+    probe: Probe
+
+
+def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None, device: str = "cpu") -> Encoder:
     """The configured encoder with `config.model`, else with the workspace's model of that id, if it has one."""
     kept = model_id in workspace.models.folders()
     if config.model or not kept:
-        return load(config.encoder, config.model)
+        return load(config.encoder, config.model, device)
     with workspace.models.fetched(str(model_id)) as folder:
-        return load(config.encoder, str(folder))
+        return load(config.encoder, str(folder), device)
 
 
 class ShardWorker:
@@ -118,7 +136,8 @@ class ShardWorker:
                 if self.config.encoder == OURS:
                     do_without_pandas()
                 planned = self.release.plan.model_id
-                encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
+                workspace = Workspace.open(self.release.workspace_uri)
+                encoder = load_model(self.config, workspace, planned, device_of(self.config))
                 if encoder.model_id != planned:
                     raise MismatchError(
                         f"the encoder's model is {encoder.model_id}, the night was planned with {planned}",
@@ -128,19 +147,55 @@ class ShardWorker:
                 self.encoder = encoder
         return int(self.encoder.dim)
 
-    def choose_precision(self, sample: str) -> Precision:
-        """The precision of the night, judged on the histories of one shard."""
-        self.ready()
-        histories = self.release.read_table(sample)
-        return choose(self.config, self.encoder, histories, self.release.read_table(CATALOGUE))
+    def examine(self, question: Question) -> Examined:
+        """The precision of the night, judged on the histories of one shard, and a probe of the encoder in it.
 
-    def encode(self, work: Task | Group, precision: Precision | None = None) -> Done:
-        """Encode shards in a precision (default: the encoder's own) and write them."""
+        Raises as `probe`, `require_width_of_live` and `with_carried`.
+        """
         self.ready()
+        require_width_of_live(self.encoder, self.release)
+        histories, catalogue = self.release.read_table(question.sample), self.release.read_table(CATALOGUE)
+        precision = question.precision or choose(self.config, self.encoder, histories, catalogue)
+        self._tune(precision)
+        found = self._with_carried(probe(self.encoder, histories, catalogue), question.sample, histories)
+        if self.config.gpus_per_worker and not takes_device(self.config.encoder):
+            note = "GPUs are reserved, but load() of the encoder takes no `device`: it may compute on the processor"
+            found = found.model_copy(update={"notes": (*found.notes, note)})
+        return Examined(precision, found)
+
+    def _with_carried(self, found: Probe, source: str, histories: pa.Table) -> Probe:
+        """The probe with some members that are carried forward, encoded again."""
+        before = self.carry.shard(source.rsplit("/", 1)[-1]) if self.carry else None
+        if self.carry is None or before is None:
+            return found
+        kept = sample_of(unchanged(before, histories))
+        rows = histories.take(pc.index_in(kept[MEMBER_ID], value_set=histories[MEMBER_ID].combine_chunks()))
+        vectors = encode_or_nan(self.encoder.encode_members, rows, self.encoder.dim)
+        sound = np.isfinite(vectors).all(axis=1)
+        rows, kept = rows.filter(pa.array(sound)), kept.filter(pa.array(sound))
+        tonight = self.carry.aligned(with_vectors(rows, vectors[sound], "members", self.release))
+        return with_carried(found, vectors_of(tonight), vectors_of(kept), self.carry.release.release_id)
+
+    def _tune(self, precision: Precision | None) -> None:
+        """Let the encoder run in a precision, if it can choose."""
         with self._loading:
             if precision != self.precision and precision and isinstance(self.encoder, TunableEncoder):
                 self.encoder = self.encoder.tuned(precision.name, device_of(self.config))
             self.precision = precision
+
+    def encode(self, work: Task | Group, precision: Precision | None = None, dim: int | None = None) -> Done:
+        """Encode shards in a precision (default: the encoder's own) and write them.
+
+        Raises MismatchError where the encoder has not the width `dim` that all shards of the night have.
+        """
+        self.ready()
+        if dim not in (None, self.encoder.dim):
+            raise MismatchError(
+                f"the encoder of one worker has width {self.encoder.dim}, the night's shards have width {dim}",
+                where=self.config.encoder,
+                fix="let load() give the same model everywhere; give a changed model another model_id",
+            )
+        self._tune(precision)
         began = thread_time()
         if isinstance(work, Task) and work.kind == "titles":
             done = self._titles(work)

@@ -29,7 +29,8 @@ def train_model(
     """Train on the lake as of a moment (default: now) and make the model the one that the next night runs.
 
     With the id of a model of the workspace as `parent` the training goes on from it, in fewer steps.
-    Raises NotFoundError where there is no such model.
+    Raises NotFoundError where there is no such model, TrainingError where the training diverges, EncoderError where
+    what was written cannot be used; the model of the next night is then the one that it was.
     """
     before = _folder_of(workspace, parent) if parent else None
     histories, catalogue = _data(config, workspace, as_of, tell)
@@ -38,6 +39,7 @@ def train_model(
         model = training.train(
             histories, catalogue, config.train, seed, workspace.models.uri, shown_as(progress), before
         )
+    checkpoint.verify(model.path)  # as it lies there: what a night would read
     workspace.set_next_model(model.model_id)
     return model
 

@@ -11,6 +11,7 @@ SamespaceError                   exit code 1
 ├─ MismatchError                 1   two things that must agree do not; both values are named
 ├─ AlignmentError                1   the fit is not defined on this input
 ├─ EncoderError                  1   a model failed to load or returned something unusable
+├─ TrainingError                 1   a training ended without a model that can be used
 └─ StoreError                    1   a store cannot be reached or refused a write
 """
 
@@ -89,6 +90,10 @@ class AlignmentError(SamespaceError):
 
 class EncoderError(SamespaceError):
     """A model cannot be loaded, or returned vectors that cannot be used."""
+
+
+class TrainingError(SamespaceError):
+    """A training met numbers that are not finite, or ended at a model that tells nothing apart; no model is written."""
 
 
 class StoreError(SamespaceError):

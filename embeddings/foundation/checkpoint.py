@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from embeddings.foundation.config import FoundationConfig
+from embeddings.foundation.finiteness import model_fault, weights_fault
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.vocabulary import Vocabulary
-from stores.errors import CorruptError, MismatchError, NotFoundError
+from stores.errors import CorruptError, EncoderError, MismatchError, NotFoundError, TrainingError
 from stores.storage import Storage, sha256
 
 FORMAT = 2
@@ -39,8 +40,13 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> str:
-    """Save below the models folder and return the model id, a hash of weights, configuration and vocabulary."""
+    """Save below the models folder and return the model id, a hash of weights, configuration and vocabulary.
+
+    Raises TrainingError, and writes nothing, where the model has weights or vectors that are not finite, or one vector
+    for all titles or members.
+    """
     model = checkpoint.model
+    require_sound(model)
     config = {"format": FORMAT, "length": model.length, "config": checkpoint.config.model_dump(mode="json")}
     files = {
         "weights.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
@@ -57,11 +63,42 @@ def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> s
     return model_id
 
 
+def require_sound(model: FoundationModel, of: str = "the training") -> None:
+    """Raise TrainingError, which names the weights, where a trained model can be of no use: see `model_fault`."""
+    if fault := model_fault(model):
+        raise TrainingError(
+            f"{of} ended at a model that cannot be used: {fault}",
+            where="training; no model was written",
+            expected="finite weights, and vectors that differ",
+            fix="lower train.training.learning_rate (tasks.learning_rate for tasks), or train with another --seed",
+        )
+
+
+def verify(path: str) -> str:
+    """The id of the model in a folder, once it is known that a night can run it: `read`, and a sample of its vectors.
+
+    Raises as `read`, and EncoderError where vectors are not finite or all alike.
+    """
+    trained, model_id = read(path)
+    if fault := model_fault(trained.model):
+        raise _unusable(fault, path)
+    return model_id
+
+
+def _unusable(fault: str, path: str) -> EncoderError:
+    return EncoderError(
+        f"the model cannot be used: {fault}",
+        where=path,
+        expected="finite weights, and vectors that differ",
+        fix="samespace train makes another; a night runs the model that was trained last",
+    )
+
+
 def read(path: str) -> tuple[Checkpoint, str]:
     """The model in a folder, and its id.
 
     Raises NotFoundError where there is none, CorruptError naming a file that is not the one written,
-    MismatchError for a format of another version.
+    MismatchError for a format of another version, EncoderError naming weights that are not finite.
     """
     files = _files(Storage(path))
     settings = json.loads(files["config.json"])
@@ -75,7 +112,10 @@ def read(path: str) -> tuple[Checkpoint, str]:
         raise CorruptError(f"the model's configuration cannot be used: {error}", where=f"{path}/config.json") from error
     vocabulary = Vocabulary.from_files(files)
     model = FoundationModel(config.network, vocabulary, settings["length"], config.training.temperature)
-    model.load_state_dict(load(files["weights.safetensors"]))
+    weights = load(files["weights.safetensors"])
+    if fault := weights_fault(weights.items()):
+        raise _unusable(fault, path)
+    model.load_state_dict(weights)
     model.eval()
     model_id = sha256("".join(sha256(files[name]) for name in _NAMED).encode())[:16]
     return Checkpoint(model, vocabulary, config), model_id

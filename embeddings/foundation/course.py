@@ -13,11 +13,13 @@ import torch
 from embeddings.foundation.batches import endless
 from embeddings.foundation.checkpoint import Checkpoint
 from embeddings.foundation.config import FoundationConfig, steps_for
+from embeddings.foundation.finiteness import weights_fault
 from embeddings.foundation.lesson import Lesson
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.resume import Tensors, Unfinished, joined, optimiser_tensors, part, restore_optimiser
 from embeddings.foundation.step import Learner
 from embeddings.foundation.team import ALONE, Team
+from stores.errors import TrainingError
 
 _PAST_OF_TRAINING = 10
 """One in so many of the events that are pooled in encoding is drawn in training."""
@@ -56,7 +58,19 @@ class Course:
         return self.learner.done == self.steps or self.worse >= self.config.patience
 
     def run(self, seed: int, progress: Callable[[Progress], None], unfinished: Unfinished) -> None:
-        """Train until finished, from where the same training was killed, if it was."""
+        """Train until finished, from where the same training was killed, if it was.
+
+        Raises TrainingError where a loss, a gradient, the weights or the vectors are not finite; what was kept of the
+        training is removed, since it would lead there again.
+        """
+        try:
+            self._run(seed, progress, unfinished)
+        except TrainingError:
+            if self.team.leads:
+                unfinished.remove()
+            raise
+
+    def _run(self, seed: int, progress: Callable[[Progress], None], unfinished: Unfinished) -> None:
         every = max(1, self.steps // self.config.evaluations)
         if state := unfinished.load():
             self._restore(*state)
@@ -106,12 +120,22 @@ class Course:
 
     def _validate(self) -> None:
         """Keep the averaged weights if they are the best so far."""
+        if fault := weights_fault(self.averaged.state_dict().items()):
+            raise self._diverged(fault)
         ranking = self.lesson.judge(self.averaged)
         found, gain = self.team.agreed((ranking.metrics(), ranking.gain()))
         self.last, self.worse = found["ndcg@10"], self.worse + 1
         if not self.kept or gain > self.metrics["ndcg"]:
             self.kept = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
             self.metrics, self.worse = {**found, "ndcg": gain, "best_step": self.learner.done}, 0
+
+    def _diverged(self, fault: str) -> TrainingError:
+        return TrainingError(
+            f"after step {self.learner.done} of {self.steps} the averaged {fault}",
+            where="training; no model was written",
+            expected="finite numbers",
+            fix=f"lower {self.learner.RATE}",
+        )
 
     def best(self) -> FoundationModel:
         """The model with the best weights."""

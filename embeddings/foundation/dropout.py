@@ -13,6 +13,8 @@ def dropped(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
     cut = round(share * _LEVELS)
     if not training or not cut:
         return x
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(
+        torch.iinfo(torch.int64).min, None
+    )
     kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= cut
     return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - cut))

@@ -12,7 +12,7 @@ from embeddings.foundation.inference import Inference
 from embeddings.foundation.latents import past_of
 from embeddings.foundation.metadata import signals
 from embeddings.foundation.model import FoundationModel, TitleFeatures
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.tokens import Batch, Tokens
 from embeddings.foundation.vocabulary import Vocabulary
 
 _BATCH_TOKENS = 16_384
@@ -101,15 +101,20 @@ def _halved(encode: Callable[[Rows], None], rows: Rows) -> None:
 def plain_states(model: FoundationModel, tokens: Tokens) -> torch.Tensor:
     """What `member_states` says, by the modules of the model themselves: for networks of other blocks.
 
-    Members of like length share a batch; the padding is on the right, where causal attention does not look.
+    It computes where the model's weights are; the states are on the processor. Members of like length share a batch;
+    the padding is on the right, where causal attention does not look.
     """
     model.eval()
     inputs, _ = model.known_titles()
     lengths = np.minimum(tokens.lengths + 1, model.length)
     first = tokens.starts[1:] - lengths
     result = torch.zeros(len(lengths), model.transformer.project.in_features)
+
+    def encode(rows: Rows) -> None:
+        result[rows] = _last_states(model, tokens, inputs, first[rows], lengths[rows]).cpu()
+
     for rows in batches_of(lengths, _BATCH_TOKENS):
-        result[rows] = _last_states(model, tokens, inputs, first[rows], lengths[rows])
+        _halved(encode, rows)
     return result
 
 
@@ -123,18 +128,26 @@ def _last_states(
     batch = tokens.windows(first, lengths)
     if not model.plain:
         batch = replace(batch, past=past_of(tokens, first, model.past_events))
-    last = torch.from_numpy(lengths - 1)
-    drop = torch.arange(batch.titles.shape[1])[None, :] >= last[:, None]
+    return last_states(model, batch.to(model.device), inputs, torch.from_numpy(lengths - 1).to(model.device))
+
+
+def last_states(model: FoundationModel, batch: Batch, inputs: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """(b, width) states at the positions `last` (b,) of windows, without their request; all on the model's device."""
+    drop = torch.arange(batch.titles.shape[1], device=last.device)[None, :] >= last[:, None]
     states = model.members(batch, inputs, batch.titles, drop)
-    return states[torch.arange(len(last)), last]
+    return states[torch.arange(len(last), device=last.device), last]
 
 
 @torch.no_grad()
 def title_vectors(model: FoundationModel, vocabulary: Vocabulary, catalogue: pa.Table) -> Vectors:
-    """(m, dim) unit vectors of a catalogue's titles; those not in the vocabulary get theirs from metadata."""
+    """(m, dim) unit vectors of a catalogue's titles; those not in the vocabulary get theirs from metadata.
+
+    It computes where the model's weights are.
+    """
     model.eval()
     rows, features = torch.from_numpy(vocabulary.rows(catalogue["title_id"])), features_of(catalogue, vocabulary)
-    vectors = [model.titles(part, features.take(part_of)) for part_of, part in _parts(rows)]
+    there = model.device
+    vectors = [model.titles(part.to(there), features.take(some).to(there)).cpu() for some, part in _parts(rows)]
     return torch.cat(vectors).numpy() if vectors else np.zeros((0, model.tower.ids.embedding_dim), np.float32)
 
 

@@ -5,21 +5,25 @@ the training. Candidates are the titles met in the training part, so a title nob
 
 `time-split`: everything before a moment is the training part. Up to five titles that a member newly
 meets afterwards are asked; the member is encoded from a history that ends 0, 24 or 48 hours before
-each. Candidates are the whole catalogue, so that cold titles can be found.
+each. Candidates are the whole catalogue, so that cold titles can be found, without titles that launch after the last
+question and that nobody met.
 """
 
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from embeddings.encoder import Encoder, Vectors
+from embeddings.bisection import answers
+from embeddings.encoder import CatalogueReader, Encoder, Vectors
 from embeddings.foundation import baselines
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.encoder import FoundationEncoder
 from embeddings.foundation.metrics import Ranking, of_vectors, rank
+from embeddings.foundation.point_in_time import WATCH
 from embeddings.foundation.protocols import Exam, leave_one_out, time_split
 from embeddings.foundation.training import Progress, train
 from stores.errors import UsageError
@@ -29,13 +33,20 @@ STALE_HOURS = (24, 48)
 
 
 def evaluate(
-    histories: pa.Table, catalogue: pa.Table, encoder: Encoder, protocol: Protocol = "leave-one-out"
+    histories: pa.Table,
+    catalogue: pa.Table,
+    encoder: Encoder,
+    protocol: Protocol = "leave-one-out",
+    watch: int = WATCH,
 ) -> dict[str, Any]:
     """Metrics of an encoder: "hr@10", "ndcg@10", "coverage@10", "baselines", …, see `_report`.
 
-    A model that was trained on all of `histories` knows the answers; `train_and_evaluate` is the fair test.
+    A model that was trained on all of `histories` knows the answers; `train_and_evaluate` is the fair test. `watch`
+    are the bits of the actions that count as plays (`point_in_time`). Members and titles on which the encoder fails
+    are not found. Raises EncoderError where it fails on all, MismatchError where the catalogue is not what it was
+    trained with.
     """
-    return _report(_exam(histories, catalogue, protocol), encoder)
+    return _report(_exam(histories, catalogue, protocol, watch), encoder)
 
 
 def train_and_evaluate(
@@ -45,29 +56,36 @@ def train_and_evaluate(
     seed: int = 0,
     protocol: Protocol = "leave-one-out",
     progress: Callable[[Progress], None] | None = None,
+    watch: int = WATCH,
+    weigh: Callable[[pa.Table, datetime], pa.Table] | None = None,
 ) -> dict[str, Any]:
     """Train on the protocol's own training part, then evaluate; the model is thrown away.
 
-    Nothing of the test leaks: plays and ages in the catalogue are those of the training part.
+    Nothing of the test leaks: plays and ages in the catalogue are those of the training part. `weigh` puts what was
+    shown beside the events of that part, from what was known before a moment (`exposure.with_propensity`).
     """
-    exam = _exam(histories, catalogue, protocol)
+    exam = _exam(histories, catalogue, protocol, watch)
+    known_until = datetime.fromtimestamp(exam.moment, UTC) - timedelta(microseconds=1)
+    part = weigh(exam.part, known_until) if weigh else exam.part
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(exam.part, exam.catalogue, config, seed, Path(folder), progress)
+        trained = train(part, exam.catalogue, config, seed, Path(folder), progress)
         result = _report(exam, FoundationEncoder.load(trained.path))
     return {**result, "training": trained.metrics}
 
 
-def _exam(histories: pa.Table, catalogue: pa.Table, protocol: Protocol) -> Exam:
+def _exam(histories: pa.Table, catalogue: pa.Table, protocol: Protocol, watch: int) -> Exam:
     if protocol == "leave-one-out":
-        return leave_one_out(histories, catalogue)
+        return leave_one_out(histories, catalogue, watch)
     if protocol == "time-split":
-        return time_split(histories, catalogue)
+        return time_split(histories, catalogue, watch=watch)
     raise UsageError(f"no such protocol: {protocol}", expected="leave-one-out or time-split")
 
 
 def _report(exam: Exam, encoder: Encoder) -> dict[str, Any]:
     """The encoder beside the baselines; a time split adds `staleness`, `slices`, `recall@10` (here hr@10)."""
-    titles = encoder.encode_titles(exam.candidates)
+    if isinstance(encoder, CatalogueReader):
+        encoder.catalogue_notes(exam.catalogue)
+    titles = answers(encoder.encode_titles, exam.candidates, encoder.dim)
     fresh = _ranked(exam, encoder, titles, 0)
     answered = _baselines(exam)
     result: dict[str, Any] = {
@@ -95,7 +113,7 @@ def _report(exam: Exam, encoder: Encoder) -> dict[str, Any]:
 
 def _ranked(exam: Exam, encoder: Encoder, titles: Vectors, stale: int) -> Ranking:
     queries = exam.stale(stale) if stale else exam.queries
-    members = encoder.encode_members(queries.histories)
+    members = answers(encoder.encode_members, queries.histories, encoder.dim)
     return rank(of_vectors(members, titles), queries, len(titles))
 
 

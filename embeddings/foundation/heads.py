@@ -48,22 +48,23 @@ class Heads(nn.Module):
             states = states + feed(self.shares(field, states))
         return states
 
-    def loss(self, seen: Seen, codes: torch.Tensor, tenths: torch.Tensor) -> torch.Tensor:
-        """The sum of the heads' mean losses over p targets.
+    def losses(self, seen: Seen, codes: torch.Tensor, tenths: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The mean loss of each head over p targets, by its name; heads that are not asked anything are left out.
 
         `codes` (p, columns) are the metadata codes of the targets, `tenths` (p,) the codes of the share that was
         watched of them, 0 where that is not known.
         """
-        total = torch.zeros(())
-        for field, place in self.places.items():
-            total = total + of_values(self.values[field](seen(field)[0]), codes[:, place])
+        losses = {
+            field: of_values(self.values[field](seen(field)[0]), codes[:, place])
+            for field, place in self.places.items()
+        }
         known = tenths > 0
         if self.watched is not None and known.any():
             states, titles = seen("watched")
             logits = (self.watched(states) * titles).sum(dim=1)[known]
             through = (tenths[known] > 10 * WATCHED_THROUGH).float()
-            total = total + functional.binary_cross_entropy_with_logits(logits, through)
-        return total
+            losses["watched"] = functional.binary_cross_entropy_with_logits(logits, through)
+        return losses
 
 
 def _begun(inputs: int, outputs: int, std: float = 0.02) -> nn.Linear:

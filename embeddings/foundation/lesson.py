@@ -25,7 +25,7 @@ from embeddings.foundation.vocabulary import Vocabulary
 from embeddings.foundation.warm_start import inherit
 from embeddings.foundation.weights import weighted
 from stores import columns
-from stores.errors import ContractError
+from stores.errors import ContractError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,16 @@ class Lesson:
         return min(max(cold, bounds[0]), bounds[1])
 
     def judge(self, model: FoundationModel) -> Ranking:
-        """How a model ranks the held-out titles."""
+        """How a model ranks the held-out titles. Raises TrainingError where its vectors are not finite."""
         members = member_vectors(model, self.answers)
         titles = title_vectors(model, self.vocabulary, self.known)
+        for vectors, kind in ((members, "members"), (titles, "titles")):
+            if bad := int((~np.isfinite(vectors).all(axis=1)).sum()):
+                raise TrainingError(
+                    f"vectors of {bad:,} of {len(vectors):,} held-out {kind} are not finite",
+                    where="training; no model was written",
+                    fix="lower train.training.learning_rate",
+                )
         return rank(of_vectors(members, titles), self.queries, len(titles))
 
     def baselines(self) -> dict[str, Any]:

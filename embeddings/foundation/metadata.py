@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from embeddings.foundation.config import FoundationConfig
 from stores import columns
-from stores.errors import MismatchError
 from stores.settings import Settings
 
 SIGNALS = 4
@@ -33,17 +32,21 @@ class Metadata(Settings):
     content_dim: int
 
     @classmethod
-    def build(cls, catalogue: pa.Table, config: FoundationConfig) -> "Metadata":
-        """The values of a catalogue's configured fields that are not empty there."""
+    def build(cls, catalogue: pa.Table, config: FoundationConfig, whole: pa.Table | None = None) -> "Metadata":
+        """The values of the configured fields that are not empty in a catalogue of known titles.
+
+        The width of content vectors is that of `whole`, the catalogue with the titles that nobody has met yet
+        (default: the same), and 0 where no known title has such a vector: nothing could be learned of it.
+        """
         network = config.network
         fields = config.fields if network.metadata else ()
         values = {field: _distinct(_lists(catalogue, field)) for field in fields if field != "text"}
-        content = catalogue[columns.EMBEDDING].drop_null()
+        width = content_width(catalogue if whole is None else whole) if network.content else 0
         return cls(
             values={field: found for field, found in values.items() if found},
             words=network.hashed_words if "text" in fields and catalogue["text"].null_count < len(catalogue) else 0,
             words_per_title=network.words_per_title,
-            content_dim=len(content[0]) if network.content and len(content) else 0,
+            content_dim=width if width in content_widths(catalogue) else 0,
         )
 
     def layout(self) -> list[tuple[int, int]]:
@@ -69,29 +72,69 @@ class Metadata(Settings):
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(catalogue), 0), np.int64)
 
     def content(self, catalogue: pa.Table) -> npt.NDArray[np.float32]:
-        """(m, content_dim) unit content vectors, zero where a title has none. Raises MismatchError on another width."""
+        """(m, content_dim) unit content vectors; zero where a title has none, or none that is finite and of this width.
+
+        A catalogue in which no title has the width is refused by `content_fault`, not here: a title is encoded alike
+        whatever stands beside it.
+        """
         result = np.zeros((len(catalogue), self.content_dim), np.float32)
         if not self.content_dim:
             return result
         vectors = catalogue[columns.EMBEDDING].combine_chunks()
-        present = np.asarray(vectors.is_valid())
-        widths = np.asarray(pc.list_value_length(vectors.drop_null()))
-        if (widths != self.content_dim).any():
-            raise MismatchError(
-                f"content vectors have width {widths[widths != self.content_dim][0]}",
-                where="catalogue, column embedding",
-                expected=f"width {self.content_dim}, as in training",
-            )
-        rows = np.asarray(vectors.flatten(), dtype=np.float32).reshape(-1, self.content_dim)
-        result[present] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        fits = np.asarray(pc.fill_null(pc.equal(pc.list_value_length(vectors), self.content_dim), False))
+        flat = vectors.filter(pa.array(fits)).flatten().to_numpy(zero_copy_only=False)
+        rows = np.asarray(flat, dtype=np.float32).reshape(-1, self.content_dim)
+        finite = np.isfinite(rows).all(axis=1)
+        result[np.flatnonzero(fits)[finite]] = _units(rows[finite])
         return result
+
+    def content_fault(self, catalogue: pa.Table) -> tuple[str, bool]:
+        """What a catalogue's content vectors lack of what was learned with, and whether no title can be read.
+
+        The sentence is empty where every vector has the width, and where the model reads none.
+        """
+        widths = content_widths(catalogue) if self.content_dim else {}
+        fitting, others = widths.pop(self.content_dim, 0), sum(widths.values())
+        if not self.content_dim or (fitting and not others):
+            return "", False
+        wanted = f"the model was trained with content vectors of width {self.content_dim}"
+        if not others:
+            return f"{wanted}, and no title has any", False
+        found = f"{others:,} of {len(catalogue):,} titles have other widths ({', '.join(map(str, sorted(widths)))})"
+        return f"{wanted}, and {found}", not fitting
+
+
+def _units(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(n, d) finite vectors at length one; zeros stay zeros."""
+    largest = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
+    extreme = (largest > 1e15) | (largest < 1e-15)  # the squares would leave what float32 can hold
+    scaled = np.where(extreme, rows / np.where(largest > 0, largest, 1.0), rows)
+    units: npt.NDArray[np.float32] = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
+    return units
+
+
+def content_widths(catalogue: pa.Table) -> dict[int, int]:
+    """How many titles have a content vector of each width; empty vectors and nulls are none."""
+    counted = pc.value_counts(pc.list_value_length(catalogue[columns.EMBEDDING]).combine_chunks())
+    widths = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
+    return {width: count for width, count in widths if width}
+
+
+def content_width(catalogue: pa.Table) -> int:
+    """The width that most content vectors of a catalogue have, of two as frequent the larger; 0 where it has none."""
+    widths = content_widths(catalogue)
+    return max(widths, key=lambda width: (widths[width], width), default=0)
 
 
 def signals(catalogue: pa.Table) -> npt.NDArray[np.float32]:
-    """(m, SIGNALS) float32 from `age_days` and `plays`; logarithms are scaled to about one."""
+    """(m, SIGNALS) float32 from `age_days` and `plays`; logarithms are scaled to about one.
+
+    An age that is not finite is an unknown one, and plays that are not known, not finite or below zero are none.
+    """
     age = catalogue["age_days"].to_numpy().astype(np.float64)
-    plays = np.nan_to_num(catalogue["plays"].to_numpy().astype(np.float64))
-    unknown = np.isnan(age)
+    plays = catalogue["plays"].to_numpy().astype(np.float64)
+    plays = np.where(np.isfinite(plays) & (plays > 0), plays, 0.0)
+    unknown = ~np.isfinite(age)
     known = np.where(unknown, 0.0, age)
     stacked = [np.log1p(np.maximum(known, 0)) / 10, np.log1p(plays) / 10, known < 0, unknown]
     return np.stack([column.astype(np.float32) for column in stacked], axis=1)

@@ -71,8 +71,23 @@ def rank(scorer: Scorer, queries: Queries, titles: int) -> Ranking:
 
 
 def of_vectors(members: Scores, titles: Scores) -> Scorer:
-    """Scores by inner product of (n, d) members and (m, d) titles."""
-    return lambda begin, end: members[begin:end] @ titles.T
+    """Scores by inner product of (n, d) members and (m, d) titles.
+
+    A vector that is not finite is no answer: such a title ranks after all others, such a member finds nothing.
+    """
+    lost, unranked = (np.flatnonzero(~np.isfinite(vectors).all(axis=1)) for vectors in (members, titles))
+    if not len(lost) and not len(unranked):
+        return lambda begin, end: members[begin:end] @ titles.T
+    members, titles = np.array(members), np.array(titles)
+    members[lost], titles[unranked] = 0, 0
+
+    def score(begin: int, end: int) -> Scores:
+        scores: Scores = members[begin:end] @ titles.T
+        scores[:, unranked] = -np.inf
+        scores[lost[(lost >= begin) & (lost < end)] - begin] = -np.inf
+        return scores
+
+    return score
 
 
 def _unseen(scores: Scores, queries: Queries, begin: int, end: int) -> Scores:

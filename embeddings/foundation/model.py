@@ -29,6 +29,10 @@ class TitleFeatures:
     content: torch.Tensor
     signals: torch.Tensor
 
+    def to(self, device: torch.device) -> "TitleFeatures":
+        """The same on a device."""
+        return TitleFeatures(self.codes.to(device), self.content.to(device), self.signals.to(device))
+
     def take(self, rows: torch.Tensor) -> "TitleFeatures":
         """The features of some rows."""
         return TitleFeatures(self.codes[rows], self.content[rows], self.signals[rows])
@@ -66,7 +70,7 @@ class TokenEmbedding(nn.Module):
         codes = batch.codes.clone()
         codes[:, :, len(POST) :] *= ~drop_context[:, :, None]
         summed = self.codes((codes + self.offsets).view(b * length, -1)).view(b, length, -1)
-        bits = (batch.actions[:, :, None] >> torch.arange(_ACTION_BITS)) & 1
+        bits = (batch.actions[:, :, None] >> torch.arange(_ACTION_BITS, device=titles.device)) & 1
         x = self.title(titles) + summed + self.actions(bits.float())
         x = x + (self.places.weight[:length] if places is None else self.places(places))
         return dropped(x, self.dropout, self.training)
@@ -130,7 +134,7 @@ class FoundationModel(nn.Module):
     def pooled(self, batch: Batch, titles: torch.Tensor) -> torch.Tensor:
         """(b, latents, width): what lies before the windows of a batch; no latents where the model has none."""
         if self.latents is None or batch.past is None:
-            return torch.zeros(len(batch.titles), 0, self.transformer.project.in_features)
+            return titles.new_zeros(len(batch.titles), 0, self.transformer.project.in_features)
         pooled: torch.Tensor = self.latents(functional.embedding(batch.past.titles, titles), batch.past)
         return pooled
 
@@ -138,6 +142,11 @@ class FoundationModel(nn.Module):
     def plain(self) -> bool:
         """Whether the states come from the window alone."""
         return self.latents is None
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and what it is given has to be."""
+        return self.log_temperature.device
 
     @property
     def reach(self) -> int:
@@ -151,7 +160,7 @@ class FoundationModel(nn.Module):
     def known_titles(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Input vectors of all rows, and unit output vectors of the n titles of the vocabulary."""
         known = self.known
-        parts = self.tower.parts(torch.arange(len(known.codes)), known.codes, known.content)
+        parts = self.tower.parts(torch.arange(len(known.codes), device=known.codes.device), known.codes, known.content)
         return self.tower.inputs(parts), self.tower.outputs(parts, known.signals)[1:-1]
 
     def titles(self, rows: torch.Tensor, features: TitleFeatures) -> torch.Tensor:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -116,6 +117,11 @@ class _Bias(torch.autograd.Function):
         return torch.stack(sums).to(gradient.dtype), None
 
 
+def _later(length: int, device: torch.device) -> torch.Tensor:
+    """(l, l) bool: whether the key, a column, comes after the query, a row."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
+
+
 class TimeBias(nn.Module):
     """A learned bias per head and log₂ bucket of the time from the key's event to the query's."""
 
@@ -125,7 +131,7 @@ class TimeBias(nn.Module):
 
     def forward(self, times: torch.Tensor) -> torch.Tensor:
         """(b, l) seconds to (b, heads, l, l), −inf where the key comes after the query."""
-        return self.between(times, times, torch.ones(times.shape[1], times.shape[1], dtype=torch.bool).triu(1))
+        return self.between(times, times, _later(times.shape[1], times.device))
 
     def between(self, queries: torch.Tensor, keys: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
         """(b, q) and (b, k) seconds to (b, heads, q, k), −inf where `later`, which broadcasts to (b, q, k)."""
@@ -162,7 +168,8 @@ class Transformer(nn.Module):
         In training the products are bfloat16 where that is faster; what the blocks add up stays float32.
         """
         bias = self.time(times) if self.time is not None else None
-        with torch.autocast(x.device.type, PRODUCTS, enabled=self.training and PRODUCTS is torch.bfloat16):
+        short = self.training and PRODUCTS is torch.bfloat16
+        with torch.autocast(x.device.type, PRODUCTS) if short else nullcontext():
             for block in self.blocks:
                 x = block(x, bias)
         return x

@@ -1,4 +1,9 @@
-"""The two protocols of evaluation: which part may be learned from, and which questions are asked."""
+"""The two protocols of evaluation: which part may be learned from, and which questions are asked.
+
+What may be learned from is the training part and the catalogue as of its last event: events, plays, launches and
+titles that came later change no figure (`tests/embeddings/foundation/test_leaks.py`). Events of one second are taken
+in the order of the lake.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.foundation.point_in_time import WATCH, catalogue_as_of, launches, plays_of
 from embeddings.foundation.queries import Events, Queries, ask, before, counts, cut, last_new
 from stores import columns
 
 _TEST_SHARE = 0.1
 _PER_MEMBER = 5
 _HEAD_SHARE = 0.5
-_DAY = 86_400
 
 Ints = npt.NDArray[np.int64]
 
@@ -32,6 +37,8 @@ class Exam:
     """Its rows that are ranked."""
     asked: Ints
     slices: dict[str, npt.NDArray[np.bool_]]
+    moment: int = 0
+    """Second up to which the catalogue is known: that of the last event of the training part, or of the split."""
 
     @property
     def title_ids(self) -> pa.Array:
@@ -48,28 +55,52 @@ class Exam:
         return ask(self.histories, self.title_ids, self.asked, seconds)
 
 
-def leave_one_out(histories: pa.Table, catalogue: pa.Table) -> Exam:
-    """Asks the last new title of each member; a member's history ends there."""
+def leave_one_out(histories: pa.Table, catalogue: pa.Table, watch: int = WATCH) -> Exam:
+    """Asks the last new title of each member; a member's history ends there.
+
+    `watch` are the bits of the actions that count as plays.
+    """
     title_ids = catalogue[columns.TITLE_ID].combine_chunks()
     asked = last_new(histories, title_ids)
     part = before(histories, title_ids, asked)
-    known = with_plays_of(part, histories, catalogue)
+    moment = int(Events.of(part, title_ids).last.max(initial=0))
+    known = catalogue_as_of(catalogue, plays_of(part, title_ids, watch), moment)
     met = counts(part, title_ids) > 0
-    return Exam("leave-one-out", histories, part, known, known.filter(pa.array(met)), asked, {})
+    return Exam("leave-one-out", histories, part, known, known.filter(pa.array(met)), asked, {}, moment)
 
 
-def time_split(histories: pa.Table, catalogue: pa.Table, seed: int = 0, test_share: float = _TEST_SHARE) -> Exam:
-    """Asks what is newly met in the last tenth (or another share) of all tokens, learns from what ended before it."""
+def time_split(
+    histories: pa.Table, catalogue: pa.Table, seed: int = 0, test_share: float = _TEST_SHARE, watch: int = WATCH
+) -> Exam:
+    """`split_at` the moment at which the last tenth (or another share) of all tokens begins."""
+    last = Events.of(histories, catalogue[columns.TITLE_ID].combine_chunks()).last
+    moment = int(np.quantile(last, 1 - test_share, method="higher")) if len(last) else 0
+    return split_at(histories, catalogue, moment, seed, watch)
+
+
+def split_at(histories: pa.Table, catalogue: pa.Table, moment: int, seed: int = 0, watch: int = WATCH) -> Exam:
+    """Asks what is newly met from a moment (seconds since 1970) on, learns from what ended before it.
+
+    Candidates are all titles but those that nobody met and that launch after the last question.
+    """
     title_ids = catalogue[columns.TITLE_ID].combine_chunks()
     events = Events.of(histories, title_ids)
-    moment = int(np.quantile(events.last, 1 - test_share, method="higher")) if len(events.last) else 0
     ends = np.bincount(events.owner[events.last < moment], minlength=len(histories))
     part = cut(histories, np.arange(len(histories)), ends)
-    known = _aged(with_plays_of(part, histories, catalogue), catalogue, events, moment)
+    known = catalogue_as_of(catalogue, plays_of(part, title_ids, watch), moment)
     asked = _sampled(np.flatnonzero(events.new & (events.first >= moment)), events.owner, seed)
     plays = counts(part, title_ids)
     slices = _slices(plays, events.titles[asked], ends[events.owner[asked]])
-    return Exam("time-split", histories, part, known, known, asked, slices)
+    candidates = known.filter(pa.array(_there(known, events, asked, moment)))
+    return Exam("time-split", histories, part, known, candidates, asked, slices, moment)
+
+
+def _there(known: pa.Table, events: Events, asked: Ints, moment: int) -> npt.NDArray[np.bool_]:
+    """(titles,) whether a title is met, or launched, by the last question."""
+    end = int(events.first[asked].max(initial=moment))
+    launched = ~(launches(known) > end)  # or nobody knows when
+    launched[events.titles[(events.titles >= 0) & (events.first <= end)]] = True
+    return launched
 
 
 def _sampled(tokens: Ints, owner: Ints, seed: int) -> Ints:
@@ -96,10 +127,3 @@ def with_plays_of(part: pa.Table, histories: pa.Table, catalogue: pa.Table) -> p
     share = counts(part, title_ids) / np.maximum(counts(histories, title_ids), 1)
     plays = np.rint(np.asarray(pc.fill_null(catalogue["plays"], 0)) * share).astype(np.int64)
     return catalogue.set_column(catalogue.schema.get_field_index("plays"), "plays", pa.array(plays))
-
-
-def _aged(known: pa.Table, catalogue: pa.Table, events: Events, moment: int) -> pa.Table:
-    """With ages as of the moment of the split instead of the last event."""
-    younger = (int(events.last.max(initial=moment)) - moment) / _DAY
-    ages = catalogue["age_days"].to_numpy() - younger
-    return known.set_column(known.schema.get_field_index("age_days"), "age_days", pa.array(ages))

@@ -7,10 +7,12 @@ The batches are drawn again from their seed.
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from embeddings.foundation.checkpoint import Checkpoint
@@ -20,6 +22,7 @@ from stores.storage import Storage
 
 Tensors = dict[str, torch.Tensor]
 _FACTS = "facts"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,17 @@ class Unfinished:
         self.models.write(self.name, save(kept))
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """The state; None where the training has not got so far."""
+        """The state; None where the training has not got so far, or where what was kept cannot be read."""
         if not self.models.exists(self.name):
             return None
-        tensors = load(self.models.read(self.name))
-        return tensors, json.loads(bytes(tensors.pop(_FACTS).tolist()))
+        try:
+            tensors = load(self.models.read(self.name))
+            return tensors, json.loads(bytes(tensors.pop(_FACTS).tolist()))
+        except (SafetensorError, KeyError, ValueError) as error:
+            _LOG.warning(
+                "the state of an interrupted training cannot be read, it begins anew: %s: %s", self.name, error
+            )
+            return None
 
     def remove(self) -> None:
         """Forget the state: the training is done."""

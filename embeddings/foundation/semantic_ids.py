@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch.nn import functional
 
 from embeddings.foundation.semantic_ids_config import SemanticIdsConfig, codes_for
-from stores.errors import CorruptError, MismatchError, UsageError
+from stores.errors import CorruptError, EncoderError, MismatchError, UsageError
 from stores.storage import Storage
 
 FILE = "semantic_ids.safetensors"
@@ -38,7 +38,7 @@ class SemanticIds:
     def fit(cls, vectors: Vectors, config: SemanticIdsConfig | None = None) -> "SemanticIds":
         """Codebooks of (n, dim) title vectors, whatever their length; the same input gives the same codebooks.
 
-        Raises UsageError for fewer than two titles.
+        Raises UsageError for fewer than two titles, EncoderError where a vector is not finite.
         """
         config = config or SemanticIdsConfig()
         if len(vectors) < 2:
@@ -59,7 +59,10 @@ class SemanticIds:
         return len(self.codebooks)
 
     def codes(self, vectors: Vectors) -> Ids:
-        """(n, dim) vectors to (n, levels) int32 codes. Raises MismatchError for another width."""
+        """(n, dim) vectors to (n, levels) int32 codes.
+
+        Raises MismatchError for another width, EncoderError where a vector is not finite.
+        """
         if vectors.shape[1] != self.codebooks.shape[2]:
             raise MismatchError(
                 f"title vectors have width {vectors.shape[1]}",
@@ -146,6 +149,14 @@ def _place_in_group(group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _units(vectors: Vectors) -> torch.Tensor:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise EncoderError(
+            f"{len(bad):,} of {len(vectors):,} title vectors are not finite, the first in row {bad[0]}",
+            where="semantic ids",
+            expected="finite vectors",
+            fix="look at the model: a vector that is not finite has no nearest code",
+        )
     return functional.normalize(torch.from_numpy(np.array(vectors, np.float32)), dim=1)
 
 

@@ -1,18 +1,22 @@
 """One optimisation step: titles of the batch through the tower once, positions through the transformer, the loss."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from embeddings.foundation.config import TrainingConfig
+from embeddings.foundation.finiteness import listed, nonfinite
 from embeddings.foundation.metadata import PLAYS
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.objective import shared_softmax
 from embeddings.foundation.team import ALONE, Team
 from embeddings.foundation.tokens import Batch
 from embeddings.foundation.vocabulary import UNKNOWN_TITLE
+from stores.errors import TrainingError
 
 
 @dataclass
@@ -27,6 +31,11 @@ class Learner:
     team: Team = ALONE
     optimiser: torch.optim.Optimizer = field(init=False)
     done: int = 0
+    terms: dict[str, torch.Tensor] = field(init=False, default_factory=dict)
+    """What the last loss is the sum of, by name."""
+
+    RATE: ClassVar[str] = "train.training.learning_rate"
+    """The setting of the learning rate, for messages."""
 
     def __post_init__(self) -> None:
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
@@ -41,7 +50,10 @@ class Learner:
         )
 
     def step(self, batch: Batch) -> float:
-        """Learn from a batch; the mean loss of its targets."""
+        """Learn from a batch; the mean loss of its targets.
+
+        Raises TrainingError where the loss or its gradient is not finite; the weights then stay as they were.
+        """
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
@@ -50,10 +62,42 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.team.average(self.model)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        # After the processes met, so that all of them stop at the same step.
+        self._require_finite(loss, self._clip())
         self.optimiser.step()
         self.done += 1
         return loss.item()
+
+    def _clip(self) -> torch.Tensor:
+        """Scale the gradient of the model to the largest norm allowed; its norm before."""
+        moving = [weight for weight in self.model.parameters() if weight.grad is not None]
+        norm: torch.Tensor = get_total_norm([weight.grad for weight in moving if weight.grad is not None])
+        if norm.isfinite():  # else the gradients stay as they are, and can be named
+            clip_grads_with_norm_(moving, self.config.clip, norm)
+        return norm
+
+    def _require_finite(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        if loss.isfinite() and norm.isfinite():
+            return
+        if not loss.isfinite():
+            terms = ", ".join(f"{name} {float(term):g}" for name, term in self.terms.items())
+            what = f"the loss is {loss.item():g} ({terms})"
+        else:
+            names = listed(nonfinite(self._gradients())) or "its entries are too large to add up"
+            what = f"the norm of the gradient is {norm.item():g} ({names})"
+        raise TrainingError(
+            f"at step {self.done + 1} of {self.steps} {what}",
+            where="training; no model was written",
+            expected="finite numbers",
+            fix=f"lower {self.RATE}, or train with another --seed; "
+            "if the first step fails, look at what the lake holds: values, durations and content vectors",
+        )
+
+    def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The gradient of every weight that has one, by name."""
+        for name, weight in self.model.named_parameters():
+            if weight.grad is not None:
+                yield name, weight.grad
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The mean loss over the targets of a batch, each with its weight."""
@@ -76,21 +120,23 @@ class Learner:
         widths = [alike.shape[1] // 2, alike.shape[1]] if self.config.nested else [alike.shape[1]]
         positive = torch.stack([alike[:, :width].sum(dim=1) for width in widths], dim=1)
         loss = shared_softmax(members, outputs[drawn], positive, left_out, weights / len(widths), each)
-        lost = self._auxiliary(states, targets, outputs[right], batch.tenths[asked])
-        return loss + lost + self.config.stand_in * (1 - (unknown * outputs.detach()).sum(dim=1)).mean()
+        heads = self._auxiliary(states, targets, outputs[right], batch.tenths[asked])
+        stand_in = self.config.stand_in * (1 - (unknown * outputs.detach()).sum(dim=1)).mean()
+        terms = {"next title": loss, **heads, "stand_in": stand_in}
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return loss + sum(heads.values(), loss.new_zeros(())) + stand_in
 
     def _auxiliary(
         self, states: torch.Tensor, targets: torch.Tensor, titles: torch.Tensor, tenths: torch.Tensor
-    ) -> torch.Tensor:
-        """What the heads lose; only a share of their gradient goes on from them."""
+    ) -> dict[str, torch.Tensor]:
+        """What each head loses; only a share of their gradient goes on from them."""
         normed = self.model.transformer.norm(states)
 
         def seen(head: str) -> tuple[torch.Tensor, torch.Tensor]:
             share = self.config.auxiliary if head in self.config.teachers else 0.0
             return normed.detach().lerp(normed, share), titles.detach().lerp(titles, share)
 
-        lost: torch.Tensor = self.model.heads.loss(seen, self.model.known_codes[targets], tenths)
-        return lost
+        return self.model.heads.losses(seen, self.model.known_codes[targets], tenths)
 
     @property
     def known(self) -> int:

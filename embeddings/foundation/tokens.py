@@ -5,7 +5,8 @@ A member of n tokens has positions 0 … n. Position t carries the post-action f
 target (position n: none). So nothing at a position is known later than the request it stands for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,10 @@ class Past:
     ages: torch.Tensor
     valid: torch.Tensor
 
+    def to(self, device: torch.device) -> "Past":
+        """The same on a device."""
+        return Past(self.titles.to(device), self.ages.to(device), self.valid.to(device))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -59,6 +64,12 @@ class Batch:
     """Code of the share that was watched of the target, 0 where it is not known."""
     past: Past | None = None
     """For models with latents alone."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        there: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
+        return Batch(**there)
 
 
 @dataclass(frozen=True)
@@ -188,19 +199,20 @@ def _post(flat: dict[str, pa.Array], rows: Ints, vocabulary: Vocabulary, pause: 
 
 
 def _level(column: pa.Array, vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
-    """1 + the number of edges that a value reaches, 0 where there is none."""
+    """1 + the number of edges that a value reaches, 0 where there is none that is finite."""
     value = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
-    level: npt.NDArray[np.uint8] = (value == value).astype(np.uint8)
+    known = np.isfinite(value)
+    level: npt.NDArray[np.uint8] = known.astype(np.uint8)
     for edge in vocabulary.levels:
         level += value >= edge
-    return level
+    return level if known.all() else level * known
 
 
 def _tenth(column: pa.Array, runtime: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """1 + the whole tenths of a runtime (NaN where unknown) that were watched, 0 where that is not known."""
     duration = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
-    share = np.minimum(duration / runtime, 1.0)
-    return np.where((duration > 0) & (share == share), np.floor(1 + _SHARES * share), 0)
+    share = np.minimum(duration, runtime) / runtime
+    return np.where((duration > 0) & (duration < np.inf) & (share == share), np.floor(1 + _SHARES * share), 0)
 
 
 def _request(flat: dict[str, pa.Array], first: Ints, vocabulary: Vocabulary, gap: Ints) -> Codes:

@@ -36,7 +36,7 @@ class MetadataEncoder(nn.Module):
         if self.content is not None:
             parts.append(self.content(content))
         if self.project is None:
-            return torch.zeros(len(codes), self.dim)
+            return torch.zeros(len(codes), self.dim, device=codes.device)
         projected: torch.Tensor = self.project(torch.cat(parts, dim=1))
         return projected
 

@@ -50,13 +50,13 @@ class Vocabulary:
             runtimes=known["runtime_s"].to_numpy().astype(np.float64),
             contexts={name: _frequent(histories[name]) for name in CONTEXTS},
             levels=_levels(values),
-            metadata=Metadata.build(known, config),
+            metadata=Metadata.build(known, config, catalogue),
         )
 
     @cached_property
     def known_runtimes(self) -> npt.NDArray[np.float64]:
-        """By row: seconds; NaN where unknown, not above 0, or the row is no title."""
-        runtimes = np.where(self.runtimes > 0, self.runtimes, np.nan)
+        """By row: seconds; NaN where unknown, not above 0, not finite, or the row is no title."""
+        runtimes = np.where((self.runtimes > 0) & np.isfinite(self.runtimes), self.runtimes, np.nan)
         return np.concatenate([[np.nan], runtimes, [np.nan]])
 
     @property
@@ -124,5 +124,6 @@ def _levels(values: npt.NDArray[np.float32]) -> tuple[float, ...]:
     known = values[np.isfinite(values)]
     if not len(known):
         return ()
-    edges = np.unique(np.quantile(known, np.arange(1, _LEVELS) / _LEVELS))
+    # In float64: between two values of float32 that are far apart the way would be infinite.
+    edges = np.unique(np.quantile(known.astype(np.float64), np.arange(1, _LEVELS) / _LEVELS))
     return tuple(float(edge) for edge in edges)

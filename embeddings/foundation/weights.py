@@ -38,12 +38,13 @@ def engagement(histories: pa.Table, vocabulary: Vocabulary) -> Floats:
 
     Ones where no token has a duration.
     """
-    duration = np.nan_to_num(_flat(histories, columns.DURATION))
+    duration = _flat(histories, columns.DURATION)
+    duration = np.where(np.isfinite(duration) & (duration > 0), duration, 0.0)
     if not duration.any():
         return np.ones(len(duration))
     rows = vocabulary.rows(histories[columns.TITLE_ID].combine_chunks().flatten())
-    runtime = np.concatenate([[np.nan], vocabulary.runtimes])[rows]
-    share = np.minimum(duration / np.where(runtime > 0, runtime, _USUAL_S), 1.0)
+    runtime = vocabulary.known_runtimes[rows]
+    share = np.minimum(duration, np.where(runtime > 0, runtime, _USUAL_S)) / np.where(runtime > 0, runtime, _USUAL_S)
     watched = share * np.log1p(duration / 60) / np.log1p(_USUAL_S / 60)
     return np.maximum(np.where(duration > 0, watched, _GLANCE), _LEAST)
 
@@ -54,8 +55,8 @@ def exposure(histories: pa.Table, clip: float) -> Floats:
     Inverse propensity scoring for implicit feedback (Saito et al., WSDM 2020); the clip bounds its variance.
     """
     propensity = _flat(histories, columns.PROPENSITY)
-    inverse = 1 / np.maximum(propensity, 1e-9)
-    shown = np.isfinite(propensity)
+    shown = np.isfinite(propensity) & (propensity > 0)
+    inverse = 1 / np.where(shown, np.maximum(propensity, 1e-9), 1.0)
     usual = 1 / np.median(propensity[shown]) if shown.any() else 1.0
     return np.where(shown, np.clip(inverse / usual, 1 / clip, clip), 1.0)
 

@@ -28,7 +28,6 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> Answer:
     """Rank every title for every member's held-out one; exit code 2 where there is no model to judge."""
     from embeddings.histories import read_histories
-    from pipeline.training import with_exposure
     from stores.lake.contract import Lake
 
     config, tell = config_of(args), Teller(args.json)
@@ -36,27 +35,33 @@ def run(args: Namespace) -> Answer:
     lake = Lake.open(config.lake)
     data = read_histories(lake, as_of, config.histories)
     if args.train:
-        data = (with_exposure(data[0], lake, config, as_of), data[1])
-        metrics = _trained(config, data, args, tell)
+        metrics = _trained(config, lake, data, args, tell)
     else:
         metrics = _of_workspace(config, data, args.protocol)
         tell.line("note: this model was trained on the lake's past; only --train holds the answers back from it")
     return Answer(metrics, f"{args.protocol}, all titles ranked, seen ones left out:\n{_text(metrics)}")
 
 
-def _trained(config: Config, data: Any, args: Namespace, tell: Teller) -> dict[str, Any]:
+def _trained(config: Config, lake: Any, data: Any, args: Namespace, tell: Teller) -> dict[str, Any]:
     from embeddings.foundation import train_and_evaluate
-    from pipeline.training import shown_as
+    from embeddings.foundation.point_in_time import watch_bits
+    from pipeline.training import shown_as, with_exposure
     from stores.progress import Progress
 
     tell.line(f"training on the {args.protocol} part of {data[0].num_rows:,} members and {data[1].num_rows:,} titles")
+
+    def weigh(part: Any, moment: datetime) -> Any:
+        return with_exposure(part, lake, config, moment)
+
     with Progress("train", 1, "steps") as progress:
-        return dict(train_and_evaluate(*data, config.train, args.seed, args.protocol, shown_as(progress)))
+        chosen = (config.train, args.seed, args.protocol, shown_as(progress), watch_bits(config.histories), weigh)
+        return dict(train_and_evaluate(*data, *chosen))
 
 
 def _of_workspace(config: Config, data: Any, protocol: Any) -> dict[str, Any]:
     from embeddings.encoder import load
     from embeddings.foundation import evaluate
+    from embeddings.foundation.point_in_time import watch_bits
 
     workspace = Workspace.open(config.workspace)
     model_id = workspace.next_model()
@@ -64,7 +69,7 @@ def _of_workspace(config: Config, data: Any, protocol: Any) -> dict[str, Any]:
         raise NotFoundError("there is no model to evaluate", where=workspace.uri, fix="samespace train, or --train")
     with workspace.models.fetched(model_id) as folder:
         encoder = load(config.encode.encoder, str(folder))
-    return {"model_id": model_id, **evaluate(*data, encoder, protocol)}
+    return {"model_id": model_id, **evaluate(*data, encoder, protocol, watch_bits(config.histories))}
 
 
 def _text(metrics: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embeddings.bisection import encode_rows
@@ -24,6 +24,7 @@ def model(bad: set[int], fault: str):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("fault", ["raise", "nan", "shape"])
+@settings(deadline=None)
 @given(count=st.integers(0, 40), data=st.data())
 def test_exactly_the_bad_rows_are_refused(fault: str, count: int, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, max(count - 1, 0)), max_size=6)) if count else set()

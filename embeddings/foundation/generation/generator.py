@@ -18,13 +18,14 @@ from embeddings.foundation import checkpoint
 from embeddings.foundation.checkpoint import Checkpoint
 from embeddings.foundation.decoding import Sessions, met_titles, next_titles
 from embeddings.foundation.encoding import member_vectors, title_vectors
+from embeddings.foundation.finiteness import weights_fault
 from embeddings.foundation.generation.beam_search import search
 from embeddings.foundation.generation.id_head import IdHead
 from embeddings.foundation.generation.trie import Trie
 from embeddings.foundation.semantic_ids import Ids, SemanticIds
 from embeddings.foundation.tokens import Tokens
 from stores import columns
-from stores.errors import CorruptError, NotFoundError
+from stores.errors import CorruptError, EncoderError, NotFoundError
 from stores.parquet import parquet_bytes, table_of
 from stores.storage import Storage, sha256
 
@@ -48,7 +49,7 @@ class Generator:
         """That of the model in a folder.
 
         Raises as `checkpoint.read`, NotFoundError where the model has none, CorruptError naming a file that is not
-        the one written.
+        the one written, EncoderError naming weights that are not finite.
         """
         trained, _ = checkpoint.read(str(path))
         folder = Storage(str(path))
@@ -60,6 +61,10 @@ class Generator:
             if sha256(data) != hashes[name]:
                 raise CorruptError(f"{name} is not the file that was written", where=folder.uri, fix="train it again")
         tensors = load(files[_WEIGHTS])
+        if fault := weights_fault(tensors.items()):
+            raise EncoderError(
+                f"the generator cannot be used: {fault}", where=f"{folder.uri}/{_WEIGHTS}", fix="train the task again"
+            )
         books = SemanticIds(tensors.pop(_CODEBOOKS))
         head = IdHead(books).eval()
         head.load_state_dict(tensors)

@@ -13,6 +13,7 @@ import torch
 from embeddings.foundation import checkpoint
 from embeddings.foundation.checkpoint import Checkpoint
 from embeddings.foundation.config import FoundationConfig
+from embeddings.foundation.finiteness import weights_fault
 from embeddings.foundation.generation.generator import Generator
 from embeddings.foundation.lesson import Lesson, held_out
 from embeddings.foundation.model import FoundationModel
@@ -30,7 +31,7 @@ from embeddings.foundation.tasks.questions import Questions
 from embeddings.foundation.tasks.scheduler import Scheduler
 from embeddings.foundation.tasks.task import Task
 from stores import columns
-from stores.errors import UsageError
+from stores.errors import TrainingError, UsageError
 from stores.storage import Storage
 
 _NORM = 0.01
@@ -52,7 +53,18 @@ class TrainedTasks:
         return {name: task.score(self.models[name], views[name]) for name, task in self.tasks.items()}
 
     def save(self, parent: Checkpoint, models: Storage) -> dict[str, str]:
-        """Write each task's model, and the generator beside its own, below a models folder; their ids by task."""
+        """Write each task's model, and the generator beside its own, below a models folder; their ids by task.
+
+        Raises TrainingError where one of them is not finite or tells nothing apart; then none is written.
+        """
+        for name, model in self.models.items():
+            checkpoint.require_sound(model, f"the task {name}")
+        if NextId.name in self.tasks and (fault := weights_fault(self.tasks[NextId.name].state_dict().items())):
+            raise TrainingError(
+                f"the head of the task {NextId.name}: {fault}",
+                where="training of tasks",
+                fix="lower tasks.learning_rate",
+            )
         ids = {
             name: checkpoint.write(
                 Checkpoint(model, parent.vocabulary, parent.config), models, {"task": name, **self.report["kept"][name]}
