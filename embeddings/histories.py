@@ -6,10 +6,12 @@ titles ────────────────────────�
 """
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from embeddings.advice import advice, evidence_of
 from embeddings.catalogue import catalogue
 from embeddings.changed import carrying, set_apart
 from embeddings.histories_config import HistoriesConfig
@@ -17,7 +19,7 @@ from embeddings.history_shards import Tally, shard_histories
 from embeddings.opening import memory_snapshot, with_snapshot
 from embeddings.quarantine import DUPLICATE, bad_fraction, check_budget
 from embeddings.shards import shards_for
-from embeddings.snapshot import Moment, Snapshot, count_members
+from embeddings.snapshot import Input, Moment, Snapshot, count_members
 from stores import dead_letter
 from stores.errors import ContractError, NotFoundError
 from stores.lake.contract import Lake
@@ -30,7 +32,16 @@ from stores.release import Release, StageReport
 from stores.storage import Storage
 from stores.suppression import Suppression, suppressed
 
-__all__ = ["CATALOGUE", "HistoriesConfig", "plan_shards", "read_histories", "refusals", "run", "tokenise"]
+__all__ = [
+    "CATALOGUE",
+    "HistoriesConfig",
+    "plan_shards",
+    "read_histories",
+    "refusals",
+    "require_sound",
+    "run",
+    "tokenise",
+]
 
 CATALOGUE = "work/catalogue.parquet"
 
@@ -53,11 +64,11 @@ def _written(snapshot: Snapshot, release: Release, lake: Lake) -> StageReport:
     letters = _letters(snapshot)
     for name, table in letters.items():
         dead_letter.write(release, name, table)
-    _check(snapshot, letters)
+    _check(snapshot, letters, lake)
     tally = _write_histories(snapshot, release)
     repeats = _repeat_letters(snapshot, tally)
     dead_letter.write(release, "duplicates", repeats)
-    _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])})
+    _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])}, lake)
     titles = catalogue(snapshot, tally.plays)
     if not release.finished(CATALOGUE):
         release.write_table(CATALOGUE, titles.table)
@@ -96,17 +107,29 @@ def _repeat_letters(snapshot: Snapshot, tally: Tally) -> pa.Table:
     return dead_letter.letters_table([*found, *rest])
 
 
-def _check(snapshot: Snapshot, letters: dict[str, pa.Table]) -> None:
+def _check(snapshot: Snapshot, letters: dict[str, pa.Table], lake: Lake | None = None) -> None:
+    """Raise ContractError where too many rows of a table are bad; a `lake` lets it name what its files store."""
     for table in (snapshot.titles, snapshot.interactions):
         examples = letters[table.name].slice(0, 1000).to_pylist()
-        allowed = snapshot.config.max_bad_fraction
-        check_budget(table.name, snapshot.refused[table.name], table.rows, allowed, examples)
+        counts, allowed = snapshot.refused[table.name], snapshot.config.max_bad_fraction
+        cure = partial(_cure, snapshot, table, lake)
+        check_budget(table.name, counts, table.rows, allowed, examples, cure)
     if snapshot.newest is None:
         raise NotFoundError(
             f"the lake has no event up to {snapshot.moment.as_of.isoformat()}",
             expected="at least one accepted interaction",
             fix="choose a later --as-of",
         )
+
+
+def require_sound(snapshot: Snapshot, lake: Lake) -> None:
+    """Raise as a night does where too many rows of a snapshot are bad or none is left."""
+    _check(snapshot, _letters(snapshot), lake)
+
+
+def _cure(snapshot: Snapshot, table: Input, lake: Lake | None) -> str:
+    counts = snapshot.refused[table.name]
+    return advice(evidence_of(snapshot, table, lake), counts, bad_fraction(counts, table.rows))
 
 
 def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
@@ -138,26 +161,31 @@ def _metrics(snapshot: Snapshot, tally: Tally) -> dict[str, Any]:
 
 def refusals(
     lake: Lake, as_of: datetime, config: HistoriesConfig, shards: int, erased: Suppression | None = None
-) -> tuple[list[pa.Table], str]:
-    """The letters (`columns.dead_letter_schema`) of a night as of a moment, and why it would stop, "" if it goes on.
+) -> tuple[dict[str, pa.Table], ContractError | None]:
+    """The letters of a night as of a moment by table, and the error that it would end with.
 
     Judges exactly as `run` does, duplicates too, and keeps nothing. Raises NotFoundError where there is no event.
     """
     moment = Moment(as_of, datetime.now(UTC))
-    return with_snapshot(lake, moment, config, erased, lambda snapshot: _judged(snapshot, shards))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _judged(snapshot, shards, lake))
 
 
-def _judged(snapshot: Snapshot, shards: int) -> tuple[list[pa.Table], str]:
-    letters = _letters(snapshot)
+def _judged(snapshot: Snapshot, shards: int, lake: Lake) -> tuple[dict[str, pa.Table], ContractError | None]:
+    letters, repeats = _letters(snapshot), _repeats(snapshot, shards)
+    letters[INTERACTIONS] = pa.concat_tables([letters[INTERACTIONS], repeats])
+    try:
+        _check(snapshot, letters, lake)
+    except ContractError as error:
+        return letters, error
+    return letters, None
+
+
+def _repeats(snapshot: Snapshot, shards: int) -> pa.Table:
+    """Letters of the exact duplicates, found as a night finds them; the histories are thrown away."""
     tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     for _ in shard_histories(snapshot, snapshot.shard_members(shards), tally):
         pass
-    repeats = _repeat_letters(snapshot, tally)
-    try:
-        _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])})
-    except ContractError as error:
-        return [*letters.values(), repeats], error.what
-    return [*letters.values(), repeats], ""
+    return _repeat_letters(snapshot, tally)
 
 
 def read_histories(
@@ -168,7 +196,8 @@ def read_histories(
     For training and evaluation; members in the list `erased` are left out. Raises as `run` does.
     """
     remark(lake)
-    return with_snapshot(lake, Moment(as_of, datetime.now(UTC)), config, erased, _in_memory)
+    moment = Moment(as_of, datetime.now(UTC))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _in_memory(snapshot, lake))
 
 
 def tokenise(interactions: pa.Table, titles: pa.Table | None = None, config: HistoriesConfig | None = None) -> pa.Table:
@@ -188,9 +217,9 @@ def plan_shards(lake: Lake, config: HistoriesConfig) -> int:
     return shards_for(members, config.members_per_shard, config.least_shards)
 
 
-def _in_memory(snapshot: Snapshot) -> tuple[pa.Table, pa.Table]:
-    _check(snapshot, _letters(snapshot))
+def _in_memory(snapshot: Snapshot, lake: Lake | None = None) -> tuple[pa.Table, pa.Table]:
+    _check(snapshot, _letters(snapshot), lake)
     tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     tables = [table for _, table in shard_histories(snapshot, snapshot.shard_members(1), tally)]
-    _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])})
+    _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])}, lake)
     return pa.concat_tables(tables), catalogue(snapshot, tally.plays).table

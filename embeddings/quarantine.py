@@ -3,7 +3,7 @@
 Reasons have stable names: reports, tests and people's queries over the dead letter rely on them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ UNCOUNTED = (AFTER, ERASED)
 """Reasons that are no fault of the lake: they never count against the budget, and their rows are not listed."""
 WHOLE_FILE = (UNREADABLE, MISSING_COLUMN, AMBIGUOUS)
 EXAMPLES = 5
+SHOWN_LETTERS = 80
 ERASED_MEMBERS = "erased_members"
 """The table of the snapshot with the ids of the suppression list that occur in the lake."""
 
@@ -130,23 +131,49 @@ def bad_fraction(counts: Mapping[str, int], rows: int) -> float:
 
 
 def check_budget(
-    table: str, counts: Mapping[str, int], rows: int, allowed: float, letters: list[dict[str, Any]]
+    table: str,
+    counts: Mapping[str, int],
+    rows: int,
+    allowed: float,
+    letters: list[dict[str, Any]],
+    advise: Callable[[], str] | None = None,
 ) -> None:
-    """Raise ContractError where the share of bad rows is above `allowed`; the message names some of `letters`."""
+    """Raise ContractError where the share of bad rows is above `allowed`; the message names some of `letters`.
+
+    `advise` gives the cure (`embeddings.advice`), which takes time to find and is asked for only then.
+    """
     share = bad_fraction(counts, rows)
     if share <= allowed:
         return
     listed = sorted(counts.items(), key=lambda item: -item[1])
     by_reason = ", ".join(f"{reason}: {count:,}" for reason, count in listed if reason not in UNCOUNTED)
-    shown = [letter for letter in letters if letter["reason"] not in UNCOUNTED][:EXAMPLES]
+    shown = _of_each_reason([letter for letter in letters if letter["reason"] not in UNCOUNTED])
     raise ContractError(
         f"{table}: {bad_rows(counts):,} of {rows:,} rows break the contract ({share:.1%}): {by_reason}",
-        where="; ".join(_example(letter) for letter in shown),
-        expected=f"at most {allowed:.1%} bad rows",
-        fix="mend the files named here, or raise histories.max_bad_fraction",
+        where="; ".join(map(_example, shown)),
+        expected=f"at most {allowed:.1%} bad rows (histories.max_bad_fraction)",
+        fix=advise() if advise else "mend the rows named here where they are written",
     )
 
 
+def _of_each_reason(letters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A few letters in their order, at least one of each of the first reasons."""
+    turns: dict[str, int] = {}
+    places = []
+    for place, letter in enumerate(letters):
+        turns[letter["reason"]] = turns.get(letter["reason"], 0) + 1
+        places.append((turns[letter["reason"]], place))
+    return [letters[place] for _, place in sorted(sorted(places)[:EXAMPLES], key=lambda item: item[1])]
+
+
 def _example(letter: dict[str, Any]) -> str:
-    cell = f"{letter['column'] or 'row'} = {letter['value']!r}"
+    if letter["row"] < 0:
+        return f"{letter['source']}: {letter['value']} ({letter['reason']})"
+    cell = f"{letter['column'] or 'row'} = {_short(letter['value'])}"
     return f"{letter['source']} row {letter['row']}: {cell} ({letter['reason']})"
+
+
+def _short(value: str | None) -> str:
+    """A value as Python writes it, so that no control character reaches a terminal, at most 80 letters long."""
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN_LETTERS else f"{shown[:SHOWN_LETTERS]}… ({len(value or ''):,} characters)"

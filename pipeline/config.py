@@ -75,6 +75,22 @@ def read_config(path: str | None = None, settings: list[str] | None = None, **fl
         raise explained(error, _origin(path, settings or [])) from error
 
 
+def given(settings: list[str], flags: dict[str, Any]) -> dict[str, Any]:
+    """The values that `section.key=value` settings and flags give, as nested dicts.
+
+    Raises ConfigError, by name, for unknown keys and unusable values.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _set(values, setting)
+    values |= flags
+    try:
+        Config.model_validate(values)
+    except ValidationError as error:
+        raise explained(error, _origin(None, settings)) from error
+    return values
+
+
 def _origin(path: str | None, settings: list[str]) -> str:
     """Where values came from: the file if there is one, then each `--set`."""
     file = [path or DEFAULT_FILE] if Path(path or DEFAULT_FILE).exists() else []

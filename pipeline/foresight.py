@@ -4,24 +4,49 @@ from datetime import UTC, datetime
 
 from embeddings.activity import active_members
 from embeddings.histories import plan_shards
+from embeddings.preview import preview
 from pipeline.config import Config
 from pipeline.estimate import Work
 from pipeline.planning import Request
 from stores.lake.contract import Lake
 from stores.release import Release
+from stores.suppression import suppressed
 from stores.workspace import Workspace
 
 
 def foresee(config: Config, request: Request, model_id: str | None, workspace: Workspace) -> Work:
-    """The work of a night that began now; nothing is written.
+    """The work of a night that began now; nothing is written, no row is judged.
 
     Raises NotFoundError where there is no lake, StoreError where it cannot be read.
     """
     lake, until = Lake.open(config.lake), request.as_of or datetime.now(UTC)
-    live = workspace.current() if workspace.pointer() else None
     members = active_members(lake, config.histories, None, until)
-    carries = live is not None and not request.full and may_carry(config, live, model_id)
-    active = active_members(lake, config.histories, live.plan.as_of, until) if live and carries else members
+    live = _carried_from(config, request, model_id, workspace)
+    active = active_members(lake, config.histories, live.plan.as_of, until) if live else members
+    return _work(lake, config, workspace, members, active)
+
+
+def foresee_judged(config: Config, request: Request, model_id: str | None, workspace: Workspace) -> Work:
+    """The work of a night that began now, its input judged as the night will judge it; nothing is written.
+
+    Raises what that night would: ContractError where too many rows are bad, NotFoundError where there is no lake or
+    no event, StoreError where it cannot be read.
+    """
+    lake, until = Lake.open(config.lake), request.as_of or datetime.now(UTC)
+    live = _carried_from(config, request, model_id, workspace)
+    since = live.plan.as_of if live else None
+    found = preview(lake, until, since, config.histories, suppressed(workspace.storage))
+    return _work(lake, config, workspace, found.members, found.active)
+
+
+def _carried_from(config: Config, request: Request, model_id: str | None, workspace: Workspace) -> Release | None:
+    """The live release, where tonight carries vectors forward from it."""
+    live = workspace.current() if workspace.pointer() else None
+    return live if live is not None and not request.full and may_carry(config, live, model_id) else None
+
+
+def _work(lake: Lake, config: Config, workspace: Workspace, members: int, active: int) -> Work:
+    live = workspace.current() if workspace.pointer() else None
     encoded = min(active, members)
     return Work(
         events=lake.interactions.rows,

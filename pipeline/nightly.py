@@ -15,7 +15,6 @@ import retrieval.candidates_job
 import retrieval.job
 import stores.publish
 import validation.job
-import validation.report
 from embeddings.job import EncodeJob
 from pipeline.canary import probe
 from pipeline.carrying import carry_for
@@ -24,8 +23,11 @@ from pipeline.config import Config
 from pipeline.features_config import FeaturesConfig
 from pipeline.forecast import Forecast
 from pipeline.planning import Request, Wish, begin
+from pipeline.refused import keep_refused
+from pipeline.reporting import report_night
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
+from stores.errors import ContractError
 from stores.lake.contract import Lake
 from stores.lease import lease
 from stores.release import Manifest, Release, StageReport
@@ -90,7 +92,11 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
     workspace = Workspace.open(config.workspace)
     with lease(workspace.storage, "a night") as token:
         recovered = stores.publish.recover(workspace, config.publish, token)
-        model_id = model_for_tonight(config, workspace, request.as_of, tell)
+        try:
+            model_id = model_for_tonight(config, workspace, request.as_of, tell)
+        except ContractError:
+            keep_refused(config, workspace, request, token)
+            raise
         wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
         release, resumed = begin(workspace, wish, token, recovered is not None)
         tell.begins(release, resumed)
@@ -107,7 +113,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
                 tell.stage(after[-1])
             after.append(probe(workspace, release, config))
             tell.stage(after[-1])
-        _report(release, tell)
+        report_night(workspace, release, tell)
         if forecast and after:
             forecast.close([*manifest.stages, *after], tell)
         return Night(release, manifest, _is_live(workspace, release), tuple(after))
@@ -124,14 +130,6 @@ def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[St
             if reasons := report.metrics.get("failed"):
                 return reports, list(reasons)
     return reports, []
-
-
-def _report(release: Release, tell: Teller) -> None:
-    """Write the page; what is sealed or live stays so if that fails, and the failure is told."""
-    try:
-        validation.report.write_report(release)
-    except Exception as error:
-        tell.line(f"  the report could not be written ({type(error).__name__}: {error}); try samespace report")
 
 
 def _is_live(workspace: Workspace, release: Release) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.config import Config
+from pipeline.reporting import refresh_reports
 from pipeline.telling import Teller
 from stores.errors import GateError, UsageError
 from stores.lease import lease
@@ -38,15 +39,17 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
 
                 complete(config, release, decision.why, tell)
         promote(workspace, release_id, config.publish, why=decision.why, token=token, force=decision.force)
+        refresh_reports(workspace, tell)
     return workspace.current()
 
 
-def roll_back(config: Config, why: str) -> Release:
+def roll_back(config: Config, why: str, tell: Teller) -> Release:
     """Make the release live that was live before; the release that is live now. Raises NotFoundError if none was."""
     workspace = Workspace.open(config.workspace)
     workspace.current()
     with lease(workspace.storage, "rollback") as token:
         rollback(workspace, config.publish, why=why, token=token)
+        refresh_reports(workspace, tell)
     return workspace.current()
 
 

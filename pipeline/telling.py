@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from stores.release import Release, StageReport
+from validation.checks import Check
 
 
 class Teller:
@@ -26,7 +27,10 @@ class Teller:
     def stage(self, report: StageReport) -> None:
         """What a stage did and how long it took."""
         told = _LINES[report.name](report.metrics) if report.name in _LINES else ""
-        self.line(f"  {report.name:<13} {report.seconds:7.1f} s  {told}".rstrip())
+        first, *more = told.split("\n")
+        self.line(f"  {report.name:<13} {report.seconds:7.1f} s  {first}".rstrip())
+        for line in more:
+            self.line(f"  {'':<13} {'':7}    {line}")
 
 
 def _histories(metrics: dict[str, Any]) -> str:
@@ -52,9 +56,9 @@ def _align(metrics: dict[str, Any]) -> str:
 
 def _gate(metrics: dict[str, Any]) -> str:
     checks = metrics["checks"]
-    warned = [check["expectation"] for check in checks if not check["passed"] and check["level"] == "warn"]
-    text = f"{sum(check['passed'] for check in checks)} of {len(checks)} checks passed"
-    return f"{text}; warnings: {', '.join(warned)}" if warned else text
+    failed = [Check.model_validate(check) for check in checks if not check["passed"]]
+    lines = [f"warning: {check.explanation}" for check in failed if check.level == "warn"]
+    return "\n".join([f"{sum(check['passed'] for check in checks)} of {len(checks)} checks passed", *lines])
 
 
 def _compare(metrics: dict[str, Any]) -> str:

@@ -49,7 +49,11 @@ def suite(release: Release, readers: Readers, thresholds: CanaryThresholds) -> S
         column, reason = f"{folder}_equal_share", thresholds.why("min_equal_share")
         figures[column], found = _attempt(partial(_served, folder, probe, readers))
         minimum = thresholds.min_equal_share
-        expected.append(Expectation(name=name, column=column, minimum=minimum, reason=reason, examples=few(found)))
+        facts: dict[str, Any] = {
+            "finding": f"{{:.1%}} of the {folder} read back are the published ones",
+            "reason": reason,
+        }
+        expected.append(Expectation(name=name, column=column, minimum=minimum, examples=few(found), **facts))
     figures["score_error"], found = _attempt(partial(_scored, release, probes["members"], readers, thresholds.found))
     expected.append(
         Expectation(
@@ -57,6 +61,7 @@ def suite(release: Release, readers: Readers, thresholds: CanaryThresholds) -> S
             column="score_error",
             maximum=thresholds.max_score_error,
             reason=thresholds.why("max_score_error"),
+            finding="the largest error of a score is {:.4g} of the product of the lengths",
             examples=few(found),
         )
     )

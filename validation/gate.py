@@ -79,6 +79,7 @@ def _check(expectation: Expectation, result: Any, frame: "pd.DataFrame") -> Chec
         level=expectation.level,
         examples=() if passed else expectation.examples,
         reason=reason,
+        finding=expectation.finding,
         kind=result.expectation_config.type,
         minimum=expectation.minimum,
         maximum=expectation.maximum,

@@ -62,17 +62,18 @@ def _retried(args: Namespace, release: Release) -> Answer:
     config, plan = config_of(args), release.plan
     lake, as_of = config.lake or plan.lake, moment(args.as_of) or datetime.now(UTC)
     erased = suppressed(Storage(release.workspace_uri))
-    letters, stops = refusals(Lake.open(lake), as_of, config.histories, plan.shards, erased)
-    now = grouped(letters, args.examples)
+    letters, stopped = refusals(Lake.open(lake), as_of, config.histories, plan.shards, erased)
+    now = grouped(letters.values(), args.examples)
     facts = {
         "release_id": release.release_id,
         "lake": lake,
         "as_of": as_of.isoformat(),
-        "would_stop": stops,
+        "would_stop": stopped.what if stopped else "",
+        "fix": stopped.fix if stopped else "",
         "kinds": _kinds(groups(release, 0), now),
         "groups": now,
     }
-    return Answer(facts, _retry_text(facts, args.examples), STOPS_EXIT if stops else 0)
+    return Answer(facts, _retry_text(facts, args.examples), STOPS_EXIT if stopped else 0)
 
 
 def _kinds(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -99,7 +100,7 @@ def _retry_text(facts: dict[str, Any], examples: int) -> str:
     left = sum(kind["still_refused"] for kind in facts["kinds"])
     mended = sum(kind["mended"] for kind in facts["kinds"])
     if facts["would_stop"]:
-        parts.append(f"the next night would stop: {facts['would_stop']}")
+        parts.append(f"the next night would stop: {facts['would_stop']}\n  try: {facts['fix']}")
     else:
         parts.append(f"the next night would take {mended:,} of these rows in and refuse {left:,}: samespace nightly")
     return "\n\n".join(parts)

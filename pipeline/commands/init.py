@@ -3,26 +3,49 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pipeline.answer import Answer
+from pipeline.answer import DEFAULT_FILE, Answer
 from stores.errors import UsageError
 
 EXAMPLES = (
     "samespace init                      # samespace.toml in this folder, every key at its default",
     "samespace init night.toml",
+    "samespace init --config night.toml --lake lake --workspace ws",
 )
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the verb's own arguments."""
-    parser.add_argument("path", nargs="?", default="samespace.toml", help="the file to write")
+    parser.add_argument("path", nargs="?", help=f"the file to write (default: --config, else {DEFAULT_FILE})")
 
 
 def run(args: Namespace) -> Answer:
-    """Write the file. Raises UsageError where there is one already."""
+    """Write the file, with the settings that the command line gives.
+
+    Raises UsageError where there is one already, two are named, or its folder cannot be written.
+    """
+    from pipeline.config import given, read_config
     from pipeline.sample import sample_toml
 
-    path = Path(args.path)
-    if path.exists():
+    path = _path(args)
+    if path.exists() or path.is_symlink():
         raise UsageError(f"{path} is there already", fix="remove it first, or name another file")
-    path.write_text(sample_toml(), encoding="utf-8")
+    settings = {name: value for name, value in (("lake", args.lake), ("workspace", args.workspace)) if value}
+    text = sample_toml(given(args.set or [], settings))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}", fix="name a file in a folder that is there"
+        ) from error
+    read_config(str(path))
     return Answer({"path": str(path)}, f"wrote {path}")
+
+
+def _path(args: Namespace) -> Path:
+    """The file that the argument or `--config` names."""
+    named = {name for name in (args.path, args.config) if name}
+    if len(named) > 1:
+        raise UsageError(
+            f"two files are named: {' and '.join(sorted(named))}", fix="name one, as argument or as --config"
+        )
+    return Path(named.pop() if named else DEFAULT_FILE)

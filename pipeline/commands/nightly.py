@@ -12,8 +12,9 @@ from pipeline.metrics_file import write_metrics_file
 from pipeline.nightly import Night, run_night
 from pipeline.planning import Request
 from pipeline.quality import quality_table
+from pipeline.refused import with_letters
 from pipeline.telling import Teller
-from stores.errors import ConfigError
+from stores.errors import ConfigError, ContractError
 from stores.features.repository import FeatureRepository
 from stores.storage import Storage
 from stores.workspace import Workspace
@@ -40,7 +41,10 @@ def run(args: Namespace) -> Answer:
     config = config_of(args)
     if not config.lake:
         config = config.model_copy(update={"lake": _simulated_lake(tell)})
-    night = run_night(config, Request(moment(args.as_of), args.full, not args.no_promote), tell)
+    try:
+        night = run_night(config, Request(moment(args.as_of), args.full, not args.no_promote), tell)
+    except ContractError as error:
+        raise with_letters(error, Workspace.open(config.workspace)) from error
     _write_metrics(config, night, tell)
     facts = _facts(config, night)
     return Answer(facts, _text(config, night, facts), 0 if night.manifest.status == "ready" else GATE_EXIT)

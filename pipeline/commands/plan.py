@@ -1,4 +1,4 @@
-"""`samespace plan`: what tonight would do and take; changes nothing"""
+"""`samespace plan`: what tonight would do and take, or why it would refuse its input; changes nothing"""
 
 from argparse import ArgumentParser, Namespace
 from typing import Any
@@ -18,9 +18,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> Answer:
-    """Rows, shards to do, time of each stage, memory, disk and cost of the next night."""
+    """Rows, shards to do, time of each stage, memory, disk and cost of the next night.
+
+    Raises what that night would raise about its input, so that it is known before an hour is spent.
+    """
     from pipeline.estimate import estimate, processors
-    from pipeline.foresight import foresee
+    from pipeline.foresight import foresee_judged
     from pipeline.planning import Request
     from pipeline.share import look
     from stores.errors import UsageError
@@ -34,7 +37,7 @@ def run(args: Namespace) -> Answer:
     model_id = workspace.next_model()
     if model_id is None and workspace.pointer():
         model_id = workspace.current().manifest.model_id  # a model of one's own, taken to be the same tonight
-    work = foresee(config, request, model_id, workspace)
+    work = foresee_judged(config, request, model_id, workspace)
     workers = processors(config.encode.workers)
     expected = estimate(work, workspace.releases()[::-1], config.plan, workers, look())
     facts = {"model_id": model_id, "work": work.model_dump(), "estimate": expected.model_dump()}

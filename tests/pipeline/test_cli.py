@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import VERBS, main
+from pipeline.config import read_config
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +98,31 @@ def test_an_empty_lake_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_init_writes_the_file_once() -> None:
     assert main(["init"]) == 0
     assert main(["init"]) == 2
+
+
+def test_init_writes_where_config_says_with_what_was_given() -> None:
+    words = ["init", "--config", "night.toml", "--lake", "my lake", "--set", "histories.max_tokens=7"]
+    assert main(words) == 0
+    assert not Path("samespace.toml").exists()
+    found = read_config("night.toml")
+    assert (found.lake, found.workspace, found.histories.max_tokens) == ("my lake", "workspace", 7)
+    before = Path("night.toml").read_text()
+    assert main(words) == 2
+    assert Path("night.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a.toml", "--config", "b.toml"],
+        ["--config", "nowhere/b.toml"],
+        ["--set", "histories.max_token=7"],
+        ["--set", "histories.max_tokens=none"],
+    ],
+)
+def test_init_refuses_what_it_cannot_write(words: list[str]) -> None:
+    assert main(["init", *words]) == 2
+    assert list(Path().rglob("*.toml")) == []
 
 
 def test_doctor_is_content_with_this_environment(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,8 @@
 Every section is one small file with a `section(facts) -> Html | None`; `page` puts them together.
 """
 
-from validation.report.page import write_report
+from validation.report.page import refresh_report, write_report
+from validation.report.state import recently_moved
 from validation.report.title_map import plane_of
 
-__all__ = ["plane_of", "write_report"]
+__all__ = ["plane_of", "recently_moved", "refresh_report", "write_report"]

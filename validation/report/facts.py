@@ -13,6 +13,7 @@ from validation import past
 from validation.checks import GateVerdict
 from validation.pairs import Pair, pair, titles
 from validation.pairs import Titles as TitleVectors
+from validation.report.state import State, state_of, taken_back
 from validation.thresholds import DriftThresholds
 
 TREND = 20
@@ -73,10 +74,14 @@ class Facts:
         ]
 
     @cached_property
+    def state(self) -> State | None:
+        """Whether the release is live as of now; None while its night is not finished."""
+        return state_of(self.release)
+
+    @cached_property
     def taken_back(self) -> list[str]:
-        """What the canary found wrong after the release went live; empty where it found nothing or did not look."""
-        canaries = [event for event in self.release.events() if event["event"] == "canary"]
-        return list(canaries[-1]["failed"]) if canaries else []
+        """The failures that reading published rows back found; empty where it found none or did not run."""
+        return taken_back(self.release)
 
     @cached_property
     def comparable(self) -> bool:

@@ -32,7 +32,7 @@ def _table(checks: list[Check], label: str) -> Html:
             el(
                 "span", "passed" if check.passed else check.level, class_=f"tag {'ok' if check.passed else check.level}"
             ),
-            join(sentence(check.expectation), el("small", sentence(check.reason), class_="block")),
+            join(sentence(check.expectation), el("small", _explained(check), class_="block")),
             "—" if check.observed is None else shown(check.observed),
             check.allowed,
             ", ".join(check.examples),
@@ -41,3 +41,9 @@ def _table(checks: list[Check], label: str) -> Html:
     ]
     head = (".answer", "expectation", "found", "allowed", "for example")
     return table(head, rows, numbers=(2, 3), label=label, stack=True)
+
+
+def _explained(check: Check) -> str:
+    """The figure of a check that failed as a sentence, and the reason of its limit."""
+    parts = [sentence(check.reason)] if check.passed else [sentence(check.explanation), sentence(check.reason)]
+    return ". ".join(part for part in parts if part)

@@ -6,6 +6,7 @@ from stores.release import Release
 from validation.report import changes, distributions, judged, quality, running, title_map, trend, verdict
 from validation.report.facts import Facts
 from validation.report.markup import Html, el, join
+from validation.report.state import HEADER
 
 FILE = "report.html"
 # Nothing may be loaded or sent, whatever a name in the catalogue says.
@@ -16,6 +17,20 @@ def write_report(release: Release) -> str:
     """Write `report.html` of a release, sealed or staged, and return its path or URI."""
     release.storage.write(FILE, page(Facts.of(release)).encode())
     return f"{release.storage.uri}/{FILE}"
+
+
+def refresh_report(release: Release) -> bool:
+    """Write the header of a release's page again, as of now; False where there is no page.
+
+    The rest of a page does not change once the release is sealed, and takes far longer to make.
+    """
+    if not release.storage.exists(FILE):
+        return False
+    text = release.storage.read(FILE).decode()
+    parts = [Html(found[0]) for found in verdict.SECTION.finditer(text)]
+    header = verdict.section(Facts.of(release), parts)
+    release.storage.write(FILE, HEADER.sub(lambda _: header, text, count=1).encode())
+    return True
 
 
 def page(facts: Facts) -> str:

@@ -1,9 +1,9 @@
-"""First of all: may it go live, and if not, why."""
+"""First of all: is it live, may it go live, and if not, why."""
 
 import re
 from collections.abc import Sequence
 
-from validation.checks import Check, shown
+from validation.checks import Check
 from validation.report.facts import Facts
 from validation.report.markup import Html, el, join
 
@@ -36,24 +36,30 @@ def section(facts: Facts, parts: Sequence[Html]) -> Html:
 
 
 def _headline(facts: Facts, held: list[Check], warned: list[Check], count: int) -> tuple[str, str, str]:
-    if facts.taken_back:
-        return "held", "Taken back", "What consumers read after it went live was not what was published."
-    if held or (facts.release.sealed and facts.release.manifest.status == "held"):
-        text = f"{len(held)} of {count} checks hold this release. What was live stays live."
-        return "held", "Held back", text
-    if not facts.verdicts:
-        return "doubt", "Not judged", "No gate has judged this release yet."
+    """The light, the state of the release, and that state with the answers of the gates as text."""
+    judged = _judged(held, warned, count)
+    if facts.state is not None:
+        return facts.state.light, facts.state.headline, f"{facts.state.text} {judged}"
+    if held:
+        return "held", "Held back", f"{judged} What was live stays live."
+    return "doubt", "Not finished" if facts.verdicts else "Not judged", judged
+
+
+def _judged(held: list[Check], warned: list[Check], count: int) -> str:
+    if not count:
+        return "No gate has judged this release yet."
+    if held:
+        return f"{len(held)} of {count} checks hold this release."
     if warned:
         noun = "warning" if len(warned) == 1 else "warnings"
-        return "good", "Good to go live", f"None of {count} checks holds this release; {len(warned)} {noun} to look at."
-    return "good", "Good to go live", f"All {count} checks passed."
+        return f"None of {count} checks holds this release; {len(warned)} {noun} to look at."
+    return f"All {count} checks passed."
 
 
 def _reason(check: Check) -> Html:
-    found = "Not measured" if check.observed is None else f"Found {shown(check.observed)}"
     examples = el("small", f"for example {', '.join(check.examples)}") if check.examples else None
     head = el("strong", f"Not met: {check.expectation}.")
-    return join(head, f" {found}, allowed {check.allowed}. {sentence(check.reason)}. ", examples)
+    return join(head, f" {sentence(check.explanation)}. {sentence(check.reason)}. ", examples)
 
 
 def sentence(text: str) -> str:

@@ -28,6 +28,7 @@ def suite(metrics: dict[str, Any], plan: Plan, thresholds: AlignmentThresholds) 
             kind=KIND,
             one_of=OUTCOMES,
             reason="vectors of a refused space mean something else to every consumer",
+            finding="the outcome of the alignment is {}",
             examples=few(metrics.get("reasons") or []),
         )
     ]
@@ -46,6 +47,7 @@ def _numbered() -> Expectation:
         kind=KIND,
         one_of=(_ANNOUNCED,),
         reason="a new space under the old number would be read as the old one",
+        finding="the space is {}",
     )
 
 
@@ -56,11 +58,12 @@ def _heldout(thresholds: AlignmentThresholds) -> list[Expectation]:
             column=f"heldout_{figure}",
             minimum=getattr(thresholds, f"warn_heldout_{figure.removeprefix('cosine_')}"),
             level="warn",
+            finding=f"the cosine of held-out titles to their old places is {{:.3f}} ({part})",
             reason=thresholds.why(f"warn_heldout_{figure.removeprefix('cosine_')}"),
         )
-        for name, figure in (
-            ("held-out titles stay where they were", "cosine_p50"),
-            ("hardly any held-out title turns away", "cosine_p5"),
+        for name, figure, part in (
+            ("held-out titles stay where they were", "cosine_p50", "median"),
+            ("hardly any held-out title turns away", "cosine_p5", "5th percentile"),
         )
     ]
 

@@ -15,6 +15,19 @@ _KINDS = {
     "member_identity": "expect_members_to_be_who_they_were",
 }
 
+_FINDINGS = {
+    "neighbours_beyond_chance": "titles keep {:.1%} of their neighbours beyond what chance would keep",
+    "neighbour_jaccard": "the overlap (Jaccard) of titles' neighbours with the live release's is {:.3f}",
+    "moved_share": "{:.1%} of the titles moved",
+    "segment_moved_share": "in one segment {:.1%} of the titles moved",
+    "swapped_titles": "titles that changed places: {:,.0f}",
+    "score_psi": "the population stability index of the scores is {:.3f}",
+    "popularity_drop": "the rank correlation of scores and plays fell by {:.3f}",
+    "member_identity": "{:.1%} of the members are closer to their own old vector than to another's",
+    "members_norm_psi": "the population stability index of the members' norms is {:.3f}",
+    "titles_norm_psi": "the population stability index of the titles' norms is {:.3f}",
+}
+
 
 def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
     """What is expected of the figures of `validation.drift`."""
@@ -24,6 +37,7 @@ def suite(figures: dict[str, Any], thresholds: DriftThresholds) -> Suite:
         column="swapped_titles",
         kind=_KINDS["swapped_titles"],
         maximum=0,
+        finding=_FINDINGS["swapped_titles"],
         reason="two titles at each other's place are two ids mixed up",
         examples=tuple(figures.get("swapped") or ())[:5],
     )
@@ -70,4 +84,5 @@ def _bound(
         maximum=getattr(thresholds, high) if high else None,
         level=level,
         reason=thresholds.why(low or high),
+        finding=_FINDINGS[column],
     )

@@ -13,6 +13,15 @@ from validation.checks import Expectation, Level, few, shown
 from validation.suites import Suite
 from validation.thresholds import InputThresholds
 
+FINDINGS = {
+    "duration_ratio": "the median duration of an action is {:.4g} times what it was",
+    "country_share_ratio": "a country has {:.1%} of its usual share of the last day's events",
+    "country_events_ratio": "a country has {:.1%} of the events that it had the night before",
+    "least_day_ratio": "a past day has {:.1%} of the events that it had the night before",
+    "most_day_ratio": "a past day has {:.4g} times the events that it had the night before",
+}
+"""The worst case of each figure as a sentence."""
+
 Profile = dict[str, Any]
 Case = tuple[float, str]
 
@@ -57,7 +66,8 @@ class _Asker:
         field = f"{'min' if low is not None else 'max'}_{column}"
         reason = self.thresholds.why(field)
         limits: dict[str, Any] = {"minimum": low, "maximum": high, "level": level}
-        self.expected.append(Expectation(name=name, column=column, reason=reason, examples=few(named), **limits))
+        facts: dict[str, Any] = {"reason": reason, "examples": few(named), "finding": FINDINGS[column]}
+        self.expected.append(Expectation(name=name, column=column, **facts, **limits))
 
 
 def _farthest(ratios: Iterable[float]) -> float:

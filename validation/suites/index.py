@@ -31,6 +31,7 @@ def _complete(name: str, titles: int) -> Expectation:
         minimum=titles,
         maximum=titles,
         reason="a title that is not in the index is never found",
+        finding=f"the {name} index holds {{:,.0f}} titles",
     )
 
 
@@ -42,6 +43,7 @@ def _recall(name: str, recall: float | None, thresholds: IndexThresholds) -> lis
             minimum=thresholds.min_recall,
             level=level,
             reason=thresholds.why("min_recall"),
+            finding=f"the {end}er end of the {name} index's recall interval is {{:.4f}}",
             examples=(f"measured recall {recall}",),
         )
         for end, level in _ENDS
@@ -55,4 +57,5 @@ def _fast(name: str, thresholds: IndexThresholds) -> Expectation:
         minimum=thresholds.min_queries_per_second,
         level="warn",
         reason=thresholds.why("min_queries_per_second"),
+        finding=f"the {name} index answers {{:,.0f}} queries a second",
     )

@@ -11,8 +11,9 @@ from validation.checks import Expectation, Level, few
 from validation.suites import Suite
 from validation.thresholds import InputThresholds
 
-_COUNTED = ("events_accepted", "members", "titles")
+_COUNTED = {"events_accepted": "accepted events", "members": "members", "titles": "titles"}
 _REFUSED = {"bad_fraction": "refused", "titles_bad_fraction": "titles_refused"}
+_AGE = "the newest event is {:,.4g} days old"
 _COUNT = {"members": "members", "titles": "titles", "events": "events_accepted"}
 
 
@@ -61,19 +62,33 @@ def _alone(tonight: Night, thresholds: InputThresholds) -> list[Expectation]:
     empty, unread = "an empty input publishes nothing", tonight.metrics.get("unreadable_files") or []
     age, counted = "event_age_days", "the histories stage stops the night above its budget"
     return [
-        *(Expectation(name=f"there are {what}", column=what, minimum=1, reason=empty) for what in _COUNTED),
+        *(
+            Expectation(name=f"there are {what}", column=what, minimum=1, reason=empty, finding=f"{named}: {{:,.0f}}")
+            for what, named in _COUNTED.items()
+        ),
         *(Expectation(name=f"{what} is known", column=what, reason=counted) for what in _REFUSED),
         *(
-            _at_most("few rows are refused", fraction, thresholds, "warn_bad_fraction").with_examples(
-                _worst(tonight, by)
-            )
-            for fraction, by in _REFUSED.items()
+            _at_most(
+                "few rows are refused", fraction, thresholds, "warn_bad_fraction", f"{{:.2%}} of the {rows} are refused"
+            ).with_examples(_worst(tonight, by))
+            for (fraction, by), rows in zip(_REFUSED.items(), ("events", "titles"), strict=True)
         ),
-        Expectation(name="every file can be read", column="unreadable_files", maximum=0, level="warn").with_examples(
-            unread
+        Expectation(
+            name="every file can be read",
+            column="unreadable_files",
+            maximum=0,
+            level="warn",
+            finding="files of the lake that cannot be read: {:,.0f}",
+            reason="their rows are missing tonight",
+        ).with_examples(unread),
+        Expectation(
+            name="no event is later than the night",
+            column=age,
+            minimum=0,
+            reason="such rows must be refused",
+            finding=_AGE,
         ),
-        Expectation(name="no event is later than the night", column=age, minimum=0, reason="such rows must be refused"),
-        _at_most("the newest event is fresh", age, thresholds, "max_event_age_days"),
+        _at_most("the newest event is fresh", age, thresholds, "max_event_age_days", _AGE),
     ]
 
 
@@ -93,6 +108,7 @@ def _beside_previous(tonight: Night, before: Night, thresholds: InputThresholds)
             minimum=getattr(thresholds, f"min_{what}_ratio"),
             level="warn" if few_lost else "hold",
             reason=thresholds.why(f"min_{what}_ratio"),
+            finding=f"{what} are {{:.1%}} of the previous night's",
             examples=(f"{what} before: {before.metrics.get(_COUNT[what])}, now: {tonight.metrics.get(_COUNT[what])}",),
         )
 
@@ -113,6 +129,7 @@ def _moves_on(before: Night, thresholds: InputThresholds) -> Expectation:
         minimum=1e-9,
         level=level,
         reason="a later night with the same newest event was given yesterday's file again",
+        finding="the newest event is {:.4g} days later than the previous night's",
         examples=(f"newest event before: {before.newest}",),
     )
 
@@ -125,12 +142,13 @@ def _growth(thresholds: InputThresholds) -> Expectation:
         maximum=thresholds.max_growth_ratio,
         level="warn",
         reason=f"{thresholds.why('min_growth_ratio')}; {thresholds.why('max_growth_ratio')}",
+        finding="new events per day are {:.4g} times the median of earlier nights",
     )
 
 
-def _at_most(name: str, column: str, thresholds: InputThresholds, field: str) -> Expectation:
+def _at_most(name: str, column: str, thresholds: InputThresholds, field: str, finding: str) -> Expectation:
     maximum, reason = getattr(thresholds, field), thresholds.why(field)
-    return Expectation(name=name, column=column, maximum=maximum, level="warn", reason=reason)
+    return Expectation(name=name, column=column, maximum=maximum, level="warn", reason=reason, finding=finding)
 
 
 def _age_days(night: Night) -> float | None:

@@ -62,6 +62,7 @@ def _own(figures: dict[str, Any], thresholds: QualityThresholds) -> list[Expecta
             minimum=getattr(thresholds, name),
             level=level,
             reason=thresholds.why(name),
+            finding="the model's hit rate is {:.3f} times that of popularity",
             examples=(example,),
         )
         for name, level in levels
@@ -83,6 +84,7 @@ def _asked(compared: dict[str, Any], thresholds: QualityThresholds) -> Expectati
         minimum=thresholds.least_questions,
         level="warn",
         reason=thresholds.why("least_questions"),
+        finding="both models were asked {:,.0f} questions",
         examples=(compared["why"],) if compared.get("why") else (),
     )
 
@@ -111,7 +113,17 @@ def _beside(
                 minimum=0,
                 level=level,
                 reason=thresholds.why(field),
+                finding=_difference(end, found, other, getattr(thresholds, field)),
                 examples=(f"{rates}, {interval}",),
             )
         )
     return expected
+
+
+def _difference(end: str, found: dict[str, Any], other: str, share: float) -> str:
+    """The upper end of an interval of the difference as a sentence, with what was measured and beside what."""
+    measure = "NDCG" if end == "highest" and "ndcg" in found else "HR@10"
+    beside = {"current": "the live model", "own": "the live model on its own questions"}.get(
+        other, "last week's favourites"
+    )
+    return f"{measure} minus {share:g} of that of {beside} is {{:+.4f}} at the upper end of its interval"

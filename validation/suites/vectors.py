@@ -21,6 +21,24 @@ _KINDS = {
     "rank_ratio": "expect_vectors_to_span_the_space",
 }
 
+_FINDINGS = {
+    "coverage": "{:.2%} of the snapshot's SIDE have a vector",
+    "unknown_ids": "vectors of SIDE that are not in the snapshot: {:,.0f}",
+    "repeated_ids": "SIDE with more than one vector: {:,.0f}",
+    "null_ids": "vectors of SIDE without an id: {:,.0f}",
+    "agreement": "{:.2%} of the vectors of SIDE are of their own history or title",
+    "finite_share": "{:.4%} of the vectors of SIDE are finite",
+    "zero_share": "{:.2%} of the vectors of SIDE are zero",
+    "width": "the vectors of SIDE have {:,.0f} dimensions",
+    "widths": "different widths among the vectors of SIDE: {:,.0f}",
+    "duplicate_share": "{:.1%} of the vectors of SIDE are duplicates",
+    "effective_rank": "the effective rank of the vectors of SIDE is {:.3f}",
+    "rank_ratio": "the effective rank of the vectors of SIDE is {:.1%} of the live release's",
+    "norm_ratio": "the median norm of the vectors of SIDE is {:.4g} times the live release's",
+    "fresh_share": "{:.1%} of the vectors of SIDE are of the new model",
+}
+"""The failure of each figure as a sentence; SIDE stands for members or titles."""
+
 
 class Expected(Settings):
     """What is known of a side before looking: its width, its figures in the current release, a new model or not."""
@@ -65,6 +83,7 @@ class _Asker:
             maximum=getattr(self.thresholds, high) if high else None,
             level=level,
             reason="; ".join(reasons),
+            finding=_FINDINGS[column].replace("SIDE", self.side),
         )
 
     def exactly(self, what: str, column: str, value: float, reason: str) -> Expectation:
@@ -75,6 +94,7 @@ class _Asker:
             column=f"{self.side}_{column}",
             kind=_KINDS.get(column, ""),
             reason=reason,
+            finding=_FINDINGS[column].replace("SIDE", self.side),
             **limits,
         )
 
