@@ -21,6 +21,7 @@ from embeddings.carry import Carry, unchanged
 from embeddings.changed import IDENTITY, changed_histories, coded_histories
 from embeddings.encode_config import OURS, EncodeConfig
 from embeddings.encoder import CodeReader, Encoder, load
+from embeddings.own_class import import_from
 from embeddings.own_process import collect_rarely, keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
 from embeddings.vector_rows import by_rows, by_tokens, dead_letter, with_texts, with_vectors
@@ -99,8 +100,8 @@ def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None)
 class ShardWorker:
     """Holds one copy of the model and encodes one shard after the other."""
 
-    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None) -> None:
-        self.config, self.release, self.carry = config, release, carry
+    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None, folder: str = "") -> None:
+        self.config, self.release, self.carry, self.folder = config, release, carry, folder
         self.precision: Precision | None = None
         self.encoder: Any = None
         self._loading, self._computing = Lock(), Lock()
@@ -117,6 +118,8 @@ class ShardWorker:
                 collect_rarely()
                 if self.config.encoder == OURS:
                     do_without_pandas()
+                else:
+                    import_from(self.folder)
                 planned = self.release.plan.model_id
                 encoder = load_model(self.config, Workspace.open(self.release.workspace_uri), planned)
                 if encoder.model_id != planned:

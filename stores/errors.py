@@ -11,7 +11,8 @@ SamespaceError                   exit code 1
 ├─ MismatchError                 1   two things that must agree do not; both values are named
 ├─ AlignmentError                1   the fit is not defined on this input
 ├─ EncoderError                  1   a model failed to load or returned something unusable
-└─ StoreError                    1   a store cannot be reached or refused a write
+├─ StoreError                    1   a store cannot be reached or refused a write
+└─ ClusterError                  1   Ray does not start or answer, or its workers keep dying
 """
 
 
@@ -93,3 +94,7 @@ class EncoderError(SamespaceError):
 
 class StoreError(SamespaceError):
     """A store cannot be reached or refused a write."""
+
+
+class ClusterError(SamespaceError):
+    """Ray does not start or answer, no node came in time, or its workers keep dying."""

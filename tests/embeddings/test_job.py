@@ -8,14 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import ray
 
 from embeddings import job, worker
 from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
-from embeddings.spreading import DEATHS
 from embeddings.worker import Group, ShardWorker
 from stores.changes import ARRIVED, DEPARTED, UPDATED
 from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
+from stores.ray_pool import MAX_DEATHS
 from stores.release import Release, StageReport
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(30)}
@@ -59,15 +60,20 @@ class Inline:
 
     lost = 0
 
-    def __init__(self, make: Any, wanted: Any) -> None:
-        self.worker, self.told = make(), TOLD
+    def __init__(self, spec: Any) -> None:
+        self.worker, self.told = spec.make(), TOLD
         self.told.append("made")
 
-    def begin(self, method: str, argument: Any, tasks: int) -> None:
+    def limit(self) -> int:
+        return 2
+
+    def submit(self, method: str, *arguments: Any, tasks: int) -> None:
+        self.question = method, arguments
         self.told.append(method)
 
-    def ask(self, method: str, argument: Any, tasks: int) -> Any:
-        return getattr(self.worker, method)(argument)
+    def answer(self) -> Any:
+        method, arguments = self.question
+        return getattr(self.worker, method)(*arguments)
 
     def run(self, tasks: list[Any], *arguments: Any) -> Iterator[Any]:
         return (self.worker.encode(task, *arguments) for task in tasks)
@@ -90,9 +96,9 @@ class Plain:
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
     """The job in this process; nothing but the cluster is left out."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setattr(job, "Spread", Inline)
+    monkeypatch.setattr(job, "ElasticActorPool", Inline)
     TOLD.clear()
-    monkeypatch.setattr(job.ray, "remote", Plain)
+    monkeypatch.setattr(ray, "remote", Plain)
     return Own(tmp_path)
 
 
@@ -160,7 +166,7 @@ def test_an_encoder_that_cannot_start_is_told_once(nights: Any, on_ray: Own) -> 
     with pytest.raises(EncoderError, match="the weights are gone") as caught:
         on_ray.run(nights.stage(HISTORIES), "NeverStarts")
     assert "keep dying" not in str(caught.value)
-    assert 1 <= len(list(on_ray.folder.glob("tried-*"))) <= DEATHS
+    assert 1 <= len(list(on_ray.folder.glob("tried-*"))) <= MAX_DEATHS
 
 
 def test_another_model_than_the_planned_one_is_refused(nights: Any, on_ray: Own) -> None:
@@ -176,7 +182,7 @@ def test_workers_that_started_ahead_encode_and_end_with_the_stage(nights: Any, o
         encoding.start()
         assert TOLD == ["made", "choose_precision"]
         assert encoding.run().metrics["members"] == len(HISTORIES)
-        assert TOLD == ["made", "choose_precision", "stopped"]
+        assert TOLD == ["made", "choose_precision", "choose_precision", "stopped"]
 
 
 def test_workers_that_started_ahead_end_also_where_nothing_is_encoded(nights: Any, own: Own) -> None:
