@@ -6,6 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embeddings.memory_retry import free_memory, is_out_of_memory
+
+OUT_OF_MEMORY = "out of memory"
 Vectors = NDArray[np.float32]
 Refusal = tuple[int, str]
 
@@ -22,6 +25,8 @@ def encode_rows(encode: Callable[[pa.Table], Vectors], rows: pa.Table, dim: int)
     while pending:
         start, stop = pending.pop()
         found, reason = _attempt(encode, rows.slice(start, stop - start), dim)
+        if reason == OUT_OF_MEMORY:
+            free_memory()
         if found is not None:
             vectors[start:stop] = found
         elif stop - start == 1:
@@ -37,9 +42,9 @@ def _attempt(encode: Callable[[pa.Table], Vectors], rows: pa.Table, dim: int) ->
         return np.zeros((0, dim), np.float32), ""
     try:
         vectors = np.asarray(encode(rows), np.float32)
-    except MemoryError:
-        return None, "out of memory"
-    except Exception as error:  # any model may raise anything; the reason is kept with the row
+    except Exception as error:  # any model may raise anything; the reason is kept with the row, not what it holds
+        if is_out_of_memory(error):
+            return None, OUT_OF_MEMORY
         return None, f"{type(error).__name__}: {error}"
     if vectors.shape != (rows.num_rows, dim):
         return None, f"the encoder returned shape {vectors.shape}, expected {(rows.num_rows, dim)}"
