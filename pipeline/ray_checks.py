@@ -193,7 +193,10 @@ def _host_and_port(address: str, source: str) -> tuple[str, int]:
         host, port = None, None
     if parts.scheme != "ray" or not host or not port:
         raise ConfigError(
-            f"not an address of a Ray cluster: {address!r}", where=source, expected="HOST:PORT, ray://HOST:PORT or auto"
+            f"not an address of a Ray cluster: {address!r}",
+            where=source,
+            expected="HOST:PORT, ray://HOST:PORT or auto",
+            fix="set ray.address; unset it for a Ray of the command's own",
         )
     return host, port
 

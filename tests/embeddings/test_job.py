@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import ray
+from pydantic import ValidationError
 
 from embeddings import job, worker
 from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
 from embeddings.worker import Group, ShardWorker
 from stores.changes import ARRIVED, DEPARTED, UPDATED
-from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
+from stores.errors import ConfigError, ContractError, CorruptError, EncoderError, MismatchError
 from stores.ray_pool import MAX_DEATHS
 from stores.release import Release, StageReport
 
@@ -158,8 +159,10 @@ def test_dying_workers_lose_no_row_and_double_none(nights: Any, on_ray: Own) -> 
 
 
 def test_a_shard_that_always_kills_its_worker_ends_the_night(nights: Any, on_ray: Own) -> None:
-    with pytest.raises(EncoderError, match="keep dying"):
+    with pytest.raises(EncoderError, match="keep dying") as caught:
         on_ray.run(nights.stage(HISTORIES), "DiesAlways")
+    assert caught.value.where.startswith("work/native/members/part-")
+    assert "," not in caught.value.where
 
 
 def test_an_encoder_that_cannot_start_is_told_once(nights: Any, on_ray: Own) -> None:
@@ -167,6 +170,14 @@ def test_an_encoder_that_cannot_start_is_told_once(nights: Any, on_ray: Own) -> 
         on_ray.run(nights.stage(HISTORIES), "NeverStarts")
     assert "keep dying" not in str(caught.value)
     assert 1 <= len(list(on_ray.folder.glob("tried-*"))) <= MAX_DEATHS
+
+
+def test_gpus_that_no_node_has_are_refused_at_once(nights: Any, on_ray: Own) -> None:
+    with pytest.raises(ConfigError, match="no node") as caught:
+        on_ray.run(nights.stage(HISTORIES), gpus_per_worker=1)
+    assert "encode.gpus_per_worker" in caught.value.where
+    with pytest.raises(ValidationError, match="whole number"):
+        EncodeConfig(gpus_per_worker=1.5)
 
 
 def test_another_model_than_the_planned_one_is_refused(nights: Any, on_ray: Own) -> None:

@@ -74,14 +74,19 @@ class MyEncoder:
 """
 
 
-def test_a_model_of_ones_own_runs_and_its_failures_are_named(
-    lake: Path, tmp_path: Path, alone: Run, vectors: Vectors
+def test_a_model_in_the_working_folder_runs_and_its_failures_are_named(
+    lake: Path, tmp_path: Path, installed: Run, vectors: Vectors
 ) -> None:
+    """The installed command, in a folder where packages of the user's have the names of ours."""
     seen = ds.dataset(lake / "interactions", partitioning="hive").to_table(columns=["member_id"])["member_id"]
     unlucky = pc.min(seen).as_py()
-    (tmp_path / "mymodel.py").write_text(f"UNLUCKY = {unlucky}\n{OWN_MODEL}")
+    (tmp_path / "mymodel.py").write_text(f"from constants import UNLUCKY\n{OWN_MODEL}")
+    (tmp_path / "constants.py").write_text(f"UNLUCKY = {unlucky}\n")
+    for package in ("pipeline", "validation", "stores", "embeddings"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('the folder of the user')")
     own = ("--set", "encode.encoder=mymodel:MyEncoder", "--set", "encode.max_bad_fraction=0.05")
-    night = alone("nightly", "--lake", str(lake), *own, cwd=tmp_path, path=str(tmp_path))
+    night = installed("nightly", "--lake", str(lake), *own, cwd=tmp_path)
     assert night["model_id"] == "mine"
     release = Workspace.open(str(tmp_path / "ws")).current()
     ids, native = vectors(release, "member")
