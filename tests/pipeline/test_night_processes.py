@@ -1,5 +1,6 @@
 """Nights as processes of their own: killed, silent, with a model from a folder of the user's."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ Run = Callable[..., dict[str, Any]]
 Vectors = Callable[[Any, str], tuple[list[Any], np.ndarray]]
 
 
-def test_a_killed_night_goes_on_where_it_was(
+def test_a_night_that_is_stopped_gives_the_lease_back_and_resumes_also_when_killed(
     lake: Path,
     place: Path,
     models: Path,
@@ -31,12 +32,17 @@ def test_a_killed_night_goes_on_where_it_was(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     words = ("nightly", "--lake", str(lake), "--as-of", "2026-01-02", "--set", "histories.members_per_shard=20")
-    night = process(*words, "--set", "encode.workers=2", cwd=place)
     pattern = "ws/releases/*/work/entries/work/native/members/*.json"
-    while night.poll() is None and len(list(place.glob(pattern))) < 2:
-        time.sleep(0.01)
-    os.killpg(night.pid, signal.SIGKILL)
-    night.communicate()
+    for shards, number in ((1, signal.SIGTERM), (3, signal.SIGKILL)):
+        night = process(*words, "--set", "encode.workers=1", cwd=place)
+        while night.poll() is None and len(list(place.glob(pattern))) < shards:
+            time.sleep(0.01)
+        os.killpg(night.pid, number)
+        _, aside = night.communicate()
+        if number is signal.SIGTERM:
+            assert night.returncode == 143
+            assert aside.endswith("stopped by SIGTERM; run the same command to resume\n")
+            assert json.loads((place / "ws" / "lease.json").read_text())["released"]
     finished = list(place.glob(pattern))
     assert finished
     resumed = samespace(*words, cwd=place)
