@@ -71,7 +71,9 @@ def cluster(config: RayConfig) -> Iterator[None]:
 def _started(config: RayConfig) -> "_Keeper":
     """The thread that started Ray, after as many tries as are allowed."""
     arguments, deadline = _arguments(config), time.monotonic() + config.start_timeout_s
-    for attempt in range(1, config.start_attempts + 1):
+    attempt, error = 0, None
+    while attempt < config.start_attempts and time.monotonic() < deadline:
+        attempt += 1
         keeper = _Keeper(arguments)
         keeper.start()
         error = keeper.wait(deadline)
@@ -81,10 +83,10 @@ def _started(config: RayConfig) -> "_Keeper":
         _sweep(error)
         if refused := _refusal(error, config):
             raise refused from error
-        log.warning("Ray did not start, try %d of %d: %s", attempt, config.start_attempts, error)
+        log.warning("  ray: try %d of %d failed: %s", attempt, config.start_attempts, str(error).partition(". ")[0])
         time.sleep(_PAUSE_S)
     raise ClusterError(
-        f"Ray did not start in {config.start_attempts} tries: {error}",
+        f"Ray did not start in {attempt} tries: {error}",
         where=_place(config),
         fix="look at the load and the memory of the machine; ray.start_attempts and ray.start_timeout_s are the limits",
     ) from error

@@ -48,10 +48,10 @@ class RayConfig(Settings):
     """Folder for sockets and logs of a Ray of the command's own; "" is `ray` below RAY_TMPDIR, TMPDIR or /tmp."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
     """Seconds that a cluster to join may take to answer the first question."""
-    start_timeout_s: float = Field(default=180.0, gt=0)
+    start_timeout_s: float = Field(default=300.0, gt=0)
     """Seconds that starting or joining Ray may take, all tries together."""
-    start_attempts: int = Field(default=3, ge=1)
-    """How often starting or joining Ray is tried."""
+    start_attempts: int = Field(default=5, ge=1)
+    """How often starting or joining Ray is tried: its processes have 15 seconds, too few on a machine under load."""
     node_wait_s: float = Field(default=900.0, ge=0)
     """Seconds to wait for a node that can hold a worker, where a joined cluster has none yet: its autoscaler may start
     one. 0: none will come."""

@@ -14,7 +14,7 @@ from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import PREFERENCES
 from pipeline import features
 from pipeline.features_config import FeaturesConfig
-from stores import columns
+from stores import columns, ray_pool
 from stores.errors import ConfigError, EncoderError
 from stores.release import Release
 from stores.workspace import Workspace
@@ -44,10 +44,10 @@ class Generous:
         return pa.table([pa.array(one, f.type) for one, f in zip(made, PREFERENCES, strict=True)], schema=PREFERENCES)
 
 
-class DiesTwice(Generous):
-    """Kills its worker, as the kernel does when memory is short, the first two times that it is asked."""
+class DiesOnce(Generous):
+    """Kills its worker, as the kernel does when memory is short, the first time that it is asked."""
 
-    deaths = 2
+    deaths = 1
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -63,7 +63,7 @@ class DiesTwice(Generous):
         return super().preferences(histories)
 
 
-class DiesAlways(DiesTwice):
+class DiesAlways(DiesOnce):
     deaths = 10**6
 
 
@@ -148,11 +148,12 @@ def test_an_encoder_that_offers_nothing_is_named(nights):
         features.run(FeaturesConfig(preferences=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
 
 
-def test_workers_that_die_are_replaced_and_what_keeps_killing_is_named(nights, tmp_path):
+def test_workers_that_die_are_replaced_and_what_keeps_killing_is_named(nights, tmp_path, monkeypatch):
     release, preferences = staged(nights, None, dict.fromkeys(range(4), 1)), FeaturesConfig(preferences=True)
-    encode = EncodeConfig(encoder=f"{__name__}:DiesTwice", model=str(tmp_path))
+    encode = EncodeConfig(encoder=f"{__name__}:DiesOnce", model=str(tmp_path))
     assert features.run(preferences, encode, release).metrics == {"preferences": 6}
-    assert len(list(tmp_path.glob("died-*"))) == DiesTwice.deaths
+    assert len(list(tmp_path.glob("died-*"))) == DiesOnce.deaths
+    monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
     release = staged(nights, None, dict.fromkeys(range(4), 1))
     with pytest.raises(EncoderError, match="preferences workers keep dying") as caught:
         features.run(preferences, encode.model_copy(update={"encoder": f"{__name__}:DiesAlways"}), release)

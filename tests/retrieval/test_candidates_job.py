@@ -9,6 +9,7 @@ from retrieval import RetrievalConfig, candidates_job, exact, sifting
 from retrieval.candidates_job import Chooser, run
 from retrieval.config import CandidatesConfig
 from retrieval.job import run as index
+from stores import ray_pool
 from stores.errors import ClusterError, MismatchError
 
 
@@ -136,6 +137,7 @@ def test_a_worker_that_dies_is_replaced_and_a_shard_that_keeps_killing_is_named(
     if how == "once":
         assert run(CandidatesConfig(k=7, workers=1), release).rows == len(rows_of(release)) == 40
         return
+    monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
     with pytest.raises(ClusterError, match="candidates workers keep dying") as caught:
         run(CandidatesConfig(k=7, workers=1), release)
     assert caught.value.where == "members/part-00001.parquet"
