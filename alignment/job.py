@@ -3,14 +3,11 @@
 Results of shards are merged in the order of their paths, so bits do not depend on scheduling.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any
 
 import pyarrow as pa
-import ray
 
 from alignment.account import account
 from alignment.config import AlignmentConfig
@@ -25,6 +22,7 @@ from alignment.shards import NATIVE, ROOT, apply_to_shard, established_rows, gra
 from alignment.spaces import kept_transform, next_space
 from alignment.transform import SIDES, AlignmentTransform, Side
 from stores.columns import TITLE_ID
+from stores.ray_pool import map_tasks
 from stores.release import Release, StageReport
 
 TRANSFORM = "transform.safetensors"
@@ -57,7 +55,7 @@ def run(config: AlignmentConfig, release: Release) -> StageReport:
 def apply(release: Release, transform: AlignmentTransform) -> StageReport:
     """Write `members/` and `titles/` by a transform that is known, but for members that were encoded into the space."""
     for side in SIDES:
-        each(apply_to_shard, release, release.storage.files(f"{NATIVE}/{side}"), side, transform)
+        map_tasks(apply_to_shard, release, release.storage.files(f"{NATIVE}/{side}"), side, transform)
     rows = sum(entry.rows for entry in release.entries() if entry.path.startswith(("members/", "titles/")))
     return StageReport(name="align", rows=rows, metrics={"mode": transform.mode, "space_id": release.plan.space_id})
 
@@ -120,7 +118,7 @@ def moment(config: AlignmentConfig, release: Release, side: Side, least: int, ro
     if side == "members":
         rows = release.storage.dataset(f"{root}members").count_rows()
         paths = shards_for(paths, rows, config.moment_members)
-    grams: list[Gram] = each(gram_of_shard, release, paths, side, least, config.popularity)
+    grams: list[Gram] = map_tasks(gram_of_shard, release, paths, side, least, config.popularity)
     return reduce(add, grams)
 
 
@@ -133,13 +131,4 @@ def _write_reference(release: Release, least: int, joins: bool) -> None:
 
 def _established(release: Release, side: Side, paths: list[str], least: int) -> pa.Table:
     """Ids and vectors of the entities that may be anchors, from some shards."""
-    return pa.concat_tables(each(established_rows, release, paths, side, least)).combine_chunks()
-
-
-def each(function: Callable[..., Any], release: Release, paths: list[str], *arguments: Any) -> list[Any]:
-    """`function(release, path, *arguments)` for each path on the cluster; results in the order of the paths."""
-    task = ray.remote(function)
-    try:
-        return list(ray.get([task.remote(release, path, *arguments) for path in paths]))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+    return pa.concat_tables(map_tasks(established_rows, release, paths, side, least)).combine_chunks()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignment.config import AlignmentConfig
-from alignment.job import TRANSFORM, each, gather, moment
+from alignment.job import TRANSFORM, gather, moment
 from alignment.judging import judge, unless_refused
 from alignment.placement import Placement, onto
 from alignment.reference import PATH, matrix_of, vector_array
@@ -27,6 +27,7 @@ from stores.features.views import MEMBERS, TITLES
 from stores.journal import live
 from stores.manifest import OldSpace
 from stores.old_space import InOldSpace, frozen_at, opener_of, space_folder
+from stores.ray_pool import map_tasks
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
 
@@ -107,7 +108,7 @@ def _write(release: Release, before: Release, placement: Placement) -> None:
     for side in SIDES:
         carried = placement.reused and side == "members"
         paths = release.storage.files(side)
-        each(map_shard, release, paths, side, placement.transform, before, carried)
+        map_tasks(map_shard, release, paths, side, placement.transform, before, carried)
 
 
 def map_shard(

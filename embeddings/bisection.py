@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings.encoder_output import UNUSABLE, Vectors, float32_of
+from embeddings.memory_retry import free_memory, is_out_of_memory
 from stores.errors import EncoderError
 
+OUT_OF_MEMORY = "out of memory"
 Refusal = tuple[int, str]
 
 
@@ -24,6 +26,8 @@ def encode_rows(encode: Callable[[pa.Table], Vectors], rows: pa.Table, dim: int)
     while pending:
         start, stop = pending.pop()
         found, reason = _attempt(encode, rows.slice(start, stop - start), dim)
+        if reason == OUT_OF_MEMORY:
+            free_memory()
         if found is not None:
             vectors[start:stop] = found
         elif stop - start == 1:
@@ -55,9 +59,9 @@ def _attempt(encode: Callable[[pa.Table], Vectors], rows: pa.Table, dim: int) ->
         return np.zeros((0, dim), np.float32), ""
     try:
         vectors = float32_of(encode(rows))
-    except MemoryError:
-        return None, "out of memory"
-    except Exception as error:  # any model may raise anything; the reason is kept with the row
+    except Exception as error:  # any model may raise anything; the reason is kept with the row, not what it holds
+        if is_out_of_memory(error):
+            return None, OUT_OF_MEMORY
         return None, f"{type(error).__name__}: {error}"
     if vectors.shape != (rows.num_rows, dim):
         return None, f"{UNUSABLE} shape {vectors.shape}, expected {(rows.num_rows, dim)}"

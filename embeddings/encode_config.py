@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stores.settings import Settings
 
@@ -30,10 +30,20 @@ class EncodeConfig(Settings):
     titles_per_shard: int = Field(default=50_000, ge=1)
     workers: int | None = Field(default=None, ge=1)
     gpus_per_worker: float = Field(default=0.0, ge=0)
+    load_timeout_s: float = Field(default=1800.0, gt=0)
+    """Seconds that an encoder may take to load its model; then the night ends with an error that names it."""
     max_bad_fraction: float = 0.001
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     least_cosine: float = 0.9999
     least_overlap: float = 0.99
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_devices(cls, value: float) -> float:
+        """Ray gives shares of one GPU, or whole ones."""
+        if value > 1 and value != int(value):
+            raise ValueError("shares of a GPU end at 1; more than one must be a whole number")
+        return value
 
     @property
     def preprocessing(self) -> str:

@@ -1,6 +1,5 @@
 """The door through which a trained model enters the night: any class that fits `Encoder` will do."""
 
-from importlib import import_module
 from inspect import signature
 from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from embeddings.own_class import find_class
 from stores.errors import ConfigError, EncoderError, SamespaceError
 
 Vectors = npt.NDArray[np.float32]
@@ -120,15 +120,7 @@ def _takes_device(kind: Any) -> bool:
 
 
 def _resolve(spec: str) -> Any:
-    module_name, _, class_name = spec.partition(":")
-    if not (module_name and class_name):
-        raise ConfigError(f"not an encoder: {spec!r}", expected='"module:Class"', fix="set [encode] encoder")
-    try:
-        kind = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"no such encoder: {error}", where=spec, expected="an importable class", fix="set [encode] encoder"
-        ) from error
+    kind = find_class(spec, "[encode] encoder")
     if not callable(kind) or not callable(getattr(kind, "load", kind)):
         raise ConfigError("this is no encoder class", where=spec, expected="a class, with or without load(path)")
     return kind

@@ -10,20 +10,20 @@ A worker needs seconds to start. A night lets them start while it judges its inp
 import logging
 from itertools import pairwise
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
-import ray
 
 from embeddings.carry import Carry, carried_from
 from embeddings.encode_config import EncodeConfig
+from embeddings.own_class import working_folder
 from embeddings.precision import Precision
 from embeddings.probe import Probe
-from embeddings.spreading import Spread
 from embeddings.worker import CATALOGUE, Done, Examined, Group, Question, ShardWorker, Task, load_model
 from stores.columns import EMBEDDING, TITLE_ID, dead_letter_schema
-from stores.errors import ContractError
+from stores.errors import ContractError, EncoderError
 from stores.progress import Progress
+from stores.ray_pool import ElasticActorPool, WorkerSpec
 from stores.release import Release, StageReport
 from stores.settings import Settings
 
@@ -57,7 +57,7 @@ class EncodeJob:
 
     def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None = None) -> None:
         self.config, self.release, self.carry = config, release, carried_from(config, carry, release)
-        self._spread: Spread | None = None
+        self._pool: ElasticActorPool | None = None
 
     def __enter__(self) -> "EncodeJob":
         return self
@@ -67,12 +67,12 @@ class EncodeJob:
 
     def start(self) -> None:
         """Let the workers start and one of them judge the precision, and do not wait for them; histories are there."""
-        if self._spread is None and (todo := self._todo()):
-            spread, sample = self._workers(), self._sample()
+        if self._pool is None and (todo := self._todo()):
+            pool, sample = self._workers(), self._sample()
             if sample and self._examined() is None:
-                spread.begin("examine", Question(sample, self._known_precision()), len(todo))
+                pool.submit("examine", Question(sample, self._known_precision()), tasks=len(todo))
             else:
-                spread.top_up(len(todo))
+                pool.start(len(todo))
 
     def run(self) -> StageReport:
         """Encode what is not finished; what `run` beside this class says."""
@@ -99,14 +99,14 @@ class EncodeJob:
             "preprocessing": self.config.preprocessing,
             "precision": precision.model_dump(mode="json") if precision else {},
             "probe": probe.model_dump(mode="json") if probe else {},
-            "workers_lost": self._spread.lost if self._spread else 0,
+            "workers_lost": self._pool.lost if self._pool else 0,
         }
         return StageReport(name="encode", rows=found.rows, metrics=metrics)
 
     def _stop(self) -> None:
         """End the workers: the stages after this one need their processors."""
-        if self._spread:
-            self._spread.stop()
+        if self._pool:
+            self._pool.stop()
 
     def _todo(self) -> list[Task]:
         every = tasks(self.config, self.release, self._members)
@@ -117,29 +117,26 @@ class EncodeJob:
         """The folder for shards of members."""
         return MEMBERS if self.carry else NATIVE_MEMBERS
 
-    def _workers(self) -> Spread:
+    def _workers(self) -> ElasticActorPool:
         """The actors of the job."""
-        if self._spread is None:
-            config, release, carry = self.config, self.release, self.carry
-            options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
-            worker = ray.remote(ShardWorker).options(**options)
-            self._spread = Spread(lambda: worker.remote(config, release, carry), self._wanted)
-        return self._spread
+        if self._pool is None:
+            self._pool = ElasticActorPool(worker_spec(self.config, self.release, self.carry))
+        return self._pool
 
     def _encode(self, todo: list[Task]) -> list[Done]:
         """Encode shards on the cluster; what came of each."""
-        spread, done = self._workers(), []
-        examined = self._examine(spread, len(todo))
+        pool, done = self._workers(), []
+        examined = self._examine(pool, len(todo))
         terms = (examined.precision, examined.probe.dim) if examined else (self._known_precision(), None)
         with Progress("encode", len(todo), "shards") as progress:
-            for result in spread.run(self._together(todo), *terms):
+            for result in pool.run(self._together(todo, pool.limit()), *terms):
                 done.append(result)
                 progress.advance(result.shards, f"{result.rows:,} rows in the last")
         return done
 
-    def _together(self, todo: list[Task]) -> list[Task | Group]:
+    def _together(self, todo: list[Task], workers: int) -> list[Task | Group]:
         """What workers are given at once: a shard, or several where most members are carried, as many for each."""
-        members, workers = [task for task in todo if task.kind == "members"], self._wanted()
+        members = [task for task in todo if task.kind == "members"]
         if self.carry is None or len(members) <= workers:
             return list(todo)
         groups = workers * -(-len(members) // (workers * _TOGETHER))
@@ -147,16 +144,12 @@ class EncodeJob:
         parts = [Group(tuple(members[start:end])) for start, end in pairwise(ends)]
         return [*(task for task in todo if task.kind != "members"), *parts]
 
-    def _wanted(self) -> int:
-        """How many workers the cluster has room for at the time."""
-        resource, share = ("GPU" if self.config.gpus_per_worker else "CPU"), self.config.gpus_per_worker or 1.0
-        return self.config.workers or max(1, int(ray.cluster_resources().get(resource, 1.0) / share))
-
-    def _examine(self, spread: Spread, shards: int) -> Examined | None:
+    def _examine(self, pool: ElasticActorPool, shards: int) -> Examined | None:
         """The precision of the night and what the encoder is, journaled for a resumed one; None without histories."""
         found, sample = self._examined(), self._sample()
         if found is None and sample:
-            asked: Examined = spread.ask("examine", Question(sample, self._known_precision()), shards)
+            pool.submit("examine", Question(sample, self._known_precision()), tasks=shards)
+            asked: Examined = pool.answer()
             found = asked
             self.release.storage.write(PRECISION, found.precision.model_dump_json().encode())
             self.release.storage.write(PROBE, found.probe.model_dump_json().encode())
@@ -179,6 +172,35 @@ class EncodeJob:
     def _sample(self) -> str | None:
         """The histories on which the precision is judged."""
         return next(iter(self.release.storage.files("histories")), None)
+
+
+def worker_spec(config: EncodeConfig, release: Release, carry: Carry | None) -> WorkerSpec:
+    """The actors of the job: one processor each, and `gpus_per_worker`; a second shard is read meanwhile."""
+
+    def make() -> Any:
+        import ray
+
+        options = {"num_cpus": 1, "num_gpus": config.gpus_per_worker, "max_concurrency": 2}
+        return ray.remote(ShardWorker).options(**options).remote(config, release, carry, working_folder())
+
+    return WorkerSpec(
+        make,
+        method="encode",
+        name="encoding worker",
+        resources={"CPU": 1.0, "GPU": config.gpus_per_worker},
+        setting=f"encode.gpus_per_worker = {config.gpus_per_worker:g}" if config.gpus_per_worker else "",
+        most=config.workers,
+        label=_targets,
+        load="ready",
+        load_timeout_s=config.load_timeout_s,
+        error=EncoderError,
+        advice=f"look at memory, lower encode.batch_tokens; try the encoder {config.encoder} alone",
+    )
+
+
+def _targets(work: Task | Group) -> str:
+    """What a worker that died was to write."""
+    return ", ".join(task.target for task in (work.tasks if isinstance(work, Group) else [work]))
 
 
 class _Found:

@@ -22,6 +22,7 @@ from embeddings.changed import IDENTITY, changed_histories, coded_histories
 from embeddings.encode_config import OURS, EncodeConfig
 from embeddings.encoder import CodeReader, Encoder, load, takes_device
 from embeddings.encoder_output import Vectors
+from embeddings.own_class import import_from
 from embeddings.own_process import collect_rarely, keep_memory, one_thread_pool
 from embeddings.precision import Precision, TunableEncoder, choose, device_of
 from embeddings.probe import Probe, probe, require_width_of_live, sample_of, with_carried
@@ -117,8 +118,8 @@ def load_model(config: EncodeConfig, workspace: Workspace, model_id: str | None,
 class ShardWorker:
     """Holds one copy of the model and encodes one shard after the other."""
 
-    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None) -> None:
-        self.config, self.release, self.carry = config, release, carry
+    def __init__(self, config: EncodeConfig, release: Release, carry: Carry | None, folder: str = "") -> None:
+        self.config, self.release, self.carry, self.folder = config, release, carry, folder
         self.precision: Precision | None = None
         self.encoder: Any = None
         self._loading, self._computing = Lock(), Lock()
@@ -135,6 +136,8 @@ class ShardWorker:
                 collect_rarely()
                 if self.config.encoder == OURS:
                     do_without_pandas()
+                else:
+                    import_from(self.folder)
                 planned = self.release.plan.model_id
                 workspace = Workspace.open(self.release.workspace_uri)
                 encoder = load_model(self.config, workspace, planned, device_of(self.config))

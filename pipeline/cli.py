@@ -9,11 +9,15 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from typing import Any, NoReturn
 
+from pipeline import interruption
+from stores.aside import ASIDE
 from stores.errors import SamespaceError, UsageError
 from stores.without_pandas import do_without_pandas
 
@@ -46,6 +50,8 @@ VERBS = {
     "doctor": "check the environment and, with --verify, every published file",
 }
 
+HANGING = ("ray", ASIDE)
+"""Names of threads that are over when a command is, unless they hang."""
 LOOKING = ("releases", "similar", "candidates", "index", "dead-letter")
 
 
@@ -60,35 +66,58 @@ class Parser(argparse.ArgumentParser):
 
 def command() -> int:
     """The process of one command, as it is installed."""
+    interruption.install()
     # Imports make objects that stay: looking for garbage among them takes a fifth of their time.
     gc.set_threshold(10_000)
     if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
         do_without_pandas()
-    return main()
+    code = interruption.over(main())
+    if any(thread.name in HANGING for thread in threading.enumerate()):
+        interruption.leave(code)  # a thread that hangs in Ray or in an encoder would be waited for
+    return code
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code, as the table in the README says."""
-    args = _parse(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _answer(_parse(words))
+    except (KeyboardInterrupt, Exception) as error:
+        if not isinstance(error, KeyboardInterrupt) and interruption.received() is None:
+            raise
+        return _stopped(interruption.received() or signal.SIGINT, words)
+
+
+def _answer(args: argparse.Namespace) -> int:
     if not os.environ.get("SAMESPACE_DEBUG"):
         warnings.simplefilter("ignore")
     try:
         answer = importlib.import_module(_module(args.verb)).run(args)
         print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
-    except SamespaceError as error:
-        return _fail(error, args.json)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nsamespace: stopped; the same command goes on where it was\n")
-        return 130
+        interruption.over(int(answer.exit_code))
     except BrokenPipeError:  # the reader went away; what is still buffered must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if interruption.received() is not None:  # this is what the signal's exception became on its way
+            raise
+        if isinstance(error, SamespaceError):
+            return _fail(error, args.json)
         traceback.print_exc()
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
         )
     return int(answer.exit_code)
+
+
+def _stopped(number: signal.Signals, words: list[str]) -> int:
+    """Say by which signal a command was stopped; its exit code."""
+    verb = next((word for word in words if not word.startswith("-")), "")
+    told, code = interruption.message(number, verb), interruption.exit_code(number)
+    if "--json" in words:
+        print(json.dumps({"error": {"kind": "Stopped", "exit_code": code, "what": told}}), flush=True)
+    sys.stderr.write(f"\nsamespace: {told}\n")
+    return code
 
 
 def options_of(verb: str) -> dict[str, str]:

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-from ray.util import ActorPool
 
 from alignment.transform import AlignmentTransform
 from embeddings.encode_config import EncodeConfig
@@ -18,12 +16,14 @@ from embeddings.encoder import PREFERENCES as PREFERENCE_COLUMNS
 from embeddings.encoder import PreferenceEncoder, ValueEncoder
 from embeddings.foundation.semantic_ids import SemanticIds
 from embeddings.job import load_model
+from embeddings.own_class import import_from, working_folder
 from pipeline.features_config import FeaturesConfig
 from stores.columns import EMBEDDING, GENRE, MEMBER_ID, TITLE_ID
 from stores.errors import ConfigError, EncoderError
 from stores.features.delta import vectors
 from stores.features.stamping import stamped
 from stores.features.views import GENRES, PREFERENCES, SEMANTIC_IDS
+from stores.ray_pool import ElasticActorPool, WorkerSpec
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
 
@@ -109,31 +109,47 @@ def _preferences(encode: EncodeConfig, release: Release) -> int:
     shards = release.storage.files("histories")
     todo = [path for path in shards if not release.finished(_target(path))]
     if todo:
-        worker = ray.remote(_PreferenceWorker)
-        count = min(len(todo), max(1, int(ray.cluster_resources().get("CPU", 1))))
-        workers = [worker.remote(encode, release) for _ in range(count)]
-        try:
-            list(ActorPool(workers).map_unordered(lambda actor, path: actor.write.remote(path), todo))
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        finally:
-            for actor in workers:
-                ray.kill(actor)
+        with ElasticActorPool(_preference_workers(encode, release)) as pool:
+            for _ in pool.run(todo):
+                pass
     return sum(entry.rows for entry in release.entries() if entry.path.startswith("preferences/"))
+
+
+def _preference_workers(encode: EncodeConfig, release: Release) -> WorkerSpec:
+    """One processor each, whatever encodes on: the heads are a small part of the model."""
+
+    def make() -> Any:
+        import ray
+
+        return ray.remote(_PreferenceWorker).options(num_cpus=1).remote(encode, release, working_folder())
+
+    return WorkerSpec(
+        make,
+        method="write",
+        name="preferences worker",
+        ahead=1,
+        load="ready",
+        load_timeout_s=encode.load_timeout_s,
+        error=EncoderError,
+        advice=f"look at memory, lower encode.batch_size; try the encoder {encode.encoder} alone",
+    )
 
 
 class _PreferenceWorker:
     """Holds one copy of the model."""
 
-    def __init__(self, encode: EncodeConfig, release: Release) -> None:
-        self.encode, self.release = encode, release
+    def __init__(self, encode: EncodeConfig, release: Release, folder: str) -> None:
+        self.encode, self.release, self.folder = encode, release, folder
         self.encoder: Any = None
+
+    def ready(self) -> None:
+        """Load the model, so that one that cannot be loaded is reported once."""
+        import_from(self.folder)
+        self.encoder = _encoder(self.encode, self.release, PreferenceEncoder, "preferences")
 
     def write(self, path: str) -> int:
         """The preferences of one shard of histories, of members that were published."""
         release = self.release
-        if self.encoder is None:
-            self.encoder = _encoder(self.encode, release, PreferenceEncoder, "preferences")
         published = release.read_table(f"members/{path.rsplit('/', 1)[-1]}", [MEMBER_ID])[MEMBER_ID]
         histories = release.read_table(path)
         histories = histories.filter(pc.is_in(histories[MEMBER_ID], value_set=published.combine_chunks()))

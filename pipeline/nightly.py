@@ -15,13 +15,14 @@ import retrieval.candidates_job
 import retrieval.job
 import stores.publish
 import validation.job
-from embeddings.job import EncodeJob
+from embeddings.job import EncodeJob, worker_spec
 from pipeline.canary import probe
 from pipeline.carrying import carry_for
-from pipeline.cluster import cluster
+from pipeline.cluster import at_hand, cluster
 from pipeline.config import Config
 from pipeline.features_config import FeaturesConfig
 from pipeline.forecast import Forecast
+from pipeline.interruption import raise_if_stopped
 from pipeline.planning import Request, Wish, begin
 from pipeline.refused import keep_refused
 from pipeline.reporting import report_night
@@ -30,6 +31,7 @@ from pipeline.training import model_for_tonight
 from stores.errors import ContractError
 from stores.lake.contract import Lake
 from stores.lease import lease
+from stores.ray_capacity import Capacity
 from stores.release import Manifest, Release, StageReport
 from stores.workspace import Workspace
 
@@ -86,11 +88,12 @@ def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stag
 def run_night(config: Config, request: Request, tell: Teller) -> Night:
     """Run or resume a night on `config.lake` and publish it, unless a gate holds it.
 
-    Raises BusyError if another night holds the workspace, NotFoundError and ContractError for a lake
-    that is not there or breaks its contract, EncoderError for a model that cannot be used.
+    Raises ConfigError where Ray cannot be started or reached, BusyError if another night holds the workspace,
+    NotFoundError and ContractError for a lake that is not there or breaks its contract, EncoderError for a model that
+    cannot be used, ClusterError where Ray or its workers fail.
     """
     workspace = Workspace.open(config.workspace)
-    with lease(workspace.storage, "a night") as token:
+    with at_hand(config.ray), lease(workspace.storage, "a night") as token:
         recovered = stores.publish.recover(workspace, config.publish, token)
         try:
             model_id = model_for_tonight(config, workspace, request.as_of, tell)
@@ -103,6 +106,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         forecast = None if resumed else Forecast.begin(config, request, release, workspace, tell)
         if not release.sealed:
             with cluster(config.ray):
+                _require_workers(config, release)
                 reports, reasons = _run_stages(config, release, tell)
             release.seal(reasons, reports, _versions())
         manifest = release.manifest
@@ -119,11 +123,19 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         return Night(release, manifest, _is_live(workspace, release), tuple(after))
 
 
+def _require_workers(config: Config, release: Release) -> None:
+    """Raise ConfigError where the cluster can never hold a worker that encodes, before anything is read."""
+    if release.report("encode") is None:
+        spec = worker_spec(config.encode, release, None)
+        Capacity().require(spec.resources, spec.name, spec.setting)
+
+
 def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[StageReport], list[str]]:
     """Every stage's report, and the reasons to hold the release: the first gate that fails ends the night."""
     reports = []
     with closing(story(config, release)) as stages:
         for name, stage in stages:
+            raise_if_stopped()
             report = release.once(name, stage)
             reports.append(report)
             tell.stage(report)

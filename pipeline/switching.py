@@ -1,7 +1,9 @@
 """Moving the live release by hand: forward with `promote`, back with `rollback`, always under the lease."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+from pipeline.cluster import at_hand
 from pipeline.config import Config
 from pipeline.reporting import refresh_reports
 from pipeline.telling import Teller
@@ -30,7 +32,8 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
     workspace = Workspace.open(config.workspace)
     if decision.force and not decision.why:
         raise UsageError("a held release goes live only with a reason", fix="--force --why TEXT")
-    with lease(workspace.storage, "promote") as token:
+    ready = at_hand(config.ray) if decision.new_space else nullcontext()
+    with ready, lease(workspace.storage, "promote") as token:
         if release_id != "current":
             release = Release(workspace.uri, workspace.release(release_id).release_id, token)
             _require_decision(workspace, release, decision.new_space)

@@ -16,7 +16,8 @@ from embeddings.job import load_model
 from pipeline.cluster import cluster
 from pipeline.config import Config
 from pipeline.telling import Teller
-from stores.errors import NotFoundError
+from stores.aside import within
+from stores.errors import EncoderError, NotFoundError
 from stores.lake.contract import Lake
 from stores.progress import Progress
 from stores.suppression import suppressed
@@ -109,12 +110,26 @@ def model_for_tonight(config: Config, workspace: Workspace, as_of: datetime | No
     """
     kept = workspace.next_model()
     if config.encode.encoder != OURS or config.encode.model:
-        return load_model(config.encode, workspace, kept).model_id
+        return _own_model_id(config, workspace, kept)
     if kept:
         return kept
     Lake.open(config.lake)  # a lake that is not there is told before anything begins
     tell.line("no model yet: training one first")
     return train_model(config, workspace, as_of, seed=0, tell=tell).model_id
+
+
+def _own_model_id(config: Config, workspace: Workspace, kept: str | None) -> str:
+    """What an encoder that is not ours calls its model; the workers load it again."""
+    limit = config.encode.load_timeout_s
+    try:
+        return within(limit, load_model, config.encode, workspace, kept).model_id
+    except TimeoutError as error:
+        raise EncoderError(
+            f"the encoder has not loaded its model after {limit:g} s",
+            where=config.encode.encoder,
+            expected="encode.load_timeout_s",
+            fix="try the encoder alone; raise the limit where it needs longer",
+        ) from error
 
 
 def shown_as(progress: Progress) -> Callable[[training.Progress], None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config import Config
+from pipeline.ray_checks import SHARED_MEMORY, RayConfig, check_address, check_object_store, check_port, check_sockets
 from stores.erasure import JOURNAL as ERASURE
 from stores.errors import CorruptError, SamespaceError
 from stores.features.views import HISTORY
@@ -45,7 +46,7 @@ def machine() -> list[Finding]:
 
 
 def around(config: Config, workspace: Workspace) -> list[Finding]:
-    """Disk, workspace, unfinished nights, interrupted moves, the lease, the model, the lake and the online store."""
+    """Disk, workspace, unfinished nights, interrupted moves, the lease, the model, the lake, the online store, Ray."""
     looks: list[tuple[str, Callable[[], Finding | None]]] = [
         ("disk", lambda: _disk(workspace)),
         ("workspace", lambda: _workspace(workspace)),
@@ -55,6 +56,7 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
         ("model", lambda: _model(workspace)),
         ("lake", lambda: _lake(config)),
         ("online store", lambda: _online(config)),
+        *_ray_looks(config.ray),
     ]
     found = [_tried(what, look) for what, look in looks]
     return [one for one in found if one is not None]
@@ -228,6 +230,25 @@ def _lake(config: Config) -> Finding | None:
     if broken:
         return finding("lake", "warn", f"{told}; unusable: {', '.join(broken[:3])}", "mend or remove these files")
     return finding("lake", "ok", told)
+
+
+def _ray_looks(config: RayConfig) -> list[tuple[str, Callable[[], Finding | None]]]:
+    """What a night needs of Ray: an answer of the cluster that it joins, or room for a local one."""
+    if config.joins:
+        return [("ray cluster", lambda: finding("ray cluster", "ok", f"{check_address(config)} answers"))]
+    return [
+        ("ray sockets", lambda: finding("ray sockets", "ok", f"below {check_sockets(config)}")),
+        ("ray object store", lambda: _ray_object_store(config)),
+        ("ray port", check_port),
+    ]
+
+
+def _ray_object_store(config: RayConfig) -> Finding:
+    place, told = check_object_store(config), f"{config.object_store_mb} MiB in"
+    if place == SHARED_MEMORY:
+        return finding("ray object store", "ok", f"{told} {place}")
+    slow = f"{told} {place}, which is slower than {SHARED_MEMORY}"
+    return finding("ray object store", "warn", slow, f"free {SHARED_MEMORY}, or docker run --shm-size")
 
 
 def _online(config: Config) -> Finding:

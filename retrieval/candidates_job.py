@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-from ray.util import ActorPool
 
 from retrieval import exact
 from retrieval.config import CandidatesConfig
@@ -25,6 +23,8 @@ from stores.columns import COUNTRY, EMBEDDING, MEMBER_ID, TITLE_ID
 from stores.features.stamping import stamped
 from stores.features.views import CANDIDATES
 from stores.progress import Progress
+from stores.ray_capacity import ONE_CPU, Capacity
+from stores.ray_pool import ElasticActorPool, WorkerSpec
 from stores.release import Release, StageReport
 
 TITLE_IDS, SCORES = CANDIDATES.columns
@@ -43,7 +43,8 @@ def run(config: CandidatesConfig, release: Release) -> StageReport:
     paths = [path for path in release.storage.files("members") if path.endswith(".parquet")]
     todo = [path for path in paths if not release.finished(_target(path))]
     if todo:
-        workers = min(_workers(config), len(paths))  # of all shards, so that a resumed job goes on as it began
+        # of all shards, so that a resumed job goes on as it began
+        workers = min(config.workers or max(1, Capacity().room(ONE_CPU)), len(paths))
         compiled = _scores(release, paths) >= workers * _COMPILED_FROM
         _spread(config, release, todo, compiled)
     entries = [entry for entry in release.entries() if entry.path.startswith(f"{CANDIDATES.folder}/")]
@@ -55,22 +56,16 @@ def _target(path: str) -> str:
     return f"{CANDIDATES.folder}/{path.rsplit('/', 1)[-1]}"
 
 
-def _workers(config: CandidatesConfig) -> int:
-    return config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
 def _spread(config: CandidatesConfig, release: Release, paths: list[str], compiled: bool) -> None:
-    worker = ray.remote(Chooser).options(num_cpus=1, max_restarts=3, max_task_retries=3)
-    workers = [worker.remote(config, release, compiled) for _ in range(min(_workers(config), len(paths)))]
-    try:
-        with Progress("candidates", len(paths), "shards") as progress:
-            for rows in ActorPool(workers).map_unordered(lambda actor, path: actor.write.remote(path), paths):
-                progress.advance(1, f"{rows:,} members in the last")
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    finally:
-        for actor in workers:
-            ray.kill(actor)
+    def make() -> Any:
+        import ray
+
+        return ray.remote(Chooser).options(num_cpus=1).remote(config, release, compiled)
+
+    spec = WorkerSpec(make, method="write", name="candidates worker", most=config.workers, ahead=1)
+    with ElasticActorPool(spec) as pool, Progress("candidates", len(paths), "shards") as progress:
+        for rows in pool.run(paths):
+            progress.advance(1, f"{rows:,} members in the last")
 
 
 def _scores(release: Release, paths: list[str]) -> int:

@@ -12,7 +12,8 @@ SamespaceError                   exit code 1
 ├─ AlignmentError                1   the fit is not defined on this input
 ├─ EncoderError                  1   a model failed to load or returned something unusable
 ├─ TrainingError                 1   a training ended without a model that can be used
-└─ StoreError                    1   a store cannot be reached or refused a write
+├─ StoreError                    1   a store cannot be reached or refused a write
+└─ ClusterError                  1   Ray does not start or answer, or its workers keep dying
 """
 
 
@@ -98,3 +99,7 @@ class TrainingError(SamespaceError):
 
 class StoreError(SamespaceError):
     """A store cannot be reached or refused a write."""
+
+
+class ClusterError(SamespaceError):
+    """Ray does not start or answer, no node came in time, or its workers keep dying."""

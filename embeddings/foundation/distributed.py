@@ -16,6 +16,13 @@ from stores.errors import SamespaceError
 from stores.storage import Storage
 
 
+class _Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
+    """A trainer that leaves Ctrl-C to the command, also after the training, where Ray's handler would end it with 0."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Install nothing."""
+
+
 def train_on_workers(
     histories: pa.Table,
     catalogue: pa.Table,
@@ -31,7 +38,7 @@ def train_on_workers(
     threads = max(1, int(ray.cluster_resources().get("CPU", 1)) // config.workers)
     lesson = {"histories": histories, "catalogue": catalogue, "config": config, "seed": seed, "models": models}
     marks = f"unfinished-workers-{uuid.uuid4().hex}"
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _as_one_of_the_team,
         train_loop_config={"lesson": ray.put({**lesson, "parent": parent}), "threads": threads},
         torch_config=TorchConfig(backend="gloo"),

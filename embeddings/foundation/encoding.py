@@ -1,6 +1,6 @@
 """Members and titles through a trained model: no gradient, no dropout, no request context at the last position."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from embeddings.foundation.metadata import signals
 from embeddings.foundation.model import FoundationModel, TitleFeatures
 from embeddings.foundation.tokens import Batch, Tokens
 from embeddings.foundation.vocabulary import Vocabulary
+from embeddings.memory_retry import halved
 
 _BATCH_TOKENS = 16_384
 _TITLES = 16_384
@@ -63,7 +64,7 @@ def states_of(inference: Inference, tokens: Tokens) -> torch.Tensor:
         result[rows] = inference.states(windows)[: len(rows)].numpy()
 
     for rows in batches_of(padded, inference.budget):
-        _halved(encode, rows)
+        halved(encode, rows)
     return torch.from_numpy(result)
 
 
@@ -86,17 +87,6 @@ def batches_of(padded: Rows, budget: int) -> Iterator[Rows]:
             yield order[at : min(at + step, end)]
 
 
-def _halved(encode: Callable[[Rows], None], rows: Rows) -> None:
-    """Encode a batch; where it does not fit into memory, each half of it."""
-    try:
-        encode(rows)
-    except torch.OutOfMemoryError as error:
-        if len(rows) == 1:
-            raise MemoryError("one member alone does not fit into memory") from error
-        for half in np.array_split(rows, 2):
-            _halved(encode, half)
-
-
 @torch.no_grad()
 def plain_states(model: FoundationModel, tokens: Tokens) -> torch.Tensor:
     """What `member_states` says, by the modules of the model themselves: for networks of other blocks.
@@ -114,7 +104,7 @@ def plain_states(model: FoundationModel, tokens: Tokens) -> torch.Tensor:
         result[rows] = _last_states(model, tokens, inputs, first[rows], lengths[rows]).cpu()
 
     for rows in batches_of(lengths, _BATCH_TOKENS):
-        _halved(encode, rows)
+        halved(encode, rows)
     return result
 
 

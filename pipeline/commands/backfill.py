@@ -19,7 +19,7 @@ def run(args: Namespace) -> Answer:
     """Encode every night of the span with the live model and write what changed as rows of the history."""
     import stores.publish
     from pipeline.backfill import Backfill, Span
-    from pipeline.cluster import cluster
+    from pipeline.cluster import at_hand, cluster
     from pipeline.telling import Teller
     from stores.errors import UsageError
     from stores.lease import lease
@@ -30,7 +30,7 @@ def run(args: Namespace) -> Answer:
         raise UsageError("backfill needs a lake", fix="samespace backfill --lake LAKE --from ISO --to ISO")
     span = Span(moment(args.first) or now, moment(args.last) or now, args.every)
     workspace = Workspace.open(config.workspace)
-    with lease(workspace.storage, "a backfill") as token, cluster(config.ray):
+    with at_hand(config.ray), lease(workspace.storage, "a backfill") as token, cluster(config.ray):
         stores.publish.recover(workspace, config.publish, token)
         filled = Backfill(config, workspace, token).run(span, Teller(args.json))
     rows = sum(int(str(night["members"])) for night in filled)

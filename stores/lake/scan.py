@@ -96,6 +96,7 @@ def connect(lake: Lake | None, config: ScanConfig) -> Iterator["duckdb.DuckDBPyC
         _configure(connection, config, spill, allowed, _linked(lake))
         yield connection
     finally:
+        connection.interrupt()  # a query that a signal ended is still computed, and closing would wait for it
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)
 

@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import ray
+from pydantic import ValidationError
 
 from embeddings import job, worker
 from embeddings.carry import Carry
 from embeddings.encode_config import EncodeConfig
-from embeddings.spreading import DEATHS
 from embeddings.worker import Group, ShardWorker
 from stores.changes import ARRIVED, DEPARTED, UPDATED
-from stores.errors import ContractError, CorruptError, EncoderError, MismatchError
+from stores.errors import ConfigError, ContractError, CorruptError, EncoderError, MismatchError
+from stores.ray_pool import MAX_DEATHS
 from stores.release import Release, StageReport
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(30)}
@@ -59,15 +61,20 @@ class Inline:
 
     lost = 0
 
-    def __init__(self, make: Any, wanted: Any) -> None:
-        self.worker, self.told = make(), TOLD
+    def __init__(self, spec: Any) -> None:
+        self.worker, self.told = spec.make(), TOLD
         self.told.append("made")
 
-    def begin(self, method: str, argument: Any, tasks: int) -> None:
+    def limit(self) -> int:
+        return 2
+
+    def submit(self, method: str, *arguments: Any, tasks: int) -> None:
+        self.question = method, arguments
         self.told.append(method)
 
-    def ask(self, method: str, argument: Any, tasks: int) -> Any:
-        answer = getattr(self.worker, method)(argument)
+    def answer(self) -> Any:
+        method, arguments = self.question
+        answer = getattr(self.worker, method)(*arguments)
         (Path(self.worker.config.model) / "seen").write_text("")  # whom the probe was run on
         return answer
 
@@ -92,9 +99,9 @@ class Plain:
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Own:
     """The job in this process; nothing but the cluster is left out."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setattr(job, "Spread", Inline)
+    monkeypatch.setattr(job, "ElasticActorPool", Inline)
     TOLD.clear()
-    monkeypatch.setattr(job.ray, "remote", Plain)
+    monkeypatch.setattr(ray, "remote", Plain)
     return Own(tmp_path)
 
 
@@ -154,15 +161,25 @@ def test_dying_workers_lose_no_row_and_double_none(nights: Any, on_ray: Own) -> 
 
 
 def test_a_shard_that_always_kills_its_worker_ends_the_night(nights: Any, on_ray: Own) -> None:
-    with pytest.raises(EncoderError, match="keep dying"):
+    with pytest.raises(EncoderError, match="keep dying") as caught:
         on_ray.run(nights.stage(HISTORIES), "DiesAlways")
+    assert caught.value.where.startswith("work/native/members/part-")
+    assert "," not in caught.value.where
 
 
 def test_an_encoder_that_cannot_start_is_told_once(nights: Any, on_ray: Own) -> None:
     with pytest.raises(EncoderError, match="the weights are gone") as caught:
         on_ray.run(nights.stage(HISTORIES), "NeverStarts")
     assert "keep dying" not in str(caught.value)
-    assert 1 <= len(list(on_ray.folder.glob("tried-*"))) <= DEATHS
+    assert 1 <= len(list(on_ray.folder.glob("tried-*"))) <= MAX_DEATHS
+
+
+def test_gpus_that_no_node_has_are_refused_at_once(nights: Any, on_ray: Own) -> None:
+    with pytest.raises(ConfigError, match="no node") as caught:
+        on_ray.run(nights.stage(HISTORIES), gpus_per_worker=1)
+    assert "encode.gpus_per_worker" in caught.value.where
+    with pytest.raises(ValidationError, match="whole number"):
+        EncodeConfig(gpus_per_worker=1.5)
 
 
 def test_another_model_than_the_planned_one_is_refused(nights: Any, on_ray: Own) -> None:
@@ -178,7 +195,7 @@ def test_workers_that_started_ahead_encode_and_end_with_the_stage(nights: Any, o
         encoding.start()
         assert TOLD == ["made", "examine"]
         assert encoding.run().metrics["members"] == len(HISTORIES)
-        assert TOLD == ["made", "examine", "stopped"]
+        assert TOLD == ["made", "examine", "examine", "stopped"]
 
 
 def test_workers_that_started_ahead_end_also_where_nothing_is_encoded(nights: Any, own: Own) -> None:

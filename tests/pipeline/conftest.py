@@ -87,6 +87,19 @@ def alone(process: Callable[..., subprocess.Popen[str]]) -> Run:
     return run
 
 
+@pytest.fixture
+def installed() -> Run:
+    """The same by the installed command, with nothing but what is installed on Python's path."""
+
+    def run(*words: str, cwd: Path, expect: int = 0) -> dict[str, Any]:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [str(Path(sys.executable).with_name("samespace")), *_words(words)]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        return _answer(done.stdout, done.stderr, done.returncode, expect)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def vectors() -> Callable[[Any, str], tuple[list[Any], np.ndarray]]:
     """vectors(release, kind): ids in order and the vectors in that order."""

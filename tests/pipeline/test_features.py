@@ -1,5 +1,10 @@
 """The optional features of a night, with a small encoder that offers them."""
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,8 +14,8 @@ from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import PREFERENCES
 from pipeline import features
 from pipeline.features_config import FeaturesConfig
-from stores import columns
-from stores.errors import ConfigError
+from stores import columns, ray_pool
+from stores.errors import ConfigError, EncoderError
 from stores.release import Release
 from stores.workspace import Workspace
 from tests.stores.conftest import NIGHT, Nights
@@ -37,6 +42,36 @@ class Generous:
         rows = histories.num_rows
         made = [[["crime"]] * rows, [[1.0]] * rows, [[]] * rows, [[]] * rows]
         return pa.table([pa.array(one, f.type) for one, f in zip(made, PREFERENCES, strict=True)], schema=PREFERENCES)
+
+
+class DiesOnce(Generous):
+    """Kills its worker, as the kernel does when memory is short, the first time that it is asked."""
+
+    deaths = 1
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    @classmethod
+    def load(cls, path):
+        return cls(path)
+
+    def preferences(self, histories):
+        if len(list(self.folder.glob("died-*"))) < self.deaths:
+            (self.folder / f"died-{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().preferences(histories)
+
+
+class DiesAlways(DiesOnce):
+    deaths = 10**6
+
+
+class Hangs(Generous):
+    """Never comes back from loading."""
+
+    def __init__(self):
+        time.sleep(10**6)
 
 
 class Modest:
@@ -111,3 +146,23 @@ def test_an_encoder_that_offers_nothing_is_named(nights):
         features.run(FeaturesConfig(genres=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
     with pytest.raises(ConfigError, match="offers no preferences"):
         features.run(FeaturesConfig(preferences=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
+
+
+def test_workers_that_die_are_replaced_and_what_keeps_killing_is_named(nights, tmp_path, monkeypatch):
+    release, preferences = staged(nights, None, dict.fromkeys(range(4), 1)), FeaturesConfig(preferences=True)
+    encode = EncodeConfig(encoder=f"{__name__}:DiesOnce", model=str(tmp_path))
+    assert features.run(preferences, encode, release).metrics == {"preferences": 6}
+    assert len(list(tmp_path.glob("died-*"))) == DiesOnce.deaths
+    monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
+    release = staged(nights, None, dict.fromkeys(range(4), 1))
+    with pytest.raises(EncoderError, match="preferences workers keep dying") as caught:
+        features.run(preferences, encode.model_copy(update={"encoder": f"{__name__}:DiesAlways"}), release)
+    assert caught.value.where.startswith("histories/part-")
+
+
+def test_an_encoder_that_hangs_while_it_loads_ends_with_its_name(nights):
+    release = staged(nights, None, dict.fromkeys(range(4), 1))
+    encode = EncodeConfig(encoder=f"{__name__}:Hangs", load_timeout_s=2.0)
+    with pytest.raises(EncoderError, match="was ready 2 s after") as caught:
+        features.run(FeaturesConfig(preferences=True), encode, release)
+    assert "Hangs" in caught.value.fix

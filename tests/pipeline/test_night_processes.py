@@ -1,5 +1,6 @@
 """Nights as processes of their own: killed, silent, with a model from a folder of the user's."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ Run = Callable[..., dict[str, Any]]
 Vectors = Callable[[Any, str], tuple[list[Any], np.ndarray]]
 
 
-def test_a_killed_night_goes_on_where_it_was(
+def test_a_night_that_is_stopped_gives_the_lease_back_and_resumes_also_when_killed(
     lake: Path,
     place: Path,
     models: Path,
@@ -31,12 +32,17 @@ def test_a_killed_night_goes_on_where_it_was(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     words = ("nightly", "--lake", str(lake), "--as-of", "2026-01-02", "--set", "histories.members_per_shard=20")
-    night = process(*words, "--set", "encode.workers=2", cwd=place)
     pattern = "ws/releases/*/work/entries/work/native/members/*.json"
-    while night.poll() is None and len(list(place.glob(pattern))) < 2:
-        time.sleep(0.01)
-    os.killpg(night.pid, signal.SIGKILL)
-    night.communicate()
+    for shards, number in ((1, signal.SIGTERM), (3, signal.SIGKILL)):
+        night = process(*words, "--set", "encode.workers=1", cwd=place)
+        while night.poll() is None and len(list(place.glob(pattern))) < shards:
+            time.sleep(0.01)
+        os.killpg(night.pid, number)
+        _, aside = night.communicate()
+        if number is signal.SIGTERM:
+            assert night.returncode == 143
+            assert aside.endswith("stopped by SIGTERM; run the same command to resume\n")
+            assert json.loads((place / "ws" / "lease.json").read_text())["released"]
     finished = list(place.glob(pattern))
     assert finished
     resumed = samespace(*words, cwd=place)
@@ -74,14 +80,19 @@ class MyEncoder:
 """
 
 
-def test_a_model_of_ones_own_runs_and_its_failures_are_named(
-    lake: Path, tmp_path: Path, alone: Run, vectors: Vectors
+def test_a_model_in_the_working_folder_runs_and_its_failures_are_named(
+    lake: Path, tmp_path: Path, installed: Run, vectors: Vectors
 ) -> None:
+    """The installed command, in a folder where packages of the user's have the names of ours."""
     seen = ds.dataset(lake / "interactions", partitioning="hive").to_table(columns=["member_id"])["member_id"]
     unlucky = pc.min(seen).as_py()
-    (tmp_path / "mymodel.py").write_text(f"UNLUCKY = {unlucky}\n{OWN_MODEL}")
+    (tmp_path / "mymodel.py").write_text(f"from constants import UNLUCKY\n{OWN_MODEL}")
+    (tmp_path / "constants.py").write_text(f"UNLUCKY = {unlucky}\n")
+    for package in ("pipeline", "validation", "stores", "embeddings"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('the folder of the user')")
     own = ("--set", "encode.encoder=mymodel:MyEncoder", "--set", "encode.max_bad_fraction=0.05")
-    night = alone("nightly", "--lake", str(lake), *own, cwd=tmp_path, path=str(tmp_path))
+    night = installed("nightly", "--lake", str(lake), *own, cwd=tmp_path)
     assert night["model_id"] == "mine"
     release = Workspace.open(str(tmp_path / "ws")).current()
     ids, native = vectors(release, "member")

@@ -3,14 +3,21 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embeddings.encode_config import EncodeConfig
 from embeddings.foundation import checkpoint
 from embeddings.foundation.course import Course
 from pipeline.cli import main
+from pipeline.config import Config
+from pipeline.telling import Teller
+from pipeline.training import model_for_tonight
+from stores.errors import EncoderError
+from stores.workspace import Workspace
 
 SHORT = ["--set", "train.training.min_steps=20", "--set", "train.training.max_steps=20", "--json"]
 
@@ -113,3 +120,17 @@ def test_a_model_is_fine_tuned_and_the_night_keeps_its_own(place: Path, capsys: 
     assert second["parent"] == first["model_id"] != second["model_id"]
     assert second["fine_tune"]["mode"] == "frozen"
     assert json.loads((place / "workspace/models/next.json").read_text())["model_id"] == first["model_id"]
+
+
+class Hangs:
+    """Never comes back from loading."""
+
+    def __init__(self) -> None:
+        time.sleep(10**6)
+
+
+def test_an_own_encoder_that_hangs_is_named(tmp_path: Path) -> None:
+    encode = EncodeConfig(encoder=f"{__name__}:Hangs", load_timeout_s=0.2)
+    with pytest.raises(EncoderError, match=r"after 0\.2 s") as caught:
+        model_for_tonight(Config(encode=encode), Workspace.open(str(tmp_path)), None, Teller(True))
+    assert "Hangs" in caught.value.where

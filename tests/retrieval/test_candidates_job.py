@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -6,7 +9,8 @@ from retrieval import RetrievalConfig, candidates_job, exact, sifting
 from retrieval.candidates_job import Chooser, run
 from retrieval.config import CandidatesConfig
 from retrieval.job import run as index
-from stores.errors import MismatchError
+from stores import ray_pool
+from stores.errors import ClusterError, MismatchError
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +116,28 @@ def test_an_index_of_other_titles_is_refused_naming_both(release):
     release.write_table("titles/part-00000.parquet", release.titles().to_table().slice(0, 60))
     with pytest.raises(MismatchError, match=r"artifact [0-9a-f]{64}, asked for was artifact [0-9a-f]{64}"):
         Chooser(CandidatesConfig(), release).write("members/part-00000.parquet")
+
+
+class Dies(Chooser):
+    """Kills its process, always or once, on one shard."""
+
+    def write(self, path):
+        mark = self.release.storage.local("dies")
+        told = mark.read_text()
+        if path.endswith("00001.parquet") and told:
+            mark.write_text(told if told == "always" else "")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().write(path)
+
+
+@pytest.mark.parametrize("how", ["once", "always"])
+def test_a_worker_that_dies_is_replaced_and_a_shard_that_keeps_killing_is_named(how, release, ray_session, monkeypatch):
+    monkeypatch.setattr(candidates_job, "Chooser", Dies)
+    release.storage.local("dies").write_text(how)
+    if how == "once":
+        assert run(CandidatesConfig(k=7, workers=1), release).rows == len(rows_of(release)) == 40
+        return
+    monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
+    with pytest.raises(ClusterError, match="candidates workers keep dying") as caught:
+        run(CandidatesConfig(k=7, workers=1), release)
+    assert caught.value.where == "members/part-00001.parquet"
