@@ -15,6 +15,7 @@ import warnings
 from typing import Any, NoReturn
 
 from stores.errors import SamespaceError, UsageError
+from stores.printed import until_printed
 from stores.without_pandas import do_without_pandas
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
@@ -73,8 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     if not os.environ.get("SAMESPACE_DEBUG"):
         warnings.simplefilter("ignore")
     try:
-        answer = importlib.import_module(_module(args.verb)).run(args)
-        print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
+        with until_printed():
+            answer = importlib.import_module(_module(args.verb)).run(args)
+            print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
     except SamespaceError as error:
         return _fail(error, args.json)
     except KeyboardInterrupt:

@@ -23,9 +23,10 @@ from pipeline.cluster import cluster
 from pipeline.config import Config
 from pipeline.features_config import FeaturesConfig
 from pipeline.forecast import Forecast
-from pipeline.planning import Request, Wish, begin
+from pipeline.planning import Request, Wish, begin_night
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
+from stores.intent import finish
 from stores.lake.contract import Lake
 from stores.lease import lease
 from stores.release import Manifest, Release, StageReport
@@ -92,7 +93,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         recovered = stores.publish.recover(workspace, config.publish, token)
         model_id = model_for_tonight(config, workspace, request.as_of, tell)
         wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
-        release, resumed = begin(workspace, wish, token, recovered is not None)
+        release, resumed, begun = begin_night(workspace, wish, token, recovered)
         tell.begins(release, resumed)
         forecast = None if resumed else Forecast.begin(config, request, release, workspace, tell)
         if not release.sealed:
@@ -110,6 +111,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         _report(release, tell)
         if forecast and after:
             forecast.close([*manifest.stages, *after], tell)
+        finish(workspace, begun)
         return Night(release, manifest, _is_live(workspace, release), tuple(after))
 
 
