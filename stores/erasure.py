@@ -118,11 +118,16 @@ def resume(
     workspace: Workspace, config: PublishConfig, token: int | None, write_page: PageWriter | None = None
 ) -> Receipt | None:
     """Complete an erasure that was interrupted; its receipt, None where there was none. Raises as `erase`."""
-    if not workspace.storage.exists(JOURNAL):
+    begun = read_erasure(workspace.storage)
+    if begun is None:
         return None
-    begun = read_facts(workspace.storage, JOURNAL, Erasure, CURE)
     suppress(workspace.storage, begun.member_id)
     return _finish(_Run(workspace, config, token, write_page), begun)
+
+
+def read_erasure(storage: Storage) -> Erasure | None:
+    """The erasure that was interrupted, or that another process is at. Raises CorruptError for a damaged journal."""
+    return read_facts(storage, JOURNAL, Erasure, CURE) if storage.exists(JOURNAL) else None
 
 
 def subject_of(workspace: Workspace, member: str) -> str:
@@ -132,7 +137,7 @@ def subject_of(workspace: Workspace, member: str) -> str:
 
 
 def refuse_during_erasure(workspace: Workspace) -> None:
-    """Raise BusyError while an erasure is under way or waits to be completed: a page written now may show the member."""
+    """Raise BusyError while an erasure is under way or waits to be completed: a page written now may show it."""
     if workspace.storage.exists(JOURNAL):
         raise BusyError(
             "a member is being erased, or an erasure was interrupted",

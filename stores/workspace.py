@@ -59,8 +59,6 @@ class Workspace:
             return None
         found = read_checked(self.storage, POINTER, POINTER_CURE)
         validated(found, _Pointer, POINTER, self.uri, POINTER_CURE)
-        if not is_release_id(found["release_id"]):
-            raise CorruptError(f"{POINTER} names no release: {found['release_id']!r}", where=self.uri, fix=POINTER_CURE)
         return found
 
     def current(self) -> Release:
@@ -68,7 +66,9 @@ class Workspace:
         pointer = self.pointer()
         if pointer is None:
             raise NotFoundError("nothing is published yet", where=self.uri, fix="samespace nightly --lake LAKE")
-        return Release(self.uri, pointer["release_id"])
+        if not is_release_id(name := pointer["release_id"]):
+            raise CorruptError(f"{POINTER} names no release: {name!r}", where=self.uri, fix=POINTER_CURE)
+        return Release(self.uri, name)
 
     def release(self, release_id: str) -> Release:
         """A sealed release by id. Raises NotFoundError, naming those that there are."""
@@ -82,8 +82,12 @@ class Workspace:
         """All sealed releases, ready and held, oldest first."""
         return [release for release in self._all() if release.sealed]
 
+    def readable(self) -> list[Release]:
+        """Those of the sealed releases whose manifest can be read; `samespace doctor` names the others."""
+        return [release for release in self.releases() if _is_readable(release)]
+
     def staged(self) -> list[Release]:
-        """Releases without a manifest, oldest first: those that a night began and did not seal, half-deleted ones too."""
+        """Releases without a manifest, oldest first: those that a night did not seal, and half-deleted ones."""
         return [release for release in self._all() if not release.sealed]
 
     def half_deleted(self) -> list[Release]:
@@ -137,6 +141,13 @@ class Workspace:
         if model_id not in self.models.folders():
             raise NotFoundError(f"there is no model {model_id}", where=self.models.uri, fix="samespace train")
         self.storage.write(NEXT_MODEL, checked({"model_id": model_id}))
+
+
+def _is_readable(release: Release) -> bool:
+    try:
+        return bool(release.manifest)
+    except (CorruptError, NotFoundError):  # damaged, or dropped since the folder was listed
+        return False
 
 
 def _is_remnant(release: Release) -> bool:
