@@ -1,10 +1,10 @@
 """Erasing a member: from every release, the Feast history, the online store, dead letters and texts.
 
 The suppression list comes first, so that no later night brings the member back. A release is rewritten in three steps:
-its manifest lists beside each file what it is about to be (`rewriting`), each file is written anew under its name, the
-manifest is sealed as the next revision. Readers meet the old bytes of a file or the new ones, and both are listed,
-also where the erasure was killed in between. A journal holds what is under way, so that an interrupted erasure is
-completed to the same receipt. Whatever no manifest lists (the report, backfills, what killed processes left) goes
+a file beside its manifest lists what each file is about to be (`Release.rewriting`), each is written anew under its
+name, the manifest is sealed as the next revision. Readers meet the old bytes of a file or the new ones, and both are
+listed, also where the erasure was killed in between. A journal holds what is under way, so that an interrupted erasure
+is completed to the same receipt. Whatever no manifest lists (the report, backfills, what killed processes left) goes
 unread. What stays is a receipt among the release's events, which names the member by a salted hash only.
 """
 
@@ -29,7 +29,7 @@ from stores.lease import check_token
 from stores.leftovers import keep_listed, sweep
 from stores.manifest import MANIFEST
 from stores.parquet import parquet_bytes, table_of
-from stores.release import EVENT_CURE, EVENTS, FileEntry, Manifest, Release
+from stores.release import EVENT_CURE, EVENTS, REWRITING, FileEntry, Manifest, Release
 from stores.scrubbing import scrubber
 from stores.settings import Settings
 from stores.storage import Storage, sha256
@@ -221,7 +221,8 @@ def _typed(workspace: Workspace, member: str) -> int | str:
 def _erase_release(run: _Run, release: Release, begun: Erasure) -> Erasure:
     """Rewrite a release without the member; the erasure, which knows the release's next revision by then."""
     before, noted = release.manifest, begun.revisions.get(release.release_id)
-    if noted in (0, before.revision) and not before.rewriting:
+    if noted in (0, before.revision):
+        release.storage.delete(REWRITING)
         return begun  # done before the interruption
     scrub = scrubber(begun.member_id)
     made = list(_rewritten(release, begun.member_id))
@@ -236,21 +237,22 @@ def _erase_release(run: _Run, release: Release, begun: Erasure) -> Erasure:
     run.check()
     entries = {entry.path: entry for entry in before.files} | {entry.path: entry for _, entry in made}
     if made:
-        rewriting = [entry for _, entry in made]
-        release.storage.write(MANIFEST, before.model_copy(update={"rewriting": rewriting}).to_bytes())
+        rewriting = [entry.model_dump() for _, entry in made]
+        release.storage.write(REWRITING, checked({"files": rewriting}))
     for data, entry in made:
         if data is not None:
             release.storage.write(entry.path, data)
     for path, facts in events.items():
         release.storage.write(path, checked(facts))
-    sealed = {"files": list(entries.values()), "rewriting": [], "revision": begun.revisions[release.release_id]}
+    sealed = {"files": list(entries.values()), "revision": begun.revisions[release.release_id]}
     release.storage.write(MANIFEST, scrubbed.model_copy(update=sealed).to_bytes())
+    release.storage.delete(REWRITING)
     return begun
 
 
 def _rewritten(release: Release, member_id: int | str) -> Iterator[tuple[pa.Buffer | None, FileEntry]]:
     """New bytes and entry of every Parquet file that holds the member, or held it: then it is written already."""
-    planned = {entry.path: entry for entry in release.manifest.rewriting}
+    planned = {entry.path: entry for entry in release.rewriting()}
     for entry in release.manifest.files:
         if not entry.path.endswith(".parquet"):
             continue

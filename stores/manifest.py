@@ -70,8 +70,7 @@ class Manifest(Settings):
 
     `digest` is the SHA-256 of the file's own bytes with an empty digest, so that a damaged manifest is noticed.
     `revision` counts up whenever a member was erased and the release sealed anew. `old_spaces` are, by space, those
-    that `[publish] dual_until` keeps or kept. `rewriting` lists, while a member is being erased, the files that are
-    written anew, as they will be: until then each of them has its hash in `files` or the one here.
+    that `[publish] dual_until` keeps or kept.
     """
 
     format_version: int = FORMAT_VERSION
@@ -88,12 +87,10 @@ class Manifest(Settings):
     stages: list[StageReport]
     versions: dict[str, str] = Field(default_factory=dict)
     old_spaces: dict[str, OldSpace] = Field(default_factory=dict)
-    rewriting: list[FileEntry] = Field(default_factory=list)
 
     def to_bytes(self) -> bytes:
         """The file, with its digest."""
-        unused = None if self.rewriting else {"rewriting"}
-        empty = self.model_copy(update={"digest": ""}).model_dump_json(indent=1, exclude=unused).encode()
+        empty = self.model_copy(update={"digest": ""}).model_dump_json(indent=1).encode()
         return empty.replace(_digest(""), _digest(sha256(empty)), 1)
 
 

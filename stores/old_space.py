@@ -12,7 +12,7 @@ import pyarrow as pa
 from stores.changes import CHANGES
 from stores.errors import MismatchError
 from stores.features.views import EMBEDDINGS
-from stores.manifest import FileEntry, Manifest, OldSpace, Plan
+from stores.manifest import Manifest, OldSpace, Plan
 from stores.release import Release
 
 SPACES = "spaces"
@@ -82,19 +82,13 @@ class InOldSpace(Release):
     @cached_property
     def manifest(self) -> Manifest:
         """The release's, with the files that its consumers in this space are served."""
-        last = self._last.manifest
-        files = [*self._mapped(self.whole.manifest.files), *_frozen(last.files)]
-        rewriting = [*self._mapped(self.whole.manifest.rewriting), *_frozen(last.rewriting)]
-        facts = {"files": files, "rewriting": rewriting, "space_id": self._space_id}
-        return self.whole.manifest.model_copy(update=facts)
-
-    def _mapped(self, files: list[FileEntry]) -> list[FileEntry]:
-        """The files that were mapped onto the space, by their paths as consumers in it see them."""
-        return [
+        mapped = [
             entry.model_copy(update={"path": entry.path.removeprefix(f"{self.place}/")})
-            for entry in files
+            for entry in self.whole.manifest.files
             if entry.path.startswith(f"{self.place}/")
         ]
+        frozen = [entry for entry in self._last.manifest.files if not entry.path.startswith(MAPPED)]
+        return self.whole.manifest.model_copy(update={"files": [*mapped, *frozen], "space_id": self._space_id})
 
     def schema(self, folder: str) -> pa.Schema:
         """The columns of a folder's files."""
@@ -111,8 +105,3 @@ class InOldSpace(Release):
     @property
     def _last(self) -> Release:
         return in_space(self.sibling(self.old.last_release), self._space_id)
-
-
-def _frozen(files: list[FileEntry]) -> list[FileEntry]:
-    """The files of the space's last release that no later release maps."""
-    return [entry for entry in files if not entry.path.startswith(MAPPED)]

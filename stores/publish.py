@@ -195,8 +195,8 @@ def _older(workspace: Workspace, release: Release) -> dict[str, str]:
         return {space_id: one for space_id, one in wanted.items() if one == release.release_id}
     try:
         now = workspace.current().manifest.old_spaces
-    except CorruptError:
-        now = {}  # nobody knows which spaces the damaged one leaves behind: those it knows of and we do not stay
+    except (CorruptError, NotFoundError):
+        now = {}  # damaged, or no pointer: no record says which spaces it leaves behind; those it knows of stay
     unmapped = {space_id: old.last_release for space_id, old in now.items() if space_id != release.space_id}
     return unmapped | wanted
 

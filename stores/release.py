@@ -38,10 +38,18 @@ __all__ = ["EVENTS", "FORMAT_VERSION", "RELEASES", "WORK", "FileEntry", "Manifes
 RELEASES = "releases"
 WORK = "work"
 EVENTS = "events"
+REWRITING = "rewriting.json"
+"""Beside the manifest while an erasure is under way: the files that it writes anew, as they will be."""
 PLAN_CURE = "restore it, or remove the folder of this release, which no night finished; the next night begins anew"
 EVENT_CURE = "restore it, or delete it; a release without its event counts as never published"
 _READS = 8
 """A file is read again so often where erasures write it anew while it is read."""
+
+
+class _Rewriting(BaseModel):
+    """What the file beside the manifest says while an erasure is under way."""
+
+    files: list[FileEntry] = []
 
 
 class _Event(BaseModel):
@@ -152,15 +160,16 @@ class Release:
         data = self._present(path)
         if not self.sealed:
             return data
-        found = sha256(data)
+        found, same = sha256(data), 0
         for _ in range(_READS):
-            if self._listed(path, found):
+            if found == self.hashes.get(path) or self._is_rewritten(path, found):
                 return data
-            self._forget_manifest()
-            if self._listed(path, found):
+            self._forget_manifest()  # an erasure may have sealed the next revision meanwhile
+            if found == self.hashes.get(path):
                 return data
             data, before = self._present(path), found
-            if (found := sha256(data)) == before:
+            same = same + 1 if (found := sha256(data)) == before else 0
+            if same == 2:
                 break
         raise CorruptError(
             f"{path} has hash {found}, the manifest says {self.hashes.get(path) or 'nothing of it'}",
@@ -181,11 +190,25 @@ class Release:
                 ) from error  # fmt: skip
             raise
 
-    def _listed(self, path: str, found: str) -> bool:
-        """Whether the manifest lists a file with this hash, as it is or as an erasure is about to write it."""
-        return found == self.hashes.get(path) or any(
-            (entry.path, entry.sha256) == (path, found) for entry in self.manifest.rewriting
-        )
+    def _is_rewritten(self, path: str, found: str) -> bool:
+        """Whether these are the bytes of a file as an erasure that is under way, or was killed, writes it anew."""
+        try:
+            return any((entry.path, entry.sha256) == (path, found) for entry in self.rewriting())
+        except CorruptError:
+            return False
+
+    def rewriting(self) -> list[FileEntry]:
+        """Files that an erasure writes anew, as they will be; until it is done each is as here or as in the manifest.
+
+        Raises CorruptError where the file that says so is damaged.
+        """
+        try:
+            facts = read_checked(self.storage, REWRITING) if self.storage.exists(REWRITING) else {}
+        except CorruptError:
+            if self.storage.exists(REWRITING):
+                raise
+            return []  # the erasure ended in this moment
+        return validated(facts, _Rewriting, REWRITING, self.storage.uri).files
 
     def _forget_manifest(self) -> None:
         for name in ("manifest", "hashes"):
