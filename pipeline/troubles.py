@@ -27,6 +27,7 @@ from stores.journal import MOVE, live, read_move
 from stores.lease import holder
 from stores.pointer import promoted_at
 from stores.release import Release
+from stores.retention import due
 from stores.storage import Storage, sha256, temporary_folder
 from stores.suppression import suppressed
 from stores.workspace import Workspace
@@ -122,10 +123,10 @@ def _looked_at(look: Callable[[], Any]) -> None:
 
 def _models(workspace: Workspace) -> Finding:
     """Every file of a model whose hash was written beside it."""
-    faults = []
+    faults, half_removed = [], due(workspace)
     for model_id in workspace.models.folders():
         folder = workspace.models.below(model_id)
-        if not folder.exists(HASHES):
+        if not folder.exists(HASHES) or model_id in half_removed:
             continue
         noted = object_of(folder.read(HASHES), f"models/{model_id}/{HASHES}", workspace.uri, MODEL_CURE)
         faults += [f"models/{model_id}/{name}" for name, wanted in noted.items() if _hash(folder, name) != wanted]

@@ -61,7 +61,7 @@ def drop(workspace: Workspace, keep: int, token: int | None = None) -> list[str]
             check_token(workspace.storage, token)
 
     gone = [*workspace.half_deleted(), *droppable(workspace, keep)]
-    models = {model for model in map(_model, gone) if model} | _begun(workspace)
+    models = {model for model in map(_model, gone) if model} | due(workspace)
     if models:
         workspace.storage.write(JOURNAL, checked({"models": sorted(models)}))
     for release in gone:
@@ -97,8 +97,8 @@ def _model(release: Release) -> str | None:
         return None
 
 
-def _begun(workspace: Workspace) -> set[str]:
-    """The models that a killed run was about to look at; none where that cannot be read: it costs disk space."""
+def due(workspace: Workspace) -> set[str]:
+    """The models that a killed run may have been removing; none where that cannot be read: it costs disk space."""
     try:
         return (
             set(read_facts(workspace.storage, JOURNAL, _Begun).models) if workspace.storage.exists(JOURNAL) else set()

@@ -132,9 +132,14 @@ def test_an_answer_that_was_never_printed_leaves_the_intent_open(
     local_nights: Nights, config: publish.PublishConfig, four: list[str], another_process: Callable[[], None]
 ) -> None:
     workspace = local_nights.workspace
-    with pytest.raises(KilledError), until_printed():
-        publish.rollback(workspace, config)
-        raise KilledError
+
+    def unprinted() -> None:
+        with until_printed():
+            publish.rollback(workspace, config)
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        unprinted()
     another_process()
     assert publish.rollback(workspace, config).metrics[publish.COMPLETED]
     assert live(local_nights) == four[2]
