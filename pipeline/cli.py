@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from pipeline import interruption
 from stores.aside import ASIDE
 from stores.errors import SamespaceError, UsageError
+from stores.printed import until_printed
 from stores.without_pandas import do_without_pandas
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
@@ -92,8 +93,9 @@ def _answer(args: argparse.Namespace) -> int:
     if not os.environ.get("SAMESPACE_DEBUG"):
         warnings.simplefilter("ignore")
     try:
-        answer = importlib.import_module(_module(args.verb)).run(args)
-        print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
+        with until_printed():
+            answer = importlib.import_module(_module(args.verb)).run(args)
+            print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
         interruption.over(int(answer.exit_code))
     except BrokenPipeError:  # the reader went away; what is still buffered must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,12 +23,13 @@ from pipeline.config import Config
 from pipeline.features_config import FeaturesConfig
 from pipeline.forecast import Forecast
 from pipeline.interruption import raise_if_stopped
-from pipeline.planning import Request, Wish, begin
+from pipeline.planning import Request, Wish, begin_night
 from pipeline.refused import keep_refused
 from pipeline.reporting import report_night
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
 from stores.errors import ContractError
+from stores.intent import finish
 from stores.lake.contract import Lake
 from stores.lease import lease
 from stores.ray_capacity import Capacity
@@ -101,7 +102,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
             keep_refused(config, workspace, request, token)
             raise
         wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
-        release, resumed = begin(workspace, wish, token, recovered is not None)
+        release, resumed, begun = begin_night(workspace, wish, token, recovered)
         tell.begins(release, resumed)
         forecast = None if resumed else Forecast.begin(config, request, release, workspace, tell)
         if not release.sealed:
@@ -120,6 +121,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         report_night(workspace, release, tell)
         if forecast and after:
             forecast.close([*manifest.stages, *after], tell)
+        finish(workspace, begun)
         return Night(release, manifest, _is_live(workspace, release), tuple(after))
 
 

@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from embeddings.histories import plan_shards
 from pipeline.config import Config
+from stores import intent
+from stores.errors import CorruptError
 from stores.lake.contract import Lake
 from stores.leftovers import tidy
 from stores.old_space import opener_of
-from stores.release import Plan, Release
+from stores.publish import Recovery
+from stores.release import EVENTS, Plan, Release
 from stores.workspace import Workspace
 
 SECTIONS = ("histories", "encode", "align", "gate", "index", "features", "candidates")
@@ -50,15 +53,33 @@ class Wish:
         return hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def begin(workspace: Workspace, wish: Wish, token: int, recovered: bool) -> tuple[Release, bool]:
+def begin_night(
+    workspace: Workspace, wish: Wish, token: int, recovered: Recovery | None
+) -> tuple[Release, bool, intent.Intent]:
+    """As `begin`, where an earlier run of the same command may have been interrupted before its answer was printed.
+
+    Its release goes on whatever became of it: sealed, held or live already. Close the intent where the night ends.
+    """
+    request = wish.request
+    asked = {"as_of": request.as_of and request.as_of.isoformat(), "full": request.full, "promote": request.promote}
+    earlier = intent.interrupted(workspace, "nightly", asked)
+    moved = recovered is not None and recovered.move is not None
+    release, resumed = begin(workspace, wish, token, moved, earlier.target if earlier else None)
+    return release, resumed, intent.note(workspace, "nightly", asked, release.release_id)
+
+
+def begin(
+    workspace: Workspace, wish: Wish, token: int, recovered: bool, target: str | None = None
+) -> tuple[Release, bool]:
     """The release to work on, and whether it is an interrupted night's that goes on.
 
     A release with the same plan hash that was not finished goes on, with its own moment and id: a staged one
     where it was, a sealed one that never went live by going live, one whose publication was just completed
-    (`recovered`) as it is. Other staged ones are removed.
+    (`recovered`) or that an interrupted run of the same command made (`target`) as it is. Other staged ones are
+    removed.
     """
     now = datetime.now(UTC)
-    if unfinished := _unfinished(workspace, wish, now, recovered):
+    if unfinished := _unfinished(workspace, wish, now, recovered, target):
         tidy(unfinished)
         return Release(workspace.uri, unfinished.release_id, token), True
     return workspace.stage(_plan(workspace, wish, now), token), False
@@ -86,25 +107,47 @@ def _plan(workspace: Workspace, wish: Wish, now: datetime) -> Plan:
     )
 
 
-def _unfinished(workspace: Workspace, wish: Wish, now: datetime, recovered: bool) -> Release | None:
+def _unfinished(workspace: Workspace, wish: Wish, now: datetime, recovered: bool, target: str | None) -> Release | None:
     """The release that goes on, if there is one; staged ones that do not are removed."""
     oldest = now - timedelta(hours=wish.config.night.resume_within_h)
     live = (workspace.pointer() or {}).get("release_id")
     found = None
-    for release in [*_sealed(workspace, wish, live, recovered), *workspace.staged()]:
-        planned = release.storage.exists("plan.json")
+    for release in [*_sealed(workspace, wish, live, recovered, target), *workspace.staged()]:
+        plan = _readable_plan(release)
         # What is live now was planned on top of what was live before it.
-        base = release.plan.previous_release if planned and release.release_id == live else live
-        if planned and release.plan.plan_hash == wish.hash(base) and release.plan.created_at >= oldest:
+        base = plan.previous_release if plan and release.release_id == live else live
+        if plan and plan.plan_hash == wish.hash(base) and plan.created_at >= oldest:
             found = release
         elif not release.sealed:
             workspace.remove(release)
     return found
 
 
-def _sealed(workspace: Workspace, wish: Wish, live: str | None, recovered: bool) -> list[Release]:
-    """Releases that were sealed but may never have gone live, and the live one if that was just completed."""
-    ready = [release for release in workspace.releases() if release.manifest.status == "ready"]
-    waiting = [release for release in ready if release.release_id > (live or "") and not release.events()]
+def _readable_plan(release: Release) -> Plan | None:
+    """The plan of a release; None where it has none or it is damaged, so that no night can go on with it."""
+    try:
+        return release.plan if release.storage.exists("plan.json") else None
+    except CorruptError:
+        return None
+
+
+def _sealed(workspace: Workspace, wish: Wish, live: str | None, recovered: bool, target: str | None) -> list[Release]:
+    """Releases that were sealed but may never have gone live, the live one if that was just completed, and a target."""
+    releases = workspace.releases()
+    ready = [release for release in releases if _status(release) == "ready"]
+    waiting = [release for release in ready if release.release_id > (live or "") and _has_no_event(release)]
     completed = [release for release in ready if recovered and release.release_id == live]
-    return [*completed, *(waiting if wish.request.promote else [])]
+    meant = [release for release in releases if release.release_id == target and _status(release)]
+    return [*completed, *meant, *(waiting if wish.request.promote else [])]
+
+
+def _status(release: Release) -> str:
+    """The status of a sealed release; "" where its manifest is damaged, which the doctor names."""
+    try:
+        return release.manifest.status
+    except CorruptError:
+        return ""
+
+
+def _has_no_event(release: Release) -> bool:
+    return not release.storage.files(EVENTS)

@@ -9,7 +9,7 @@ from pipeline.reporting import refresh_reports
 from pipeline.telling import Teller
 from stores.errors import GateError, UsageError
 from stores.lease import lease
-from stores.publish import promote, rollback
+from stores.publish import COMPLETED, promote, recover, rollback
 from stores.release import Release
 from stores.workspace import Workspace
 
@@ -23,8 +23,16 @@ class Decision:
     why: str = ""
 
 
-def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller) -> Release:
-    """Make a release live ("current": write its features again); the release that is live now.
+@dataclass(frozen=True)
+class Switched:
+    """The release that is live now; `completed` where an interrupted run of the same command had made it so."""
+
+    release: Release
+    completed: bool = False
+
+
+def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller) -> Switched:
+    """Make a release live ("current": write its features again); what is live now.
 
     Raises NotFoundError for an unknown release, GateError for a held one unless forced with a reason and for one
     that would open a space unless that is decided, BusyError while a night runs.
@@ -34,26 +42,27 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
         raise UsageError("a held release goes live only with a reason", fix="--force --why TEXT")
     ready = at_hand(config.ray) if decision.new_space else nullcontext()
     with ready, lease(workspace.storage, "promote") as token:
-        if release_id != "current":
+        recover(workspace, config.publish, token)
+        if release_id != "current" and (workspace.pointer() or {}).get("release_id") != release_id:
             release = Release(workspace.uri, workspace.release(release_id).release_id, token)
             _require_decision(workspace, release, decision.new_space)
             if decision.new_space:
                 from pipeline.new_space import complete  # it brings every stage, which moving a pointer does not need
 
                 complete(config, release, decision.why, tell)
-        promote(workspace, release_id, config.publish, why=decision.why, token=token, force=decision.force)
+        report = promote(workspace, release_id, config.publish, why=decision.why, token=token, force=decision.force)
         refresh_reports(workspace, tell)
-    return workspace.current()
+    return Switched(workspace.current(), bool(report.metrics.get(COMPLETED)))
 
 
-def roll_back(config: Config, why: str, tell: Teller) -> Release:
-    """Make the release live that was live before; the release that is live now. Raises NotFoundError if none was."""
+def roll_back(config: Config, why: str, tell: Teller) -> Switched:
+    """Make the release live that was live before; what is live now. Raises NotFoundError if none was."""
     workspace = Workspace.open(config.workspace)
     workspace.current()
     with lease(workspace.storage, "rollback") as token:
-        rollback(workspace, config.publish, why=why, token=token)
+        report = rollback(workspace, config.publish, why=why, token=token)
         refresh_reports(workspace, tell)
-    return workspace.current()
+    return Switched(workspace.current(), bool(report.metrics.get(COMPLETED)))
 
 
 def _opens_space(workspace: Workspace, release: Release) -> bool:

@@ -7,21 +7,29 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep
 from typing import Any, Literal
 
 from pipeline.config import Config
 from pipeline.ray_checks import SHARED_MEMORY, RayConfig, check_address, check_object_store, check_port, check_sockets
+from stores.checked_json import object_of
 from stores.erasure import JOURNAL as ERASURE
-from stores.errors import CorruptError, SamespaceError
+from stores.erasure import read_erasure
+from stores.errors import CorruptError, NotFoundError, SamespaceError
+from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import HISTORY
 from stores.features.written import damaged
 from stores.journal import MOVE, live, read_move
 from stores.lease import holder
+from stores.pointer import promoted_at
 from stores.release import Release
+from stores.retention import due
+from stores.storage import Storage, sha256, temporary_folder
 from stores.suppression import suppressed
 from stores.workspace import Workspace
 
@@ -29,6 +37,11 @@ PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations")
 SERVICE = ("fastapi", "uvicorn", "prometheus_client")
 FREE_GB, FREE_MEMORY_GB = 5, 1.5
 _PING_S = 2.0
+_WRITING_S = 1.0
+_CLOCK_OFF = timedelta(minutes=5)
+HASHES = "hashes.json"
+"""Beside a model: the SHA-256 of each of its files."""
+MODEL_CURE = "restore the model's folder from a copy, or train again"
 
 State = Literal["ok", "warn", "bad"]
 Finding = dict[str, Any]
@@ -49,8 +62,11 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
     """Disk, workspace, unfinished nights, interrupted moves, the lease, the model, the lake, the online store, Ray."""
     looks: list[tuple[str, Callable[[], Finding | None]]] = [
         ("disk", lambda: _disk(workspace)),
+        ("temporary files", _temporary),
         ("workspace", lambda: _workspace(workspace)),
+        ("clock", lambda: _clock(workspace)),
         ("unfinished", lambda: _unfinished(workspace)),
+        ("half-deleted", lambda: _half_deleted(workspace)),
         ("journal", lambda: _interrupted(workspace)),
         ("writer", lambda: _writer(workspace)),
         ("model", lambda: _model(workspace)),
@@ -63,32 +79,73 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
 
 
 def verified(workspace: Workspace) -> list[Finding]:
-    """Whether every file of the releases and of the Feast repository is what was written."""
-    looks = {"small files": partial(_small_files, workspace), "feast": partial(_feast, workspace)}
-    found = [_tried(what, look) for what, look in looks.items()]
-    releases = [_release(workspace, name) for name in workspace.release_names()]
-    return [*releases, *(one for one in found if one is not None)]
+    """Whether every file of the releases, the models and the Feast repository is what was written; damage is named."""
+    names: list[str] = []
+
+    def list_releases() -> None:
+        names.extend(workspace.release_names())
+
+    listed = _tried("releases", list_releases)
+    found = [_tried(name, partial(_release, workspace, name)) for name in names]
+    found += [listed, *_small_files(workspace), _tried("models", partial(_models, workspace))]
+    return [one for one in [*found, _tried("feast", partial(_feast, workspace))] if one is not None]
 
 
-def _release(workspace: Workspace, name: str) -> Finding:
+def _release(workspace: Workspace, name: str) -> Finding | None:
     release = Release(workspace.uri, name)
+    try:
+        if release.sealed:
+            return _named(name, release.verify())
+        readable = release.storage.exists("plan.json") and release.plan
+    except NotFoundError:
+        return None  # dropped meanwhile
+    return _named(name, []) if readable else None
 
-    def look() -> Finding:
-        return _named(name, release.verify() if release.sealed else [])
 
-    return _tried(name, look) or finding(name, "ok", "")
-
-
-def _small_files(workspace: Workspace) -> Finding:
-    """Pointer, journal, next model, who was erased; the first that was damaged raises."""
+def _small_files(workspace: Workspace) -> list[Finding]:
+    """Pointer, lease, journals, next model, who was erased, Feast's views: a finding for each that is damaged."""
     storage = workspace.storage
-    workspace.pointer(), live(storage), read_move(workspace), workspace.next_model(), suppressed(storage)
-    return _named("small files", [])
+    looks: list[Callable[[], Any]] = [
+        workspace.pointer,
+        partial(holder, storage),
+        partial(live, storage),
+        partial(read_move, workspace),
+        partial(read_erasure, storage),
+        workspace.next_model,
+        partial(suppressed, storage),
+        FeatureRepository(storage, PublishConfig()).described,
+    ]
+    found = [_tried("small files", partial(_looked_at, look)) for look in looks]
+    return [one for one in found if one is not None] or [_named("small files", [])]
+
+
+def _looked_at(look: Callable[[], Any]) -> None:
+    look()
+
+
+def _models(workspace: Workspace) -> Finding:
+    """Every file of a model whose hash was written beside it."""
+    faults, half_removed = [], due(workspace)
+    for model_id in workspace.models.folders():
+        folder = workspace.models.below(model_id)
+        if not folder.exists(HASHES) or model_id in half_removed:
+            continue
+        noted = object_of(folder.read(HASHES), f"models/{model_id}/{HASHES}", workspace.uri, MODEL_CURE)
+        faults += [f"models/{model_id}/{name}" for name, wanted in noted.items() if _hash(folder, name) != wanted]
+    says = "; ".join(f"{path} is missing or was changed" for path in faults) or "every file is what was written"
+    return finding("models", "bad" if faults else "ok", says, MODEL_CURE if faults else "")
+
+
+def _hash(folder: Storage, name: str) -> str:
+    return sha256(folder.read(name)) if folder.exists(name) else ""
 
 
 def _feast(workspace: Workspace) -> Finding:
     """The repository and the history: the hashes that were noted, and every page of the history."""
     faults = damaged(workspace.storage)
+    if faults and _writer(workspace) is not None:  # a command is writing: what it was at is whole a moment later
+        sleep(_WRITING_S)
+        faults = [fault for fault in damaged(workspace.storage) if fault in faults]
     for path in workspace.storage.files(HISTORY):
         if path.endswith(".parquet") and not any(fault.startswith(path) for fault in faults):
             try:
@@ -104,12 +161,15 @@ def _named(what: str, faults: list[str]) -> Finding:
 
 
 def _tried(what: str, look: Callable[[], Finding | None]) -> Finding | None:
+    """What a look found; an error, of whatever kind, is a finding too, so that all other looks are taken."""
     try:
         return look()
     except SamespaceError as error:
         return finding(what, "bad", error.what, error.fix)
     except OSError as error:
         return finding(what, "bad", str(error), "check rights, network and the address")
+    except Exception as error:
+        return finding(what, "bad", f"{type(error).__name__}: {error}", "restore the file, and report this")
 
 
 def _python() -> Finding:
@@ -186,16 +246,46 @@ def _workspace(workspace: Workspace) -> Finding:
 
 
 def _unfinished(workspace: Workspace) -> Finding | None:
-    staged = [release.release_id for release in workspace.staged()]
+    remnants = {release.release_id for release in workspace.half_deleted()}
+    staged = [release.release_id for release in workspace.staged() if release.release_id not in remnants]
     if not staged:
         return None
     return finding("unfinished", "warn", ", ".join(staged), "the same samespace nightly again: it goes on there")
 
 
+def _half_deleted(workspace: Workspace) -> Finding | None:
+    remnants = [release.release_id for release in workspace.half_deleted()]
+    if not remnants or _is_held(workspace):
+        return None
+    return finding("half-deleted", "warn", ", ".join(remnants), "samespace gc removes the rest of them")
+
+
+def _is_held(workspace: Workspace) -> bool:
+    """Whether a command holds the workspace; not where the lease is damaged, which another finding names."""
+    try:
+        return holder(workspace.storage) is not None
+    except CorruptError:
+        return False
+
+
+def _temporary() -> Finding | None:
+    with temporary_folder() as place:
+        return finding("temporary files", "ok", f"in {place.parent}")
+
+
+def _clock(workspace: Workspace) -> Finding | None:
+    moved = promoted_at(workspace)
+    ahead = (moved - datetime.now(UTC)) if moved else timedelta()
+    if moved is None or ahead < _CLOCK_OFF:
+        return None
+    says = f"the live release counts as live from {moved.isoformat()} on, which is in the future"
+    return finding("clock", "warn", says, "set this machine's clock; if it is right, the one that published was wrong")
+
+
 def _interrupted(workspace: Workspace) -> Finding | None:
     names = {MOVE: "a publication", ERASURE: "an erasure"}
     found = [what for path, what in names.items() if workspace.storage.exists(path)]
-    if not found or holder(workspace.storage) is not None:  # whoever holds the workspace is at it
+    if not found or _is_held(workspace):  # whoever holds the workspace is at it
         return None
     told = f"{' and '.join(found)} was interrupted"
     return finding("journal", "warn", told, "the next nightly, promote, rollback or erase completes it")

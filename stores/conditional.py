@@ -6,6 +6,8 @@ and is refused because of its own first one: then the file has our bytes, which 
 """
 
 import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stores.errors import StoreError
@@ -24,15 +26,30 @@ def replace_if(storage: Storage, path: str, data: bytes, expected: bytes | None)
 
 
 def _replace_local(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
-    lock = storage.local(f".{path.replace('/', '-')}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _locked(storage, path):
         found = storage.read(path) if storage.exists(path) else None
         if found != expected:
             return False
         storage.write(path, data)
         return True
+
+
+@contextmanager
+def _locked(storage: Storage, path: str) -> Iterator[None]:
+    """Hold the operating system's lock of a file. Raises StoreError where the place cannot be written."""
+    lock = storage.local(f".{path.replace('/', '-')}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("a")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error}",
+            where=storage.uri,
+            fix="check free space and rights, or another --workspace",
+        ) from error
+    with handle:
+        yield
 
 
 def _replace_s3(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:

@@ -1,49 +1,65 @@
 """Erasing a member: from every release, the Feast history, the online store, dead letters and texts.
 
-The suppression list comes first, so that no later night brings the member back. Each release is rewritten file by
-file and sealed anew as its next revision; a journal holds the hashes of the files to be, so that an erasure which
-was interrupted goes on, and a damaged file is not taken for a rewritten one. Whatever no manifest lists (the report,
-backfills, what killed processes left) goes unread. What stays is a receipt among the release's events, which names the
-member by a salted hash only.
+The suppression list comes first, so that no later night brings the member back. A release is rewritten in three steps:
+a file beside its manifest lists what each file is about to be (`Release.rewriting`), each is written anew under its
+name, the manifest is sealed as the next revision. Readers meet the old bytes of a file or the new ones, and both are
+listed, also where the erasure was killed in between. A journal holds what is under way, so that an interrupted erasure
+is completed to the same receipt. Whatever no manifest lists (the report, backfills, what killed processes left) goes
+unread. What stays is a receipt among the release's events, which names the member by a salted hash only.
 """
 
 import re
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from stores.checked_json import checked, read_checked
+from stores.checked_json import checked, read_checked, read_facts
 from stores.columns import MEMBER_ID, VALUE, dead_letter_schema
-from stores.errors import CorruptError, NotFoundError
+from stores.errors import BusyError, CorruptError, NotFoundError
 from stores.features.history import WRITING, rewrite_history
 from stores.features.online import OnlineViews
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import FOLDER, HISTORY
 from stores.lease import check_token
 from stores.leftovers import keep_listed, sweep
+from stores.manifest import MANIFEST
 from stores.parquet import parquet_bytes, table_of
-from stores.release import EVENTS, FileEntry, Manifest, Release
+from stores.release import EVENT_CURE, EVENTS, REWRITING, FileEntry, Manifest, Release
 from stores.scrubbing import scrubber
 from stores.settings import Settings
-from stores.storage import sha256
-from stores.suppression import suppress
+from stores.storage import Storage, sha256
+from stores.suppression import suppress, suppressed
 from stores.workspace import BACKFILL, Workspace
 
 JOURNAL = "journal/erase.json"
+CURE = f"delete {JOURNAL}, then run samespace erase again for the member of that erasure"
 LETTERS = "dead_letter/"
+PAGE = "report.html"
+PageWriter = Callable[[Release], Any]
+"""Writes the report of a release anew."""
 
 
 class Erasure(Settings):
-    """An erasure under way: whom, why, and the hashes of the files that it is about to write, by release."""
+    """An erasure under way: whom, why, and what it has decided so far, so that it is completed as it was begun.
 
+    `revisions` are, by release, the revision that it is sealed as; 0 where it had nothing of the member. `histories`
+    are the files of Feast's history that it rewrites, `dropped` the unfinished releases, `pages` the releases whose
+    report is written anew.
+    """
+
+    name: str
     member_id: int | str
     subject: str
     why: str = ""
-    planned: dict[str, dict[str, str]] = Field(default_factory=dict)
+    revisions: dict[str, int] = Field(default_factory=dict)
+    histories: list[str] = Field(default_factory=list)
+    dropped: list[str] = Field(default_factory=list)
+    pages: list[str] = Field(default_factory=list)
 
 
 class Receipt(Settings):
@@ -56,55 +72,134 @@ class Receipt(Settings):
     dropped_unfinished: list[str]
 
 
-def erase(workspace: Workspace, member: str, config: PublishConfig, token: int | None = None, why: str = "") -> Receipt:
+@dataclass(frozen=True)
+class _Run:
+    """The workspace that an erasure runs in, with the lease's token, and who writes reports anew."""
+
+    workspace: Workspace
+    config: PublishConfig
+    token: int | None
+    write_page: PageWriter | None
+
+    def check(self) -> None:
+        if self.token is not None:
+            check_token(self.workspace.storage, self.token)
+
+    def note(self, begun: Erasure) -> Erasure:
+        """Write the journal."""
+        self.workspace.storage.write(JOURNAL, checked(begun.model_dump(mode="json")))
+        return begun
+
+
+def erase(
+    workspace: Workspace,
+    member: str,
+    config: PublishConfig,
+    token: int | None = None,
+    why: str = "",
+    write_page: PageWriter | None = None,
+) -> Receipt:
     """Remove a member everywhere and keep it out of later nights; callers hold the lease and have recovered.
 
-    `member` is the id as text. Raises NotFoundError where no release is sealed, StoreError where a store refuses,
-    CorruptError for a damaged file (the journal stays, run again).
+    `member` is the id as text. Reports are removed; `write_page` writes those that there were anew. Raises
+    NotFoundError where no release is sealed, StoreError where a store refuses, CorruptError for a damaged file (the
+    journal stays, run again).
     """
     member_id = _typed(workspace, member)
     told = scrubber(member_id)({"why": why})["why"]
-    begun = Erasure(member_id=member_id, subject=suppress(workspace.storage, member_id), why=told)
-    _note(workspace, begun)
-    return _finish(workspace, begun, config, token)
+    run = _Run(workspace, config, token, write_page)
+    name, subject = secrets.token_hex(8), suppress(workspace.storage, member_id)
+    pages = [one.release_id for one in workspace.releases() if one.storage.exists(PAGE)]
+    begun = run.note(Erasure(name=name, member_id=member_id, subject=subject, why=told, pages=pages))
+    return _finish(run, begun)
 
 
-def resume(workspace: Workspace, config: PublishConfig, token: int | None) -> None:
-    """Go on with an erasure that was interrupted, if there is one."""
+def resume(
+    workspace: Workspace, config: PublishConfig, token: int | None, write_page: PageWriter | None = None
+) -> Receipt | None:
+    """Complete an erasure that was interrupted; its receipt, None where there was none. Raises as `erase`."""
+    begun = read_erasure(workspace.storage)
+    if begun is None:
+        return None
+    suppress(workspace.storage, begun.member_id)
+    return _finish(_Run(workspace, config, token, write_page), begun)
+
+
+def read_erasure(storage: Storage) -> Erasure | None:
+    """The erasure that was interrupted, or that another process is at. Raises CorruptError for a damaged journal."""
+    return read_facts(storage, JOURNAL, Erasure, CURE) if storage.exists(JOURNAL) else None
+
+
+def subject_of(workspace: Workspace, member: str) -> str:
+    """The salted hash by which receipts name a member; "" where no member was ever erased. Raises as `erase`."""
+    listed = suppressed(workspace.storage)
+    return listed.name(_typed(workspace, member)) if listed else ""
+
+
+def refuse_during_erasure(workspace: Workspace) -> None:
+    """Raise BusyError while an erasure is under way or waits to be completed: a page written now may show it."""
     if workspace.storage.exists(JOURNAL):
-        begun = Erasure.model_validate_json(workspace.storage.read(JOURNAL))
-        suppress(workspace.storage, begun.member_id)
-        _finish(workspace, begun, config, token)
+        raise BusyError(
+            "a member is being erased, or an erasure was interrupted",
+            where=workspace.uri,
+            fix="wait for it; the next nightly, promote, rollback or erase completes one that was interrupted",
+        )
 
 
-def _finish(workspace: Workspace, begun: Erasure, config: PublishConfig, token: int | None) -> Receipt:
-    def check() -> None:
-        if token is not None:
-            check_token(workspace.storage, token)
-
-    unfinished = [release.release_id for release in workspace.staged()]
-    for release in workspace.staged():
-        workspace.remove(release)
-    workspace.storage.delete_tree(BACKFILL)
-    for folder in ("journal", FOLDER):
-        sweep(workspace.storage, folder)
-    changed = {}
-    for release in workspace.releases():
-        check()
+def _finish(run: _Run, begun: Erasure) -> Receipt:
+    storage = run.workspace.storage
+    staged = [release.release_id for release in run.workspace.staged()]
+    begun = run.note(begun.model_copy(update={"dropped": sorted({*begun.dropped, *staged})}))
+    _drop_unlisted(run)
+    for release in run.workspace.releases():
+        run.check()
         keep_listed(release)
-        if revision := _erase_release(workspace, release, begun):
-            changed[release.release_id] = revision
-    histories = sum(_erase_history(workspace, path, begun.member_id) for path in workspace.storage.files(HISTORY))
-    views = _erase_online(FeatureRepository(workspace.storage, config), begun.member_id)
+        begun = _erase_release(run, release, begun)
+    begun = _erase_histories(run, begun)
+    views = _erase_online(FeatureRepository(storage, run.config), begun.member_id)
     receipt = Receipt(
-        subject=begun.subject, releases=changed, history_files=histories, views=views, dropped_unfinished=unfinished
+        subject=begun.subject,
+        releases={name: revision for name, revision in begun.revisions.items() if revision},
+        history_files=len(begun.histories),
+        views=views,
+        dropped_unfinished=begun.dropped,
     )
-    for release_id in changed:
-        release = Release(workspace.uri, release_id)
-        if not any(event.get("subject") == begun.subject for event in release.events()):
-            release.add_event("erased", why=begun.why, **receipt.model_dump())
-    workspace.storage.delete(JOURNAL)
+    run.check()
+    _give_receipts(run.workspace, begun, receipt)
+    failed = _write_pages(run, begun)
+    storage.delete(JOURNAL)
+    if failed is not None:
+        raise failed
     return receipt
+
+
+def _write_pages(run: _Run, begun: Erasure) -> Exception | None:
+    """Write the reports that there were anew; the first error, which leaves nothing of the member unerased."""
+    failed: Exception | None = None
+    for release in run.workspace.releases():
+        if run.write_page and release.release_id in begun.pages:
+            try:
+                run.write_page(release)
+            except Exception as error:
+                failed = failed or error
+    return failed
+
+
+def _drop_unlisted(run: _Run) -> None:
+    """Remove unfinished nights and backfills, and temporary files beside the journal and in the Feast repository."""
+    for release in run.workspace.staged():
+        run.workspace.remove(release)
+    run.workspace.storage.delete_tree(BACKFILL)
+    for folder in ("journal", FOLDER):
+        sweep(run.workspace.storage, folder)
+
+
+def _give_receipts(workspace: Workspace, begun: Erasure, receipt: Receipt) -> None:
+    """Append the receipt to the events of each release that changed, once."""
+    for release_id in receipt.releases:
+        release = Release(workspace.uri, release_id)
+        if release.sealed and not any(event.get("erasure") == begun.name for event in release.events()):
+            release.add_event("erased", why=begun.why, erasure=begun.name, **receipt.model_dump())
 
 
 def _typed(workspace: Workspace, member: str) -> int | str:
@@ -123,35 +218,47 @@ def _typed(workspace: Workspace, member: str) -> int | str:
 # --- a release
 
 
-def _erase_release(workspace: Workspace, release: Release, begun: Erasure) -> int:
-    """Rewrite a release without the member; its new revision, 0 where it had nothing of the member."""
-    planned = begun.planned.get(release.release_id)
-    if planned is None:
-        made = {path: data for path, data, _ in _rewritten(release, begun.member_id, {})}
-        planned = {path: sha256(data) for path, data in made.items()}
-        begun.planned[release.release_id] = planned
-        _note(workspace, begun)
-    entries = {entry.path: entry for entry in release.manifest.files}
-    for path, data, rows in _rewritten(release, begun.member_id, planned):
-        release.storage.write(path, data)
-        entries[path] = FileEntry(path=path, rows=rows, bytes=len(data), sha256=sha256(data))
-    for path in planned:
-        if entries[path].sha256 != planned[path]:  # written before the interruption
-            data = release.storage.read(path)
-            rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-            entries[path] = FileEntry(path=path, rows=rows, bytes=len(data), sha256=planned[path])
-    return _reseal(release, list(entries.values()), begun)
+def _erase_release(run: _Run, release: Release, begun: Erasure) -> Erasure:
+    """Rewrite a release without the member; the erasure, which knows the release's next revision by then."""
+    before, noted = release.manifest, begun.revisions.get(release.release_id)
+    if noted in (0, before.revision):
+        release.storage.delete(REWRITING)
+        return begun  # done before the interruption
+    scrub = scrubber(begun.member_id)
+    made = list(_rewritten(release, begun.member_id))
+    texts = scrub(before.model_dump(mode="json", include={"stages", "reasons"}))
+    scrubbed = Manifest.model_validate({**before.model_dump(), **texts})
+    events = _scrubbed(release, scrub)
+    if noted is None:
+        revision = before.revision + 1 if made or events or scrubbed != before else 0
+        begun = run.note(begun.model_copy(update={"revisions": {**begun.revisions, release.release_id: revision}}))
+    if begun.revisions[release.release_id] == 0:
+        return begun
+    run.check()
+    entries = {entry.path: entry for entry in before.files} | {entry.path: entry for _, entry in made}
+    if made:
+        rewriting = [entry.model_dump() for _, entry in made]
+        release.storage.write(REWRITING, checked({"files": rewriting}))
+    for data, entry in made:
+        if data is not None:
+            release.storage.write(entry.path, data)
+    for path, facts in events.items():
+        release.storage.write(path, checked(facts))
+    sealed = {"files": list(entries.values()), "revision": begun.revisions[release.release_id]}
+    release.storage.write(MANIFEST, scrubbed.model_copy(update=sealed).to_bytes())
+    release.storage.delete(REWRITING)
+    return begun
 
 
-def _rewritten(release: Release, member_id: int | str, done: dict[str, str]) -> Iterator[tuple[str, pa.Buffer, int]]:
-    """Path, new bytes and rows of every Parquet file that holds the member; those in `done` may be written already."""
+def _rewritten(release: Release, member_id: int | str) -> Iterator[tuple[pa.Buffer | None, FileEntry]]:
+    """New bytes and entry of every Parquet file that holds the member, or held it: then it is written already."""
+    planned = {entry.path: entry for entry in release.rewriting()}
     for entry in release.manifest.files:
         if not entry.path.endswith(".parquet"):
             continue
         found = sha256(data := release.storage.read(entry.path))
-        if found == done.get(entry.path):
-            continue
-        if found != entry.sha256:
+        there = next((one for one in (entry, planned.get(entry.path)) if one and one.sha256 == found), None)
+        if there is None:
             raise CorruptError(
                 f"{entry.path} has hash {found}, the manifest says {entry.sha256}",
                 where=release.storage.uri,
@@ -159,30 +266,17 @@ def _rewritten(release: Release, member_id: int | str, done: dict[str, str]) -> 
             )
         kept = without(table_of(data, entry.path), member_id, entry.path.startswith(LETTERS))
         if kept is not None:
-            yield entry.path, parquet_bytes(kept), kept.num_rows
+            made = parquet_bytes(kept)
+            yield made, FileEntry(path=entry.path, rows=kept.num_rows, bytes=len(made), sha256=sha256(made))
+        elif there is not entry:
+            yield None, there
 
 
-def _reseal(release: Release, files: list[FileEntry], begun: Erasure) -> int:
-    """Write the next revision of the manifest; texts beside it lose the id as well."""
-    scrub = scrubber(begun.member_id)
-    before = release.manifest
-    texts = scrub(before.model_dump(mode="json", include={"stages", "reasons"}))
-    after = before.model_copy(update={"files": files})
-    touched = Manifest.model_validate({**after.model_dump(), **texts})
-    scrubbed = [_scrub_file(release, path, scrub) for path in release.storage.files(EVENTS)]
-    if touched == before and not any(scrubbed):
-        return before.revision if begun.planned.get(release.release_id) else 0  # sealed before the interruption
-    sealed = touched.model_copy(update={"revision": before.revision + 1})
-    release.storage.write("manifest.json", sealed.to_bytes())
-    return sealed.revision
-
-
-def _scrub_file(release: Release, path: str, scrub: Callable[[Any], Any]) -> bool:
-    before = read_checked(release.storage, path)
-    after = scrub(before)
-    if after != before:
-        release.storage.write(path, checked(after))
-    return bool(after != before)
+def _scrubbed(release: Release, scrub: Callable[[Any], Any]) -> dict[str, Any]:
+    """By path, the events that lose the id."""
+    events = {path: read_checked(release.storage, path, EVENT_CURE) for path in release.storage.files(EVENTS)}
+    after = {path: scrub(facts) for path, facts in events.items()}
+    return {path: facts for path, facts in after.items() if facts != events[path]}
 
 
 def without(table: pa.Table, member_id: int | str, letters: bool = False) -> pa.Table | None:
@@ -201,13 +295,35 @@ def without(table: pa.Table, member_id: int | str, letters: bool = False) -> pa.
 # --- Feast
 
 
-def _erase_history(workspace: Workspace, path: str, member_id: int | str) -> bool:
-    if path.endswith(WRITING):  # a move was killed while it wrote
-        workspace.storage.delete(path)
-    kept = without(workspace.storage.read_table(path), member_id) if path.endswith(".parquet") else None
+def _erase_histories(run: _Run, begun: Erasure) -> Erasure:
+    """Rewrite the files of the history that hold the member; the erasure, which knows all of them by then."""
+    storage = run.workspace.storage
+    for path in storage.files(HISTORY):
+        if path.endswith(WRITING):  # a move was killed while it wrote
+            storage.delete(path)
+    held = _holding(storage, (path for path in storage.files(HISTORY) if path.endswith(".parquet")), begun.member_id)
+    begun = run.note(begun.model_copy(update={"histories": sorted({*begun.histories, *held})}))
+    for path in held:
+        run.check()
+        _erase_history(run.workspace, path, begun.member_id)
+    return begun
+
+
+def _holding(storage: Storage, paths: Iterable[str], member_id: int | str) -> list[str]:
+    """The files with rows of the member; only the column of ids is read."""
+    return [path for path in paths if _holds(storage, path, member_id)]
+
+
+def _holds(storage: Storage, path: str, member_id: int | str) -> bool:
+    with storage.parquet(path) as file:
+        known = MEMBER_ID in file.schema_arrow.names
+        return known and without(file.read([MEMBER_ID]), member_id) is not None
+
+
+def _erase_history(workspace: Workspace, path: str, member_id: int | str) -> None:
+    kept = without(workspace.storage.read_table(path), member_id)
     if kept is not None:
         rewrite_history(workspace.storage, path, kept)
-    return kept is not None
 
 
 def _erase_online(repository: FeatureRepository, member_id: int | str) -> list[str]:
@@ -219,7 +335,3 @@ def _erase_online(repository: FeatureRepository, member_id: int | str) -> list[s
         with OnlineViews(repository, names) as views:
             views.erase(MEMBER_ID, pa.array([member_id], kind))
     return names
-
-
-def _note(workspace: Workspace, begun: Erasure) -> None:
-    workspace.storage.write(JOURNAL, begun.model_dump_json().encode())

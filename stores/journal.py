@@ -9,10 +9,9 @@ views of each space hold, which is what the next difference starts from.
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime
 
-from stores.checked_json import checked, read_checked
-from stores.errors import CorruptError
+from stores.checked_json import checked, read_checked, read_facts, validated
 from stores.features.views import BLUE, GREEN
 from stores.pointer import promoted_at
 from stores.settings import Settings
@@ -25,6 +24,9 @@ SLOT = "/"
 UNKNOWN = {"online_store": ""}
 """No online store has this name, so that rows which are said to lie there count as lost."""
 TICK = timedelta(milliseconds=1)
+Verb = Literal["publish", "promote", "rollback"]
+MOVE_CURE = f"delete {MOVE}, then samespace promote current (or promote RELEASE): it writes every online row again"
+LIVE_CURE = f"delete {LIVE}, then samespace promote current: it writes every online row again"
 
 
 class Live(Settings):
@@ -55,25 +57,22 @@ class Move(SpaceMove):
     event: Literal["published", "promoted"]
     previous: str | None
     name: str
-    effective_at: datetime
+    effective_at: AwareDatetime
     why: str = ""
     older: tuple[SpaceMove, ...] = ()
+    verb: Verb = "publish"
+    """What was asked for, so that the same command given again after an interruption is not done twice."""
 
 
 def read_move(workspace: Workspace) -> Move | None:
     """The move that was interrupted, or that another process is making; None otherwise. Raises CorruptError."""
     storage = workspace.storage
-    if not storage.exists(MOVE):
-        return None
-    try:
-        return Move.model_validate_json(storage.read(MOVE))
-    except ValidationError as error:
-        raise CorruptError(f"{MOVE} cannot be read: {error}", where=workspace.uri, fix="restore the file") from error
+    return read_facts(storage, MOVE, Move, MOVE_CURE) if storage.exists(MOVE) else None
 
 
 def write_move(workspace: Workspace, move: Move) -> None:
     """Write the journal, before anything else is written."""
-    workspace.storage.write(MOVE, move.model_dump_json(indent=1).encode())
+    workspace.storage.write(MOVE, checked(move.model_dump(mode="json")))
 
 
 def close_move(workspace: Workspace) -> None:
@@ -89,8 +88,7 @@ def effective_time(workspace: Workspace, after: datetime | None = None) -> datet
 
 def live(storage: Storage, slot: str = "") -> dict[str, Live]:
     """What the views hold, by space: their history, or the online rows of a slot."""
-    found = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
-    kept = {name: Live(**facts) for name, facts in found.items()}
+    kept = _read_live(storage)
     history = {name: held for name, held in kept.items() if SLOT not in name}
     if not slot:
         return history
@@ -100,10 +98,8 @@ def live(storage: Storage, slot: str = "") -> dict[str, Live]:
 
 def set_live(storage: Storage, space_id: str, now: Live, slot: str = BLUE, history: bool = True) -> None:
     """Record that the rows of a slot, and unless told otherwise the history of its space, have come to a release."""
-    before = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
     names = [f"{space_id}{SLOT}{slot}", *([space_id] if history else [])]
-    facts = before | dict.fromkeys(names, now.model_dump())
-    storage.write(LIVE, checked(facts))
+    _write_live(storage, _read_live(storage) | dict.fromkeys(names, now))
 
 
 def forget_rows(storage: Storage, space_id: str, slot: str) -> None:
@@ -115,14 +111,13 @@ def forget_rows(storage: Storage, space_id: str, slot: str) -> None:
 def give_up(storage: Storage, move: SpaceMove) -> None:
     """Record that a move did not happen in a space: the history is where it was, and nobody knows the slot's rows."""
     place, held = f"{move.space_id}{SLOT}{move.slot}", live(storage, move.slot).get(move.space_id)
-    before = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
-    facts = {name: fact for name, fact in before.items() if name not in (move.space_id, place)}
+    facts = {name: fact for name, fact in _read_live(storage).items() if name not in (move.space_id, place)}
     if move.base is not None:
-        facts[move.space_id] = move.base.model_dump()
+        facts[move.space_id] = move.base
         if held is not None:
             rows = move.base if held.release_id == move.release_id else held
-            facts[place] = rows.model_copy(update=UNKNOWN).model_dump()
-    storage.write(LIVE, checked(facts))
+            facts[place] = rows.model_copy(update=UNKNOWN)
+    _write_live(storage, facts)
 
 
 def held_slots(storage: Storage) -> dict[tuple[str, str], Live]:
@@ -132,5 +127,18 @@ def held_slots(storage: Storage) -> dict[tuple[str, str], Live]:
 
 def held_releases(storage: Storage) -> set[str]:
     """Ids of all releases that some view holds."""
-    found = read_checked(storage, LIVE) if storage.exists(LIVE) else {}
-    return {facts["release_id"] for facts in found.values()}
+    return {held.release_id for held in _read_live(storage).values()}
+
+
+def _read_live(storage: Storage) -> dict[str, Live]:
+    """What `live.json` says, by space and by space and slot. Raises CorruptError for a damaged one."""
+    found = read_checked(storage, LIVE, LIVE_CURE) if storage.exists(LIVE) else {}
+    return {name: validated(_facts(held), Live, LIVE, storage.uri, LIVE_CURE) for name, held in found.items()}
+
+
+def _facts(held: object) -> dict[str, object]:
+    return held if isinstance(held, dict) else {"": held}
+
+
+def _write_live(storage: Storage, held: dict[str, Live]) -> None:
+    storage.write(LIVE, checked({name: one.model_dump() for name, one in held.items()}))

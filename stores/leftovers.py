@@ -5,7 +5,7 @@ Readers never meet any of it, but it is bytes on a disk, and vectors of members 
 
 from datetime import datetime
 
-from stores.release import EVENTS, WORK, Release
+from stores.release import EVENTS, REWRITING, WORK, Release
 from stores.storage import TEMPORARY, Storage
 
 
@@ -26,7 +26,7 @@ def tidy(release: Release) -> None:
 def keep_listed(release: Release) -> None:
     """Remove whatever is beside plan, manifest and events of a sealed release that the manifest does not list."""
     tidy(release)
-    known = {"plan.json", "manifest.json", *(entry.path for entry in release.manifest.files)}
+    known = {"plan.json", "manifest.json", REWRITING, *(entry.path for entry in release.manifest.files)}
     for path in release.storage.files():
         if path not in known and not path.startswith(f"{EVENTS}/"):
             release.storage.delete(path)

@@ -1,17 +1,18 @@
 """What is written about a release: its plan, its finished files and stages, and the manifest that seals it."""
 
-import json
 import re
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
+from stores.checked_json import object_of, validated
 from stores.errors import CorruptError
 from stores.settings import Settings
 from stores.storage import sha256
 
 FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 
 
@@ -95,23 +96,16 @@ class Manifest(Settings):
 
 def parse_manifest(data: bytes, release_id: str) -> Manifest:
     """The manifest of a release. Raises CorruptError for another format and for what cannot be read or is damaged."""
-    try:
-        version = json.loads(data).get("format_version")
-        if version != FORMAT_VERSION:
-            raise CorruptError(
-                f"manifest of {release_id} has format version {version}", expected=f"version {FORMAT_VERSION}"
-            )
-        manifest = Manifest.model_validate_json(data)
-    except (ValueError, AttributeError) as error:
-        raise CorruptError(f"the manifest of {release_id} cannot be read: {error}", where="manifest.json") from error
+    name, cure = f"the manifest of {release_id}", "restore the file, or roll back"
+    facts = object_of(data, name, MANIFEST, cure)
+    if (version := facts.get("format_version")) != FORMAT_VERSION:
+        raise CorruptError(
+            f"{name} has format version {version}", where=MANIFEST, expected=f"version {FORMAT_VERSION}", fix=cure
+        )
+    manifest = validated(facts, Manifest, name, MANIFEST, cure)
     found = sha256(data.replace(_digest(manifest.digest), _digest(""), 1))
     if manifest.digest not in ("", found):
-        raise CorruptError(
-            f"the manifest of {release_id} has digest {found}",
-            where="manifest.json",
-            expected=manifest.digest,
-            fix="restore the file, or roll back",
-        )
+        raise CorruptError(f"{name} has digest {found}", where=MANIFEST, expected=manifest.digest, fix=cure)
     return manifest
 
 

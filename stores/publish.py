@@ -1,23 +1,37 @@
 """Publishing a release, and moving back: verbs that find out what to do; `moving.py` does it.
 
 Callers hold the workspace's lease. Whatever was interrupted is completed by `recover`, which every
-writing command calls first.
+writing command calls first. The same verb given again after an interruption is done once (`intent.py`).
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 
-from stores import erasure
+from stores import erasure, intent
+from stores.erasure import PageWriter, Receipt
 from stores.errors import CorruptError, GateError, NotFoundError
 from stores.features.repository import FeatureRepository, PublishConfig
-from stores.journal import Move, effective_time, read_move, write_move
+from stores.journal import Move, Verb, effective_time, read_move, write_move
 from stores.lease import check_token
 from stores.moving import Mover, finish, undo
 from stores.release import Release, StageReport
 from stores.workspace import Workspace
 
-__all__ = ["PublishConfig", "promote", "publish", "recover", "rollback"]
+__all__ = ["COMPLETED", "PublishConfig", "Recovery", "promote", "publish", "recover", "rollback"]
+
+COMPLETED = "completed"
+"""In the metrics of a report: the move was begun by an earlier run of the same command, which was interrupted."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was interrupted and is complete now: a move of the pointer with its report, the receipt of an erasure."""
+
+    move: Move | None = None
+    report: StageReport | None = None
+    receipt: Receipt | None = None
 
 
 def publish(workspace: Workspace, release: Release, config: PublishConfig) -> StageReport:
@@ -29,7 +43,7 @@ def publish(workspace: Workspace, release: Release, config: PublishConfig) -> St
     """
     recover(workspace, config, release.token)
     _require_ready(release)
-    return _begin(workspace, release, config, "published", "")
+    return _begin(workspace, release, config, "publish", "")
 
 
 def promote(
@@ -42,46 +56,85 @@ def promote(
 ) -> StageReport:
     """Move to a release; "current", or the id of the live one, writes its online rows again in full.
 
-    Raises GateError for a held release unless `force` is set or it was live before, NotFoundError for an unknown one,
-    CorruptError for a damaged one.
+    Where an interrupted run of the same command has made the release live, that is all: the report's metrics say
+    `completed`. Raises GateError for a held release unless `force` is set or it was live before, NotFoundError for an
+    unknown one, CorruptError for a damaged one.
     """
     recover(workspace, config, token)
     if release_id == "current":
-        release_id = workspace.current().release_id
-    target = workspace.release(release_id)
-    release = Release(workspace.uri, target.release_id, token)
-    pointer = workspace.pointer()
-    if pointer is not None and pointer["release_id"] == release_id:
-        return Mover(workspace, release, config).rebuild()
+        return Mover(workspace, _with_token(workspace, workspace.current().release_id, token), config).rebuild()
+    release = _with_token(workspace, workspace.release(release_id).release_id, token)
+    begun = intent.note(workspace, "promote", {"release_id": release_id}, release_id)
+    report = _promoted(workspace, release, config, begun, why, force)
+    intent.finish(workspace, begun)
+    return report
+
+
+def _promoted(
+    workspace: Workspace, release: Release, config: PublishConfig, begun: intent.Intent, why: str, force: bool
+) -> StageReport:
+    if (workspace.pointer() or {}).get("release_id") == release.release_id:
+        done = begun.repeated and intent.has_moved(workspace, begun)
+        return _completed(release) if done else Mover(workspace, release, config).rebuild()
     if not force and not _was_live(release):
         _require_ready(release)
-    return _begin(workspace, release, config, "promoted", why)
+    return _begin(workspace, release, config, "promote", why)
 
 
 def rollback(workspace: Workspace, config: PublishConfig, why: str = "", token: int | None = None) -> StageReport:
-    """Move to the release that was live before, other than those taken back. Raises NotFoundError if there is none."""
-    recover(workspace, config, token)
-    current = workspace.current().release_id
-    earlier = [release_id for release_id in _line(workspace) if release_id != current]
-    if not earlier:
-        raise NotFoundError(f"no earlier release than {current} was live, or it was taken back", where=workspace.uri)
-    return promote(workspace, earlier[-1], config, why or "rollback", token)
+    """Move to the release that was live before, other than those taken back. Raises NotFoundError if there is none.
+
+    Where an interrupted run of this has gone back, that is all: the report's metrics say `completed`.
+    """
+    recovered = recover(workspace, config, token)
+    begun = intent.note(workspace, "rollback", {})
+    current = workspace.current()
+    if _went_back(recovered) or (begun.repeated and intent.has_moved(workspace, begun)):
+        report = _completed(current)
+    else:
+        earlier = [release_id for release_id in _line(workspace) if release_id != current.release_id]
+        if not earlier:
+            raise NotFoundError(
+                f"no earlier release than {current.release_id} was live, or it was taken back", where=workspace.uri
+            )
+        release = _with_token(workspace, workspace.release(earlier[-1]).release_id, token)
+        report = _begin(workspace, release, config, "rollback", why or "rollback")
+    intent.finish(workspace, begun)
+    return report
 
 
-def recover(workspace: Workspace, config: PublishConfig, token: int | None = None) -> StageReport | None:
-    """Complete an interrupted move, at a new effective time; None where there was none.
+def _went_back(recovered: Recovery | None) -> bool:
+    """Whether a rollback that was interrupted has just been completed."""
+    return recovered is not None and recovered.move is not None and recovered.move.verb == "rollback"
 
-    One whose release is damaged is given up instead, of which the release gets an event: what was live stays live.
-    Also completes an interrupted erasure, and registers the Feast history's place again if the workspace was moved.
+
+def _completed(release: Release) -> StageReport:
+    return StageReport(name="publish", metrics={COMPLETED: True, "space_id": release.space_id})
+
+
+def _with_token(workspace: Workspace, release_id: str, token: int | None) -> Release:
+    return Release(workspace.uri, release_id, token)
+
+
+def recover(
+    workspace: Workspace, config: PublishConfig, token: int | None = None, write_page: PageWriter | None = None
+) -> Recovery | None:
+    """Complete an interrupted move, at a new effective time, and an interrupted erasure; None where there was neither.
+
+    A move whose release is damaged is given up instead, of which the release gets an event: what was live stays live.
+    `write_page` writes the reports anew that an erasure removed. Also registers the Feast history's place again if the
+    workspace was moved.
     """
     move, report = read_move(workspace), None
     if move is not None:
         with suppress(CorruptError):
             report = _complete(workspace, move, config, token)
-    erasure.resume(workspace, config, token)
+    receipt = erasure.resume(workspace, config, token, write_page)
     if move is None:
         FeatureRepository(workspace.storage, config).follow()
-    return report
+    if report is None and receipt is None:
+        return None
+    return Recovery(move if report is not None else None, report, receipt)
 
 
 def _complete(workspace: Workspace, move: Move, config: PublishConfig, token: int | None) -> StageReport:
@@ -115,17 +168,18 @@ def _require_ready(release: Release) -> None:
         )
 
 
-def _begin(workspace: Workspace, release: Release, config: PublishConfig, event: str, why: str) -> StageReport:
+def _begin(workspace: Workspace, release: Release, config: PublishConfig, verb: Verb, why: str) -> StageReport:
     pointer, at = workspace.pointer(), effective_time(workspace)
     own, older = Mover(workspace, release, config).plan(_older(workspace, release))
     move = Move(
         **own.model_dump(),
-        event="published" if event == "published" else "promoted",
+        event="published" if verb == "publish" else "promoted",
         previous=None if pointer is None else pointer["release_id"],
         name=f"{release.release_id}-{at:%Y%m%dT%H%M%S%f}",
         effective_at=at,
         why=why,
         older=older,
+        verb=verb,
     )
     return _make(workspace, release, move, config)
 
@@ -141,8 +195,8 @@ def _older(workspace: Workspace, release: Release) -> dict[str, str]:
         return {space_id: one for space_id, one in wanted.items() if one == release.release_id}
     try:
         now = workspace.current().manifest.old_spaces
-    except CorruptError:
-        now = {}  # nobody knows which spaces the damaged one leaves behind: those it knows of and we do not stay
+    except (CorruptError, NotFoundError):
+        now = {}  # damaged, or no pointer: no record says which spaces it leaves behind; those it knows of stay
     unmapped = {space_id: old.last_release for space_id, old in now.items() if space_id != release.space_id}
     return unmapped | wanted
 

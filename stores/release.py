@@ -6,18 +6,19 @@ writes `manifest.json` last: a release without one does not exist for readers.
 """
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pydantic import ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
-from stores.checked_json import checked, read_checked
+from stores.checked_json import checked, object_of, read_checked, validated
 from stores.errors import CorruptError, NotFoundError, UsageError
 from stores.lease import check_token
 from stores.manifest import (
     FORMAT_VERSION,
+    MANIFEST,
     FileEntry,
     Manifest,
     Plan,
@@ -37,6 +38,26 @@ __all__ = ["EVENTS", "FORMAT_VERSION", "RELEASES", "WORK", "FileEntry", "Manifes
 RELEASES = "releases"
 WORK = "work"
 EVENTS = "events"
+REWRITING = "rewriting.json"
+"""Beside the manifest while an erasure is under way: the files that it writes anew, as they will be."""
+PLAN_CURE = "restore it, or remove the folder of this release, which no night finished; the next night begins anew"
+EVENT_CURE = "restore it, or delete it; a release without its event counts as never published"
+_READS = 8
+"""A file is read again so often where erasures write it anew while it is read."""
+
+
+class _Rewriting(BaseModel):
+    """What the file beside the manifest says while an erasure is under way."""
+
+    files: list[FileEntry] = []
+
+
+class _Event(BaseModel):
+    """What every event must say; it says more."""
+
+    event: str
+    at: AwareDatetime
+    effective_at: AwareDatetime | None = None
 
 
 class Release:
@@ -71,22 +92,20 @@ class Release:
         return self.manifest.plan if self.sealed else self._planned()
 
     def _planned(self) -> Plan:
-        try:
-            return Plan.model_validate_json(self.storage.read("plan.json"))
-        except ValidationError as error:
-            raise CorruptError(f"plan.json cannot be read: {error}", where=self.storage.uri) from error
+        facts = object_of(self.storage.read("plan.json"), "plan.json", self.storage.uri, PLAN_CURE)
+        return validated(facts, Plan, "plan.json", self.storage.uri, PLAN_CURE)
 
     @property
     def sealed(self) -> bool:
         """Whether the release exists for readers."""
-        return self.storage.exists("manifest.json")
+        return self.storage.exists(MANIFEST)
 
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest. Raises NotFoundError where there is none, CorruptError where it cannot be read."""
         if not self.sealed:
             raise NotFoundError(f"there is no sealed release {self.release_id}", where=self.workspace_uri)
-        return parse_manifest(self.storage.read("manifest.json"), self.release_id)
+        return parse_manifest(self.storage.read(MANIFEST), self.release_id)
 
     @property
     def space_id(self) -> str:
@@ -134,20 +153,66 @@ class Release:
         return pa.concat_tables(parts)
 
     def read_bytes(self, path: str) -> bytes:
-        """One file. Raises CorruptError unless, once the release is sealed, its bytes are those that were written."""
-        data = self.storage.read(path)
+        """One file. Raises CorruptError unless, once the release is sealed, its bytes are those that were written.
+
+        An erasure may write the file anew and seal the next revision meanwhile: then the bytes are those of either.
+        """
+        data = self._present(path)
         if not self.sealed:
             return data
-        if (found := sha256(data)) != self.hashes.get(path):
-            for name in ("manifest", "hashes"):  # an erasure may have sealed the next revision meanwhile
-                self.__dict__.pop(name, None)
-        if found != (wanted := self.hashes.get(path)):
-            raise CorruptError(
-                f"{path} has hash {found}, the manifest says {wanted or 'nothing of it'}",
-                where=self.storage.uri,
-                fix="samespace doctor --verify names every damaged file; restore it, or roll back",
-            )
-        return data
+        found, same = sha256(data), 0
+        for _ in range(_READS):
+            if found == self.hashes.get(path) or self._is_rewritten(path, found):
+                return data
+            self._forget_manifest()  # an erasure may have sealed the next revision meanwhile
+            if found == self.hashes.get(path):
+                return data
+            data, before = self._present(path), found
+            same = same + 1 if (found := sha256(data)) == before else 0
+            if same == 2:
+                break
+        raise CorruptError(
+            f"{path} has hash {found}, the manifest says {self.hashes.get(path) or 'nothing of it'}",
+            where=self.storage.uri,
+            fix="samespace doctor --verify names every damaged file; restore it, or roll back",
+        )
+
+    def _present(self, path: str) -> bytes:
+        """The bytes of a file. Raises NotFoundError where the release was dropped while it was read."""
+        was_sealed = "manifest" in self.__dict__
+        try:
+            return self.storage.read(path)
+        except CorruptError as error:
+            if was_sealed and not self.sealed:
+                raise NotFoundError(
+                    f"release {self.release_id} was dropped while it was read", where=self.workspace_uri,
+                    fix="samespace releases lists those that there are",
+                ) from error  # fmt: skip
+            raise
+
+    def _is_rewritten(self, path: str, found: str) -> bool:
+        """Whether these are the bytes of a file as an erasure that is under way, or was killed, writes it anew."""
+        try:
+            return any((entry.path, entry.sha256) == (path, found) for entry in self.rewriting())
+        except CorruptError:
+            return False
+
+    def rewriting(self) -> list[FileEntry]:
+        """Files that an erasure writes anew, as they will be; until it is done each is as here or as in the manifest.
+
+        Raises CorruptError where the file that says so is damaged.
+        """
+        try:
+            facts = read_checked(self.storage, REWRITING) if self.storage.exists(REWRITING) else {}
+        except CorruptError:
+            if self.storage.exists(REWRITING):
+                raise
+            return []  # the erasure ended in this moment
+        return validated(facts, _Rewriting, REWRITING, self.storage.uri).files
+
+    def _forget_manifest(self) -> None:
+        for name in ("manifest", "hashes"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -155,17 +220,34 @@ class Release:
         return {entry.path: entry.sha256 for entry in self.manifest.files}
 
     def verify(self) -> list[str]:
-        """One line for each file that is missing or was changed. Raises CorruptError for events and the plan."""
-        self.events()
+        """One line for each file, the plan and events among them, that is missing or was changed.
+
+        Raises CorruptError where the manifest cannot be read.
+        """
         faults = [line for entry in self.manifest.files if (line := self._fault(entry))]
-        changed = self.storage.exists("plan.json") and self._planned() != self.manifest.plan
-        return [*faults, *(["plan.json is not the plan of the manifest"] if changed else [])]
+        for path in self.storage.files(EVENTS):
+            try:
+                self._event(path)
+            except CorruptError as error:
+                faults.append(error.what)
+        return [*faults, *self._plan_fault()]
+
+    def _plan_fault(self) -> list[str]:
+        if not self.storage.exists("plan.json"):
+            return []
+        try:
+            changed = self._planned() != self.manifest.plan
+        except CorruptError as error:
+            return [error.what]
+        return ["plan.json is not the plan of the manifest"] if changed else []
 
     def _fault(self, entry: FileEntry) -> str:
-        if not self.storage.exists(entry.path):
-            return f"{entry.path} is missing"
-        found = sha256(self.storage.read(entry.path))
-        return "" if found == entry.sha256 else f"{entry.path} has hash {found}, the manifest says {entry.sha256}"
+        """What is wrong with a file; one that an erasure writes anew meanwhile is looked at again."""
+        try:
+            self.read_bytes(entry.path)
+        except CorruptError as error:
+            return error.what.removeprefix("the file ")
+        return ""
 
     # --- writing while staged
 
@@ -193,16 +275,21 @@ class Release:
         return entry if sha256(self.storage.read(path)) == entry.sha256 else None
 
     def entries(self) -> list[FileEntry]:
-        """Entries of all finished files, by path."""
-        folder = f"{WORK}/entries"
-        return [FileEntry.model_validate_json(self.storage.read(path)) for path in self.storage.files(folder)]
+        """Entries of all finished files, by path. Raises CorruptError for a damaged one."""
+        where = self.storage.uri
+        found = {path: self.storage.read(path) for path in self.storage.files(f"{WORK}/entries")}
+        objects = {path: object_of(data, path, where, PLAN_CURE) for path, data in found.items()}
+        return [validated(facts, FileEntry, path, where, PLAN_CURE) for path, facts in objects.items()]
 
     def report(self, name: str) -> StageReport | None:
-        """The report of a stage if it has finished."""
+        """The report of a stage if it has finished. Raises CorruptError for a damaged one."""
         if self.sealed:
             return next((report for report in self.manifest.stages if report.name == name), None)
         path = f"{WORK}/stages/{name}.json"
-        return StageReport.model_validate_json(self.storage.read(path)) if self.storage.exists(path) else None
+        if not self.storage.exists(path):
+            return None
+        facts = object_of(self.storage.read(path), path, self.storage.uri, PLAN_CURE)
+        return validated(facts, StageReport, path, self.storage.uri, PLAN_CURE)
 
     def once(self, name: str, stage: Callable[[], StageReport]) -> StageReport:
         """The report of a stage, run only if it has not finished before; its seconds are measured here."""
@@ -232,21 +319,41 @@ class Release:
         )
         if self.token is not None:
             check_token(Storage(self.workspace_uri), self.token)
-        self.storage.write("manifest.json", data := manifest.to_bytes())
+        self.storage.write(MANIFEST, data := manifest.to_bytes())
         self.storage.delete_tree(WORK)
         return parse_manifest(data, self.release_id)
 
     # --- after sealing
 
     def add_event(self, kind: str, **facts: Any) -> None:
-        """Append a fact about a sealed release: published, canary, promoted, erased."""
-        at = datetime.now(UTC)
+        """Append a fact about a sealed release: published, canary, promoted, erased.
+
+        Its time is later than that of every earlier event of the release, also where the clock was moved back.
+        """
+        named = [time for path in self.storage.files(EVENTS) if (time := _time_of(path)) is not None]
+        at = max([datetime.now(UTC), *(time + timedelta(microseconds=1) for time in named)])
         body = checked({"event": kind, "at": at.isoformat(), **facts})
-        self.storage.write(f"{EVENTS}/{at:%Y%m%dT%H%M%S%fZ}-{kind}.json", body)
+        self.storage.write(f"{EVENTS}/{at:{_STAMP}}-{kind}.json", body)
 
     def events(self) -> list[dict[str, Any]]:
-        """All facts appended after sealing, oldest first."""
-        return [read_checked(self.storage, path) for path in self.storage.files(EVENTS)]
+        """All facts appended after sealing, oldest first. Raises CorruptError for a damaged one."""
+        return [self._event(path) for path in self.storage.files(EVENTS)]
+
+    def _event(self, path: str) -> dict[str, Any]:
+        facts = read_checked(self.storage, path, EVENT_CURE)
+        validated(facts, _Event, path, self.storage.uri, EVENT_CURE)
+        return facts
+
+
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+
+
+def _time_of(event: str) -> datetime | None:
+    """The time in the name of an event's file; None for a file of another origin."""
+    try:
+        return datetime.strptime(event.rsplit("/", 1)[-1].partition("-")[0], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _entry_path(path: str) -> str:

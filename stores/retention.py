@@ -2,13 +2,25 @@
 
 from datetime import UTC, datetime, timedelta
 
+from stores.checked_json import checked, read_facts
+from stores.errors import CorruptError
 from stores.journal import held_releases, read_move
+from stores.lease import check_token
 from stores.leftovers import sweep, tidy
-from stores.release import Release
+from stores.release import Plan, Release
+from stores.settings import Settings
 from stores.workspace import Workspace
 
+JOURNAL = "journal/gc.json"
+"""The models that ran in the releases about to be removed: after them nothing else would name these models."""
 STALE = timedelta(days=1)
 """Temporary files of this age belong to no process that still runs."""
+
+
+class _Begun(Settings):
+    """What the journal says."""
+
+    models: list[str]
 
 
 def droppable(workspace: Workspace, keep: int) -> list[Release]:
@@ -27,22 +39,69 @@ def droppable(workspace: Workspace, keep: int) -> list[Release]:
 
 def _referred(release: Release) -> set[str | None]:
     """A release, the one that opened its space, and those that older spaces serve or are mapped by while it is live."""
-    older = release.manifest.old_spaces.values()
+    try:
+        older = release.manifest.old_spaces.values()
+    except CorruptError as error:
+        cure = f"restore it, or remove the folder releases/{release.release_id}, and run samespace gc again"
+        raise CorruptError(error.what, where=release.storage.uri, fix=cure) from error
     found = {name for old in older for name in (old.release_id, old.reference_release, old.last_release)}
     return {release.release_id, release.plan.reference_release, *found}
 
 
-def drop(workspace: Workspace, keep: int) -> list[str]:
-    """Remove what may go, the models that ran only in it, and what killed processes left; the ids of the releases."""
-    gone = droppable(workspace, keep)
-    models = {release.plan.model_id for release in gone}
+def drop(workspace: Workspace, keep: int, token: int | None = None) -> list[str]:
+    """Remove what may go, the models that ran only in it, and what killed processes left; the ids of the releases.
+
+    What a killed run of this has not got to, half-deleted releases among it, goes with the next. Callers hold the
+    lease. Raises CorruptError where a release that stays does not say which others it needs, BusyError after a
+    take-over.
+    """
+
+    def check() -> None:
+        if token is not None:
+            check_token(workspace.storage, token)
+
+    gone = [*workspace.half_deleted(), *droppable(workspace, keep)]
+    models = {model for model in map(_model, gone) if model} | due(workspace)
+    if models:
+        workspace.storage.write(JOURNAL, checked({"models": sorted(models)}))
     for release in gone:
+        check()
         workspace.remove(release)
-    left = [*workspace.releases(), *(one for one in workspace.staged() if one.storage.exists("plan.json"))]
-    models -= {release.plan.model_id for release in left} | {workspace.next_model()}
-    for model_id in models & set(workspace.models.folders()):
-        workspace.models.delete_tree(model_id)
+    check()
+    _drop_models(workspace, models)
     for release in workspace.releases():
         tidy(release)
     sweep(workspace.storage, before=datetime.now(UTC) - STALE)
-    return [release.release_id for release in gone]
+    return sorted(release.release_id for release in gone)
+
+
+def _drop_models(workspace: Workspace, models: set[str]) -> None:
+    """Remove models that no release names any more, unless the next night runs them; then forget that they were due."""
+    left = [_model(release) for release in [*workspace.releases(), *workspace.staged()]]
+    unused = set() if None in left else models - set(left)  # a release that cannot be read may need any of them
+    for model_id in unused & set(workspace.models.folders()):
+        if model_id != workspace.next_model():
+            workspace.models.delete_tree(model_id)
+    workspace.storage.delete(JOURNAL)
+
+
+def _model(release: Release) -> str | None:
+    """The model that a release runs; None where neither manifest nor plan can be read."""
+    try:
+        return release.plan.model_id
+    except CorruptError:
+        pass
+    try:
+        return Plan.model_validate_json(release.storage.read("plan.json")).model_id
+    except (CorruptError, ValueError):
+        return None
+
+
+def due(workspace: Workspace) -> set[str]:
+    """The models that a killed run may have been removing; none where that cannot be read: it costs disk space."""
+    try:
+        return (
+            set(read_facts(workspace.storage, JOURNAL, _Begun).models) if workspace.storage.exists(JOURNAL) else set()
+        )
+    except CorruptError:
+        return set()

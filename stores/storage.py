@@ -29,7 +29,36 @@ TEMPORARY = ".tmp-"
 
 def absolute(uri: str) -> str:
     """The same place for a process that runs in another folder."""
-    return uri if "://" in uri else str(Path(uri).absolute())
+    return uri if "://" in uri else str(_rooted(uri))
+
+
+def _rooted(uri: str) -> Path:
+    """A local path from the root. Raises UsageError where it is relative to a working folder that was removed."""
+    try:
+        return Path(uri).absolute()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the folder that this command runs in was removed",
+            where=uri,
+            expected="a working folder that exists, or an absolute path",
+            fix="cd to a folder that exists and run the command again",
+        ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder for temporary files, gone after the block. Raises StoreError where there can be none."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="samespace-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StoreError(
+            f"there is no folder for temporary files: {error}",
+            where=f"TMPDIR={os.environ.get('TMPDIR', '')}",
+            expected="a folder that exists and can be written",
+            fix="set TMPDIR to one, or free space in it",
+        ) from error
+    with made as place:
+        yield Path(place)
 
 
 class Storage:
@@ -39,7 +68,7 @@ class Storage:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/") or "/"
+        self.uri = _text(uri.rstrip("/") or "/")
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": absolute(self.uri)}
@@ -56,7 +85,7 @@ class Storage:
     def fs(self) -> pafs.FileSystem:
         """The file system, rooted here."""
         if self.is_local:
-            return pafs.SubTreeFileSystem(str(Path(self.uri).absolute()), pafs.LocalFileSystem())
+            return pafs.SubTreeFileSystem(str(_rooted(self.uri)), pafs.LocalFileSystem())
         scheme, _, rest = self.uri.partition("://")
         if scheme != "s3":
             raise UsageError(f"no such kind of storage: {scheme}://", expected="a folder or s3://bucket/prefix")
@@ -74,7 +103,7 @@ class Storage:
         """The place of `path` on local disk. Raises UsageError for an object store."""
         if not self.is_local:
             raise UsageError(f"{self.uri} is not on local disk", fix="use a workspace on local disk for this")
-        return Path(self.uri).absolute() / path
+        return _rooted(self.uri) / path
 
     @contextmanager
     def fetched(self, folder: str) -> Iterator[Path]:
@@ -82,10 +111,10 @@ class Storage:
         if self.is_local:
             yield self.local(folder)
             return
-        with tempfile.TemporaryDirectory(prefix="samespace-") as copy:
+        with temporary_folder() as copy:
             for path in self.files(folder):
-                Storage(copy).write(path.removeprefix(folder).lstrip("/"), self.read(path))
-            yield Path(copy)
+                Storage(str(copy)).write(path.removeprefix(folder).lstrip("/"), self.read(path))
+            yield copy
 
     @contextmanager
     def _reached(self, path: str) -> Iterator[None]:
@@ -94,6 +123,14 @@ class Storage:
             yield
         except FileNotFoundError:
             raise
+        except UnicodeDecodeError as error:  # pyarrow lists names as UTF-8 only
+            name = bytes(error.object).decode(errors="backslashreplace")
+            raise StoreError(
+                f"the name {name} is not UTF-8",
+                where=self.uri,
+                expected="only names in UTF-8 below this folder",
+                fix="rename that file or folder, or move it away; samespace writes no such name",
+            ) from error
         except OSError as error:
             raise StoreError(
                 f"the store refused {path or 'its root'}: {error}",
@@ -127,13 +164,33 @@ class Storage:
             infos = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
-    def read(self, path: str) -> bytes:
-        """All bytes of a file. Raises CorruptError where it is missing."""
+    def read(self, path: str, max_bytes: int | None = None, fix: str = "") -> bytes:
+        """All bytes of a file.
+
+        Raises CorruptError, which says `fix`, where it is missing, a folder, or longer than `max_bytes`.
+        """
         try:
             with self._reached(path), self.fs.open_input_file(_inside(path)) as stream:
+                if max_bytes is not None and (found := stream.size()) > max_bytes:
+                    raise CorruptError(
+                        f"{path} has {found:,} bytes", where=self.uri, expected=f"at most {max_bytes:,}", fix=fix
+                    )
                 return bytes(stream.read())
         except FileNotFoundError as error:
-            raise CorruptError(f"the file {path} is missing", where=self.uri) from error
+            raise CorruptError(f"the file {path} is missing", where=self.uri, fix=fix) from error
+        except StoreError as error:
+            if not self._is_folder(path):
+                raise
+            raise CorruptError(
+                f"{path} is a folder",
+                where=self.uri,
+                expected="a file",
+                fix=f"move the folder away; {fix}".rstrip("; "),
+            ) from error
+
+    def _is_folder(self, path: str) -> bool:
+        with self._reached(path):
+            return bool(self.fs.get_file_info(_inside(path)).type == pafs.FileType.Directory)
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         """Write a whole file, seen by readers either not at all or complete."""
@@ -207,7 +264,14 @@ def _inside(path: str) -> str:
     """The path, unless it leaves the root: names that other people chose become parts of paths."""
     if ".." in path.split("/") or "\0" in path:
         raise UsageError(f"not a path below a root: {path!r}")
-    return path
+    return _text(path)
+
+
+def _text(name: str) -> str:
+    """A name that a command line or a file system gave. Raises UsageError where it was not UTF-8 there."""
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UsageError(f"not UTF-8: {name!r}", expected="a name in UTF-8", fix="rename the file or folder")
+    return name
 
 
 def sha256(data: bytes | pa.Buffer) -> str:

@@ -8,10 +8,19 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
-from stores.checked_json import checked, read_checked
+from stores.checked_json import checked, read_facts
+from stores.settings import Settings
 from stores.storage import Storage
 
 PATH = "suppressed.json"
+CURE = f"restore {PATH} from a copy; without it the next night brings the erased members back: erase each of them again"
+
+
+class _Listed(Settings):
+    """What the file says."""
+
+    salt: str
+    hashes: list[str]
 
 
 @dataclass(frozen=True)
@@ -34,8 +43,8 @@ def suppressed(storage: Storage) -> Suppression | None:
     """The list of a workspace; None where nobody was ever erased."""
     if not storage.exists(PATH):
         return None
-    found = read_checked(storage, PATH)
-    return Suppression(found["salt"], frozenset(found["hashes"]))
+    found = read_facts(storage, PATH, _Listed, CURE)
+    return Suppression(found.salt, frozenset(found.hashes))
 
 
 def suppress(storage: Storage, member_id: int | str) -> str:

@@ -3,16 +3,34 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stores.checked_json import checked, read_checked
-from stores.errors import NotFoundError
+from pydantic import AwareDatetime, BaseModel
+
+from stores.checked_json import checked, read_checked, read_facts, validated
+from stores.errors import CorruptError, NotFoundError
 from stores.manifest import is_release_id
-from stores.release import RELEASES, Plan, Release
+from stores.release import RELEASES, WORK, Plan, Release
 from stores.storage import Storage
 
 POINTER = "current.json"
 MODELS = "models"
 NEXT_MODEL = f"{MODELS}/next.json"
 BACKFILL = "backfill"
+POINTER_CURE = f"restore it, or delete {POINTER} and run samespace promote RELEASE (samespace releases lists them)"
+NEXT_MODEL_CURE = f"delete {NEXT_MODEL}, then samespace train, or name the model with [encode] model"
+
+
+class _Pointer(BaseModel):
+    """What the pointer must say; it may say more."""
+
+    release_id: str
+    space_id: str
+    promoted_at: AwareDatetime
+
+
+class _NextModel(BaseModel):
+    """What the file of the next model must say."""
+
+    model_id: str
 
 
 class Workspace:
@@ -33,15 +51,24 @@ class Workspace:
     # --- releases
 
     def pointer(self) -> dict[str, Any] | None:
-        """What is live: `{release_id, space_id, promoted_at}`; None before the first release."""
-        return read_checked(self.storage, POINTER) if self.storage.exists(POINTER) else None
+        """What is live: `{release_id, space_id, promoted_at}`; None before the first release.
+
+        Raises CorruptError, which says the way out, for a damaged file.
+        """
+        if not self.storage.exists(POINTER):
+            return None
+        found = read_checked(self.storage, POINTER, POINTER_CURE)
+        validated(found, _Pointer, POINTER, self.uri, POINTER_CURE)
+        return found
 
     def current(self) -> Release:
         """The live release. Raises NotFoundError where nothing was published yet."""
         pointer = self.pointer()
         if pointer is None:
             raise NotFoundError("nothing is published yet", where=self.uri, fix="samespace nightly --lake LAKE")
-        return Release(self.uri, pointer["release_id"])
+        if not is_release_id(name := pointer["release_id"]):
+            raise CorruptError(f"{POINTER} names no release: {name!r}", where=self.uri, fix=POINTER_CURE)
+        return Release(self.uri, name)
 
     def release(self, release_id: str) -> Release:
         """A sealed release by id. Raises NotFoundError, naming those that there are."""
@@ -55,9 +82,17 @@ class Workspace:
         """All sealed releases, ready and held, oldest first."""
         return [release for release in self._all() if release.sealed]
 
+    def readable(self) -> list[Release]:
+        """Those of the sealed releases whose manifest can be read; `samespace doctor` names the others."""
+        return [release for release in self.releases() if _is_readable(release)]
+
     def staged(self) -> list[Release]:
-        """Releases that a night began and did not seal, oldest first."""
+        """Releases without a manifest, oldest first: those that a night did not seal, and half-deleted ones."""
         return [release for release in self._all() if not release.sealed]
+
+    def half_deleted(self) -> list[Release]:
+        """What a killed `gc` left of releases, oldest first: no manifest, and no night that could go on with it."""
+        return [release for release in self.staged() if _is_remnant(release)]
 
     def _all(self) -> list[Release]:
         return [Release(self.uri, name) for name in self.release_names()]
@@ -68,9 +103,8 @@ class Workspace:
 
     def new_release_id(self, plan_hash: str, now: datetime) -> str:
         """An id that sorts after every other one, also when the clock was moved back."""
-        names = self.release_names()
-        if names:
-            last = datetime.strptime(names[-1][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        last = max(filter(None, map(_made_at, self.release_names())), default=None)
+        if last is not None:
             now = max(now, last + timedelta(seconds=1))
         return f"{now:%Y%m%dT%H%M%SZ}-{plan_hash[:4]}"
 
@@ -81,7 +115,11 @@ class Workspace:
         return release
 
     def remove(self, release: Release) -> None:
-        """Remove a release; its manifest goes first, so that no reader meets half of one."""
+        """Remove a release; its manifest goes before its files, so that no reader meets half of one.
+
+        The plan goes before the manifest, so that no night takes the rest for an unfinished release.
+        """
+        release.storage.delete("plan.json")
         release.storage.delete("manifest.json")
         self.storage.delete_tree(f"{RELEASES}/{release.release_id}")
 
@@ -94,10 +132,33 @@ class Workspace:
 
     def next_model(self) -> str | None:
         """The id of the model that the next night runs; None before the first training."""
-        return str(read_checked(self.storage, NEXT_MODEL)["model_id"]) if self.storage.exists(NEXT_MODEL) else None
+        if not self.storage.exists(NEXT_MODEL):
+            return None
+        return read_facts(self.storage, NEXT_MODEL, _NextModel, NEXT_MODEL_CURE).model_id
 
     def set_next_model(self, model_id: str) -> None:
         """Make a model the one that the next night runs."""
         if model_id not in self.models.folders():
             raise NotFoundError(f"there is no model {model_id}", where=self.models.uri, fix="samespace train")
         self.storage.write(NEXT_MODEL, checked({"model_id": model_id}))
+
+
+def _is_readable(release: Release) -> bool:
+    try:
+        return bool(release.manifest)
+    except (CorruptError, NotFoundError):  # damaged, or dropped since the folder was listed
+        return False
+
+
+def _is_remnant(release: Release) -> bool:
+    """Whether a release without a manifest has no plan, or files that no stage of a night recorded."""
+    names = {path.partition("/")[0] for path in release.storage.files()}
+    return "plan.json" not in names or (WORK not in names and names != {"plan.json"})
+
+
+def _made_at(name: str) -> datetime | None:
+    """The time in a release's id; None for a folder of another origin that only looks like one."""
+    try:
+        return datetime.strptime(name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -17,13 +17,19 @@ def run(args: Namespace) -> Answer:
     """Erase a member, keep it out of later nights, and say what was rewritten; the same again does no harm."""
     from pipeline.erasing import erase_member
 
-    receipt = erase_member(config_of(args), args.member, args.why)
+    erased = erase_member(config_of(args), args.member, args.why)
+    receipt = erased.receipt
     releases = ", ".join(f"{name} (revision {revision})" for name, revision in receipt.releases.items())
+    done = f"erased; receipt {receipt.subject[:16]}"
+    if erased.completed:
+        done = f"the interrupted erasure of this member was completed; receipt {receipt.subject[:16]}"
     lines = [
-        f"erased; receipt {receipt.subject[:16]}",
+        done,
+        *(f"erased before from {name}, at {at}" for name, at in erased.earlier.items()),
         f"releases rewritten: {releases or 'none'}",
         f"files of Feast's history rewritten: {receipt.history_files}",
         f"online views: {', '.join(receipt.views) or 'none'}",
         "not touched: the lake, backups, and the weights of models that were trained with the member",
     ]
-    return Answer(receipt.model_dump(), "\n".join(lines))
+    facts = receipt.model_dump() | {"completed": erased.completed, "erased_before": erased.earlier}
+    return Answer(facts, "\n".join(lines))

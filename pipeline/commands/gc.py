@@ -21,6 +21,6 @@ def run(args: Namespace) -> Answer:
     if args.keep < 1:
         raise UsageError(f"cannot keep {args.keep} releases", expected="--keep 1 or more")
     workspace = workspace_of(args)
-    with lease(workspace.storage, "gc"):
-        gone = drop(workspace, args.keep)
+    with lease(workspace.storage, "gc") as token:
+        gone = drop(workspace, args.keep, token)
     return Answer({"dropped": gone}, "\n".join(f"dropped {name}" for name in gone) or "nothing to drop")

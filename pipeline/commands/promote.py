@@ -27,6 +27,8 @@ def run(args: Namespace) -> Answer:
     from pipeline.switching import Decision, switch_to
 
     decision = Decision(args.force, args.new_space, args.why)
-    release = switch_to(config_of(args), args.release_id, decision, Teller(args.json))
-    text = f"live: {release.release_id}  space {release.space_id}"
-    return Answer({"current": release.release_id, "space_id": release.space_id}, text)
+    switched = switch_to(config_of(args), args.release_id, decision, Teller(args.json))
+    release = switched.release
+    done = f"the interrupted promote to {release.release_id} was completed; " if switched.completed else ""
+    facts = {"current": release.release_id, "space_id": release.space_id, "completed": switched.completed}
+    return Answer(facts, f"{done}live: {release.release_id}  space {release.space_id}")

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from pipeline.answer import Answer, table, workspace_of
+from stores.errors import CorruptError, NotFoundError
 from stores.release import Release
 from stores.workspace import Workspace
 
@@ -27,12 +28,38 @@ def run(args: Namespace) -> Answer:
 
 
 def _list(workspace: Workspace) -> Answer:
-    live = (workspace.pointer() or {}).get("release_id")
-    rows = [_row(release, live) for release in workspace.releases()]
+    live, damage = _pointed_to(workspace)
+    rows = [row for release in workspace.releases() if (row := _row_of(release, live, damage))]
     short = [{**row, "model_id": row["model_id"][:12], "as_of": row["as_of"][:16]} for row in rows]
-    staged = [release.release_id for release in workspace.staged()]
-    unfinished = f"\nunfinished: {', '.join(staged)} (the next night resumes or removes it)" if staged else ""
-    return Answer({"releases": rows, "current": live, "staged": staged}, table(short) + unfinished)
+    remnants = [release.release_id for release in workspace.half_deleted()]
+    staged = [release.release_id for release in workspace.staged() if release.release_id not in remnants]
+    facts = {"releases": rows, "current": live, "staged": staged, "half_deleted": remnants, "damaged": damage}
+    notes = [
+        f"unfinished: {', '.join(staged)} (the next night resumes or removes it)" if staged else "",
+        f"half-deleted: {', '.join(remnants)} (samespace gc removes the rest)" if remnants else "",
+        *(f"damaged: {one['what']}\n  try: {one['fix']}" for one in damage),
+    ]
+    return Answer(facts, "\n".join([table(short), *filter(None, notes)]))
+
+
+def _pointed_to(workspace: Workspace) -> tuple[str | None, list[dict[str, str]]]:
+    """The live release, and the damage where nobody can say."""
+    try:
+        return (workspace.pointer() or {}).get("release_id"), []
+    except CorruptError as error:
+        return None, [{"what": error.what, "fix": error.fix}]
+
+
+def _row_of(release: Release, live: str | None, damage: list[dict[str, str]]) -> dict[str, Any] | None:
+    """A row of the list; None for a release that was dropped meanwhile or is damaged, which is added to `damage`."""
+    try:
+        return _row(release, live)
+    except NotFoundError:
+        return None
+    except CorruptError as error:
+        if release.sealed:
+            damage.append({"what": error.what, "fix": error.fix})
+        return None
 
 
 def _row(release: Release, live: str | None) -> dict[str, Any]:

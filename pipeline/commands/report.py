@@ -20,14 +20,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> Answer:
     """Write the page, and the Data Docs if asked for; print where they are."""
-    from validation.report import write_report
+    from pipeline.erasing import report_of
 
     workspace = workspace_of(args)
     release = workspace.release(args.release_id) if args.release_id else workspace.current()
-    path = write_report(release)
+    path, *pages = report_of(workspace, release, args.data_docs)
     if not args.data_docs:
         return Answer({"report": path}, path)
-    from validation.data_docs import write_data_docs
-
-    pages = write_data_docs(release)
     return Answer({"report": path, "data_docs": pages}, "\n".join([path, *pages]))

@@ -17,5 +17,11 @@ def run(args: Namespace) -> Answer:
     """Move the pointer, and the features that differ, back to the release that was live before."""
     from pipeline.switching import roll_back
 
-    release = roll_back(config_of(args), args.why, Teller(args.json))
-    return Answer({"current": release.release_id}, f"live again: {release.release_id}")
+    switched = roll_back(config_of(args), args.why, Teller(args.json))
+    facts = {"current": switched.release.release_id, "completed": switched.completed}
+    if not switched.completed:
+        return Answer(facts, f"live again: {facts['current']}")
+    return Answer(
+        facts,
+        f"the interrupted rollback to {facts['current']} was completed; give the command again to go back once more",
+    )

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,18 +18,19 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # has no type stubs
 
 from stores.checked_json import checked, read_checked
-from stores.errors import ConfigError, MismatchError
+from stores.errors import ConfigError, CorruptError, MismatchError
 from stores.features.library import load_feast
 from stores.features.repository_config import PublishConfig
 from stores.features.views import FOLDER, PROJECT
 from stores.features.written import note_written
-from stores.storage import Storage, sha256
+from stores.storage import Storage, sha256, temporary_folder
 
 __all__ = ["REGISTRY", "FeatureRepository", "PublishConfig"]
 
 REGISTRY = "registry.db"
 VIEWS = "views.json"
 GENERATED = ("feature_store.yaml", "definitions.py", VIEWS)
+VIEWS_CURE = f"delete {FOLDER}/{VIEWS}, then samespace promote current: it registers every view again"
 FORMAT = 2
 
 Described = dict[str, Any]
@@ -84,7 +84,11 @@ class FeatureRepository:
     def described(self) -> Described:
         """What `views.json` says."""
         empty: Described = {"format": FORMAT, "entities": {}, "views": {}, "services": {}}
-        found = read_checked(self.storage, VIEWS) if self.storage.exists(VIEWS) else empty
+        found = read_checked(self.storage, VIEWS, VIEWS_CURE) if self.storage.exists(VIEWS) else empty
+        if not all(
+            isinstance(found.get(name), dict) for name in ("entities", "views" if "format" in found else "spaces")
+        ):
+            raise CorruptError(f"{VIEWS} lacks entities or views", where=self.storage.uri, fix=VIEWS_CURE)
         return found if "format" in found else _of_first_format(found)
 
     def changed_at(self) -> datetime:
@@ -172,8 +176,8 @@ class FeatureRepository:
             raise ConfigError(
                 f"Feast refuses [publish] online_store or offline_store: {error}", where=str(self.path)
             ) from error
-        with tempfile.TemporaryDirectory(prefix="samespace-") as place:
-            following = Path(place) / REGISTRY
+        with temporary_folder() as place:
+            following = place / REGISTRY
             if (data := self._bytes(REGISTRY)) is not None:
                 following.write_bytes(data)
             config.registry.path = str(following)

@@ -1,10 +1,17 @@
 """The command `erase`: reports show the member no more, whenever it is interrupted."""
 
+import json
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from pipeline import erasing
+from pipeline.cli import main
 from pipeline.config import Config
-from stores import publish
+from stores import erasure, publish
+from stores.errors import BusyError, NotFoundError
+from stores.retention import drop
 from stores.workspace import Workspace
 from tests.stores.conftest import Nights
 
@@ -36,3 +43,77 @@ def test_a_report_that_was_not_written_shows_nobody(reported, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         erasing.erase_member(Config(workspace=workspace.uri), NOBODY, "")
     assert not first.storage.exists(erasing.PAGE)
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KilledError
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (erasure, "_erase_release"),
+        (erasure, "_erase_online"),
+        (erasure.Release, "add_event"),
+        (erasing, "write_report"),
+    ],
+)
+def test_an_erasure_that_was_killed_and_is_given_again_gives_its_receipt_and_writes_the_reports(
+    reported: Any, place: tuple[Any, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, first, second = reported
+    words = ["erase", NOBODY, "--workspace", workspace.uri, "--set", "publish.registry_ttl_s=1", "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*place, killed)
+        with pytest.raises(KilledError):
+            main(words)
+    capsys.readouterr()
+    assert main(words) == 0
+    receipt = json.loads(capsys.readouterr().out)
+    assert receipt["completed"]
+    assert receipt["releases"] == {release.release_id: 2 for release in (first, second)}
+    assert receipt["history_files"] == 1
+    assert first.release_id.encode() in first.storage.read(erasing.PAGE)
+    for release in workspace.releases():
+        assert [event["event"] for event in release.events()].count("erased") == 1
+    assert main(words) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["completed"], again["releases"]) == (False, {})
+    assert set(again["erased_before"]) == {first.release_id, second.release_id}
+
+
+def test_while_a_member_is_erased_no_report_is_written(reported: Any) -> None:
+    workspace, first, _ = reported
+    workspace.storage.write(erasure.JOURNAL, b"{}")
+    with pytest.raises(BusyError, match="erased"):
+        erasing.report_of(workspace, first)
+    assert first.storage.read(erasing.PAGE) == NOBODY.encode()
+
+
+@pytest.mark.parametrize("meanwhile", ["erased", "dropped"])
+def test_a_report_that_an_erasure_or_a_gc_overtook_leaves_nothing(
+    reported: Any, meanwhile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, first, second = reported
+    release = first if meanwhile == "erased" else second
+    config = publish.PublishConfig(registry_ttl_s=1)
+    overtaken: dict[str, Callable[[], object]] = {
+        "erased": lambda: erasure.erase(workspace, NOBODY, config),
+        "dropped": lambda: workspace.remove(release),
+    }
+
+    def late(release: Any) -> str:
+        overtaken[meanwhile]()
+        release.storage.write(erasing.PAGE, NOBODY.encode())
+        return f"{release.storage.uri}/{erasing.PAGE}"
+
+    monkeypatch.setattr(erasing, "write_report", late)
+    with pytest.raises((BusyError, NotFoundError), match=r"erased|no sealed release"):
+        erasing.report_of(workspace, workspace.release(release.release_id))
+    assert not release.storage.exists(erasing.PAGE)
+    assert workspace.half_deleted() == []
+    assert drop(workspace, keep=5) == []

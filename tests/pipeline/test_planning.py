@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.planning import Request, Wish, begin
+from pipeline.planning import Request, Wish, begin, begin_night
+from stores import intent
 from stores.lake.contract import Lake
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.lease import lease
@@ -113,3 +114,49 @@ def test_the_reference_is_the_release_that_opened_the_space(workspace: Workspace
     third = start(workspace, Wish(wish.config, wish.request, "newer", wish.fingerprint))[0]
     assert third.plan.reference_release == opened.release_id
     assert third.plan.previous_release == second.release_id
+
+
+def night(workspace: Workspace, wish: Wish, ends: bool) -> Release:
+    """The release of a night as a command makes it; without an end the command is killed."""
+    with lease(workspace.storage, "test") as token:
+        release, _, begun = begin_night(workspace, wish, token, None)
+    if ends:
+        intent.finish(workspace, begun)
+    return release
+
+
+@pytest.mark.parametrize("ending", ["held", "live", "sealed", "staged"])
+def test_a_night_that_was_killed_before_its_answer_makes_no_second_release(
+    workspace: Workspace, wish: Wish, ending: str
+) -> None:
+    request = Request(datetime(2026, 1, 1, tzinfo=UTC), promote=ending != "sealed")
+    wish = Wish(wish.config, request, wish.model_id, wish.fingerprint)
+    first = night(workspace, wish, ends=False)
+    if ending != "staged":
+        release = sealed(workspace, first, ["a gate said no"] if ending == "held" else None)
+        if ending == "live":
+            release.add_event("published")
+            make_live(workspace, release)
+    again = night(workspace, wish, ends=True)
+    assert again.release_id == first.release_id
+    third = night(workspace, wish, ends=True)
+    assert (third.release_id == first.release_id) == (ending == "staged")  # after its end it is another night
+
+
+def test_another_lake_is_another_night_also_where_the_last_one_was_killed(workspace: Workspace, wish: Wish) -> None:
+    first = night(workspace, wish, ends=False)
+    sealed(workspace, first, ["a gate said no"])
+    other = night(workspace, Wish(wish.config, wish.request, wish.model_id, "changed"), ends=False)
+    assert other.release_id != first.release_id
+
+
+@pytest.mark.parametrize("name", ["plan.json", "manifest.json"])
+def test_a_damaged_release_holds_no_night_up(workspace: Workspace, wish: Wish, name: str) -> None:
+    first, _ = start(workspace, wish)
+    if name == "manifest.json":
+        sealed(workspace, first)
+    first.storage.write(name, b"[]")
+    second, resumed = start(workspace, wish)
+    assert not resumed
+    assert second.release_id > first.release_id
+    assert [release.release_id for release in workspace.staged()] == [second.release_id]

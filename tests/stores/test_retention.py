@@ -1,14 +1,20 @@
 """Which releases gc may drop."""
 
+import json
 import os
 from time import time
 
 import pytest
 
+from pipeline import troubles
+from pipeline.cli import main
+from pipeline.config import Config
 from stores import journal, publish
-from stores.errors import StoreError
+from stores.errors import BusyError, CorruptError, StoreError
 from stores.features.online import OnlineViews
+from stores.lease import lease
 from stores.retention import drop
+from stores.storage import Storage, sha256
 
 
 def test_drops_the_oldest_but_never_the_live_one(nights, config):
@@ -66,3 +72,106 @@ def test_a_release_that_was_going_live_when_the_night_died_stays(nights, config,
     publish.recover(nights.workspace, config)
     assert nights.workspace.pointer()["release_id"] == older.release_id
     assert journal.read_move(nights.workspace) is None
+
+
+def with_models(nights, config):
+    """Four releases, the newest live, the others with a model each, and one model for the next night."""
+    made = [nights.seal({0: night}, {0: 1}) for night in range(4)]
+    publish.publish(nights.workspace, made[-1], config)
+    for number, release in enumerate(made[:-1]):
+        plan = release.plan.model_copy(update={"model_id": f"m{number}"})
+        release.storage.write("manifest.json", release.manifest.model_copy(update={"plan": plan}).to_bytes())
+        release.storage.write("plan.json", plan.model_dump_json().encode())
+        hashes = json.dumps({"weights.safetensors": sha256(b"weights")}).encode()
+        for name, data in {"weights.safetensors": b"weights", "hashes.json": hashes}.items():
+            nights.workspace.models.write(f"m{number}/{name}", data)
+    nights.workspace.models.write("next/config.json", b"{}")
+    nights.workspace.set_next_model("next")
+    return made
+
+
+@pytest.mark.parametrize("step", range(13))
+def test_what_a_killed_gc_left_goes_with_the_next(local_nights, config, monkeypatch, step):
+    """It is killed before each of the deletions of files and folders that it makes, and in the middle of a folder."""
+    workspace, made = local_nights.workspace, with_models(local_nights, config)
+    left, delete, delete_tree = [step], Storage.delete, Storage.delete_tree
+
+    def dying_delete(self, path):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        delete(self, path)
+
+    def dying_delete_tree(self, folder):
+        if not left[0]:
+            for inside in self.files(folder)[:1]:
+                delete(self, inside)
+            raise KeyboardInterrupt
+        left[0] -= 1
+        delete_tree(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete", dying_delete)
+        patch.setattr(Storage, "delete_tree", dying_delete_tree)
+        with pytest.raises(KeyboardInterrupt):
+            drop(workspace, keep=1)
+    assert main(["releases", "--workspace", workspace.uri, "--json"]) == 0
+    assert {one["state"] for one in troubles.verified(workspace)} == {"ok"}
+    assert "bad" not in {one["state"] for one in troubles.around(Config(workspace=workspace.uri), workspace)}
+    drop(workspace, keep=1)
+    assert [path.split("/")[1] for path in workspace.storage.files("releases")] == [made[-1].release_id] * len(
+        made[-1].storage.files()
+    )
+    assert workspace.models.folders() == ["next"]
+    assert workspace.storage.files("journal") == ["journal/live.json"]
+
+
+def test_a_release_without_a_manifest_goes_but_an_unfinished_night_stays(local_nights, config):
+    workspace = local_nights.workspace
+    half, live = (local_nights.seal({0: night}, {0: 1}) for night in range(2))
+    publish.publish(workspace, live, config)
+    half.storage.delete("manifest.json")  # as an earlier version left it, with its plan
+    unfinished = [
+        workspace.stage(live.plan.model_copy(update={"release_id": f"20260801T02000{number}Z-00ff"}), token=0)
+        for number in range(2)
+    ]
+    unfinished[1].token = None
+    unfinished[1].write_bytes("members/part-00000.parquet", b"")
+    assert [release.release_id for release in workspace.half_deleted()] == [half.release_id]
+    found = troubles.around(Config(workspace=workspace.uri), workspace)
+    (named,) = (one for one in found if one["what"] == "half-deleted")
+    assert half.release_id in named["says"]
+    assert drop(workspace, keep=5) == [half.release_id]
+    assert [release.release_id for release in workspace.staged()] == [release.release_id for release in unfinished]
+
+
+def test_a_gc_that_was_taken_over_drops_nothing(local_nights, config):
+    workspace, _ = local_nights.workspace, with_models(local_nights, config)
+    with lease(workspace.storage, "gc") as old:
+        pass
+    with lease(workspace.storage, "promote"), pytest.raises(BusyError, match="taken over"):
+        drop(workspace, keep=1, token=old)
+    assert len(workspace.releases()) == 4
+
+
+def test_a_damaged_manifest_of_a_release_that_may_go_goes_and_of_one_that_stays_is_named(local_nights, config):
+    workspace, made = local_nights.workspace, with_models(local_nights, config)
+    made[0].storage.write("manifest.json", b"[]")
+    assert drop(workspace, keep=2) == [made[0].release_id, made[1].release_id]
+    made[2].storage.write("manifest.json", b"")
+    with pytest.raises(CorruptError, match=made[2].release_id) as caught:
+        drop(workspace, keep=2)
+    assert f"remove the folder releases/{made[2].release_id}" in caught.value.fix
+
+
+def test_readers_pass_over_a_release_that_is_dropped_while_they_look(local_nights, config, monkeypatch, capsys):
+    workspace, made = local_nights.workspace, with_models(local_nights, config)
+    release = workspace.release(made[0].release_id)
+    assert release.manifest
+    listed = workspace.releases()
+    workspace.remove(made[0])
+    with pytest.raises(Exception, match="dropped while it was read"):
+        release.read_bytes("members/part-00000.parquet")
+    monkeypatch.setattr(type(workspace), "releases", lambda _: listed)
+    assert main(["releases", "--workspace", workspace.uri]) == 0
+    assert made[0].release_id not in capsys.readouterr().out

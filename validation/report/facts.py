@@ -110,5 +110,5 @@ class Facts:
     @cached_property
     def trend(self) -> list[Release]:
         """The last sealed releases up to this one, oldest first; held ones too."""
-        sealed = Workspace.open(self.release.workspace_uri).releases()
+        sealed = Workspace.open(self.release.workspace_uri).readable()
         return [release for release in sealed if release.release_id <= self.release.release_id][-TREND:]
