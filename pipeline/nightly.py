@@ -26,6 +26,8 @@ from pipeline.forecast import Forecast
 from pipeline.planning import Request, Wish, begin
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
+from stores.features.ownership import check_early
+from stores.features.repository import FeatureRepository
 from stores.lake.contract import Lake
 from stores.lease import lease
 from stores.release import Manifest, Release, StageReport
@@ -89,6 +91,8 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
     """
     workspace = Workspace.open(config.workspace)
     with lease(workspace.storage, "a night") as token:
+        if request.promote:
+            check_early(FeatureRepository(workspace.storage, config.publish))
         recovered = stores.publish.recover(workspace, config.publish, token)
         model_id = model_for_tonight(config, workspace, request.as_of, tell)
         wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())

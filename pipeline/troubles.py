@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pipeline.config import Config
 from stores.erasure import JOURNAL as ERASURE
 from stores.errors import CorruptError, SamespaceError
+from stores.features.identity import identity_of
 from stores.features.views import HISTORY
 from stores.features.written import damaged
 from stores.journal import MOVE, live, read_move
@@ -78,9 +79,10 @@ def _release(workspace: Workspace, name: str) -> Finding:
 
 
 def _small_files(workspace: Workspace) -> Finding:
-    """Pointer, journal, next model, who was erased; the first that was damaged raises."""
+    """Pointer, journal, next model, who was erased, the identity; the first that was damaged raises."""
     storage = workspace.storage
     workspace.pointer(), live(storage), read_move(workspace), workspace.next_model(), suppressed(storage)
+    identity_of(storage)
     return _named("small files", [])
 
 

@@ -21,8 +21,10 @@ from stores.columns import MEMBER_ID, VALUE, dead_letter_schema
 from stores.errors import CorruptError, NotFoundError
 from stores.features.history import WRITING, rewrite_history
 from stores.features.online import OnlineViews
+from stores.features.ownership import claim
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import FOLDER, HISTORY
+from stores.journal import live
 from stores.lease import check_token
 from stores.leftovers import keep_listed, sweep
 from stores.parquet import parquet_bytes, table_of
@@ -64,6 +66,7 @@ def erase(workspace: Workspace, member: str, config: PublishConfig, token: int |
     """
     member_id = _typed(workspace, member)
     told = scrubber(member_id)({"why": why})["why"]
+    claim(FeatureRepository(workspace.storage, config), live(workspace.storage))
     begun = Erasure(member_id=member_id, subject=suppress(workspace.storage, member_id), why=told)
     _note(workspace, begun)
     return _finish(workspace, begun, config, token)
@@ -73,6 +76,7 @@ def resume(workspace: Workspace, config: PublishConfig, token: int | None) -> No
     """Go on with an erasure that was interrupted, if there is one."""
     if workspace.storage.exists(JOURNAL):
         begun = Erasure.model_validate_json(workspace.storage.read(JOURNAL))
+        claim(FeatureRepository(workspace.storage, config), live(workspace.storage))
         suppress(workspace.storage, begun.member_id)
         _finish(workspace, begun, config, token)
 

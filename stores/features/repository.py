@@ -22,9 +22,10 @@ from stores.checked_json import checked, read_checked
 from stores.errors import ConfigError, MismatchError
 from stores.features.library import load_feast
 from stores.features.redis_address import check_redis, with_deadlines
+from stores.features.registry_specs import registry_facts
 from stores.features.repository_config import PublishConfig
 from stores.features.views import FOLDER, PROJECT
-from stores.features.written import note_written
+from stores.features.written import FACTS, note_written
 from stores.storage import Storage, sha256
 
 __all__ = ["REGISTRY", "FeatureRepository", "PublishConfig"]
@@ -68,6 +69,13 @@ class FeatureRepository:
         if not self.storage.is_local and self.config.online_store.get("type") == "sqlite":
             block += [socket.gethostname(), str(self.path)]  # a file of this machine, though the workspace is not
         return sha256(json.dumps(block[0] if len(block) == 1 else block, sort_keys=True).encode())[:16]
+
+    @property
+    def has_own_store(self) -> bool:
+        """Whether the online store is a file inside the repository: no other workspace writes it, it moves along."""
+        block = self.config.online_store
+        place = os.path.expandvars(str(block.get("path", "")))
+        return block.get("type", "sqlite") == "sqlite" and not Path(place).is_absolute()
 
     def follow(self) -> bool:
         """Register the history's place again if the workspace was moved; says whether that was needed."""
@@ -201,12 +209,17 @@ class FeatureRepository:
             if (data := self._bytes(REGISTRY)) is not None:
                 following.write_bytes(data)
             config.registry.path = str(following)
-            feast.FeatureStore(config=config).apply(build(self.path, described))
-            self._write(REGISTRY, following.read_bytes())
+            store = feast.FeatureStore(config=config)
+            store.apply(build(self.path, described))
+            if store._should_use_plan():  # what `feast apply` would note beside it, and otherwise print as a change
+                infra = store.provider.plan_infra(config, store.registry.proto())
+                store.registry.update_infra(infra, PROJECT, commit=True)
+            data = following.read_bytes()
+            self._write(REGISTRY, data, {FACTS: registry_facts(data, described)})
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes, facts: dict[str, Any] | None = None) -> None:
         """Note its hash, then write: after a kill in between the doctor names the file until it is written again."""
-        note_written(self.root, {f"{FOLDER}/{name}": sha256(data)})
+        note_written(self.root, {f"{FOLDER}/{name}": sha256(data), **(facts or {})})
         self.storage.write(name, data)
 
 

@@ -9,7 +9,7 @@ from stores.features.repository_config import PublishConfig
 AGAIN = "then run the command again: it completes what was interrupted"
 CURES = {
     "OutOfMemoryError": "the server is full: raise its maxmemory or free memory (policy noeviction)",
-    "ReadOnlyError": "the address names a replica: name the master, or set redis_type = \"redis_sentinel\"",
+    "ReadOnlyError": 'the address names a replica: name the master, or set redis_type = "redis_sentinel"',
     "AuthenticationError": "check user and password: they belong in the environment, as ${NAME} in the block",
     "NoPermissionError": "the user of the server lacks rights: HSET, HDEL, HMGET, HSETNX on all keys of the project",
     "BusyLoadingError": "the server is loading its data: wait until it answers PING",
