@@ -29,6 +29,8 @@ from pipeline.reporting import report_night
 from pipeline.telling import Teller
 from pipeline.training import model_for_tonight
 from stores.errors import ContractError
+from stores.features.ownership import check_early
+from stores.features.repository import FeatureRepository
 from stores.intent import finish
 from stores.lake.contract import Lake
 from stores.lease import lease
@@ -95,6 +97,8 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
     """
     workspace = Workspace.open(config.workspace)
     with at_hand(config.ray), lease(workspace.storage, "a night") as token:
+        if request.promote:
+            check_early(FeatureRepository(workspace.storage, config.publish))
         recovered = stores.publish.recover(workspace, config.publish, token)
         try:
             model_id = model_for_tonight(config, workspace, request.as_of, tell)

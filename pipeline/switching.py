@@ -8,19 +8,27 @@ from pipeline.config import Config
 from pipeline.reporting import refresh_reports
 from pipeline.telling import Teller
 from stores.errors import GateError, UsageError
+from stores.features.ownership import take_over
+from stores.features.repository import FeatureRepository
+from stores.journal import live
 from stores.lease import lease
-from stores.publish import COMPLETED, promote, recover, rollback
+from stores.publish import COMPLETED, promote, recover, require_promotable, rollback
 from stores.release import Release
 from stores.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decides beyond moving the pointer: over a gate (`force`), or into a `new_space`; and `why`."""
+    """What a person decides beyond moving the pointer, and `why`.
+
+    `force`: over a gate. `new_space`: into a space that is not live. `take_over`: into an online store that is another
+    workspace's, whose rows are removed.
+    """
 
     force: bool = False
     new_space: bool = False
     why: str = ""
+    take_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
         raise UsageError("a held release goes live only with a reason", fix="--force --why TEXT")
     ready = at_hand(config.ray) if decision.new_space else nullcontext()
     with ready, lease(workspace.storage, "promote") as token:
+        if decision.take_over:
+            _take_over(config, workspace, release_id, decision.force)
         recover(workspace, config.publish, token)
         if release_id != "current" and (workspace.pointer() or {}).get("release_id") != release_id:
             release = Release(workspace.uri, workspace.release(release_id).release_id, token)
@@ -53,6 +63,15 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
         report = promote(workspace, release_id, config.publish, why=decision.why, token=token, force=decision.force)
         refresh_reports(workspace, tell)
     return Switched(workspace.current(), bool(report.metrics.get(COMPLETED)))
+
+
+def _take_over(config: Config, workspace: Workspace, release_id: str, force: bool) -> None:
+    """Make the online store this workspace's; only for a release that may go live, because rows are removed."""
+    current = release_id == "current"
+    release = workspace.current() if current else workspace.release(release_id)
+    if not current and not force:
+        require_promotable(release)
+    take_over(FeatureRepository(workspace.storage, config.publish), {release.space_id, *live(workspace.storage)})
 
 
 def roll_back(config: Config, why: str, tell: Teller) -> Switched:

@@ -21,6 +21,7 @@ from stores.checked_json import object_of
 from stores.erasure import JOURNAL as ERASURE
 from stores.erasure import read_erasure
 from stores.errors import CorruptError, NotFoundError, SamespaceError
+from stores.features.identity import identity_of
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import HISTORY
 from stores.features.written import damaged
@@ -103,7 +104,7 @@ def _release(workspace: Workspace, name: str) -> Finding | None:
 
 
 def _small_files(workspace: Workspace) -> list[Finding]:
-    """Pointer, lease, journals, next model, who was erased, Feast's views: a finding for each that is damaged."""
+    """Pointer, lease, journals, next model, who was erased, Feast's views, the identity: a finding for each that is damaged."""
     storage = workspace.storage
     looks: list[Callable[[], Any]] = [
         workspace.pointer,
@@ -114,6 +115,7 @@ def _small_files(workspace: Workspace) -> list[Finding]:
         workspace.next_model,
         partial(suppressed, storage),
         FeatureRepository(storage, PublishConfig()).described,
+        partial(identity_of, storage),
     ]
     found = [_tried("small files", partial(_looked_at, look)) for look in looks]
     return [one for one in found if one is not None] or [_named("small files", [])]

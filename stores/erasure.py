@@ -23,8 +23,10 @@ from stores.columns import MEMBER_ID, VALUE, dead_letter_schema
 from stores.errors import BusyError, CorruptError, NotFoundError
 from stores.features.history import WRITING, rewrite_history
 from stores.features.online import OnlineViews
+from stores.features.ownership import claim
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import FOLDER, HISTORY
+from stores.journal import live
 from stores.lease import check_token
 from stores.leftovers import keep_listed, sweep
 from stores.manifest import MANIFEST
@@ -107,6 +109,7 @@ def erase(
     """
     member_id = _typed(workspace, member)
     told = scrubber(member_id)({"why": why})["why"]
+    claim(FeatureRepository(workspace.storage, config), live(workspace.storage))
     run = _Run(workspace, config, token, write_page)
     name, subject = secrets.token_hex(8), suppress(workspace.storage, member_id)
     pages = [one.release_id for one in workspace.releases() if one.storage.exists(PAGE)]
@@ -121,6 +124,7 @@ def resume(
     begun = read_erasure(workspace.storage)
     if begun is None:
         return None
+    claim(FeatureRepository(workspace.storage, config), live(workspace.storage))
     suppress(workspace.storage, begun.member_id)
     return _finish(_Run(workspace, config, token, write_page), begun)
 

@@ -11,6 +11,7 @@ from typing import Any
 from stores.errors import CorruptError
 from stores.features.delta import held_by
 from stores.features.history import history_path
+from stores.features.ownership import claim
 from stores.features.repository import PublishConfig
 from stores.features.views import VIEWS
 from stores.features.written import forget_written
@@ -62,6 +63,7 @@ class Mover:
         held = {place: one.release_id for place, one in held_slots(self.workspace.storage).items()}
         own = {(main.space_id, main.slot): main.release_id}
         places = own | held | own  # what is live first, whatever became of the others
+        claim(self.views.repository, {space_id for space_id, _ in places})
         for place in places:
             forget_rows(self.workspace.storage, *place)
         for (space_id, slot), release_id in places.items():

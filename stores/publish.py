@@ -11,9 +11,10 @@ from time import monotonic
 
 from stores import erasure, intent
 from stores.erasure import PageWriter, Receipt
-from stores.errors import CorruptError, GateError, NotFoundError
+from stores.errors import ConfigError, CorruptError, GateError, NotFoundError
+from stores.features.ownership import claim
 from stores.features.repository import FeatureRepository, PublishConfig
-from stores.journal import Move, Verb, effective_time, read_move, write_move
+from stores.journal import Move, Verb, close_move, effective_time, read_move, write_move
 from stores.lease import check_token
 from stores.moving import Mover, finish, undo
 from stores.release import Release, StageReport
@@ -76,8 +77,8 @@ def _promoted(
     if (workspace.pointer() or {}).get("release_id") == release.release_id:
         done = begun.repeated and intent.has_moved(workspace, begun)
         return _completed(release) if done else Mover(workspace, release, config).rebuild()
-    if not force and not _was_live(release):
-        _require_ready(release)
+    if not force:
+        require_promotable(release)
     return _begin(workspace, release, config, "promote", why)
 
 
@@ -142,21 +143,33 @@ def _complete(workspace: Workspace, move: Move, config: PublishConfig, token: in
     if pointer is not None and datetime.fromisoformat(pointer["promoted_at"]) == move.effective_at:
         return finish(workspace, release, move, {}, monotonic())
     move = move.model_copy(update={"effective_at": effective_time(workspace, move.effective_at)})
+    _note(workspace, release, move, config)
     return _make(workspace, release, move, config)
+
+
+def _note(workspace: Workspace, release: Release, move: Move, config: PublishConfig) -> None:
+    """Write the journal, then make sure that the online store is this workspace's, before anything else is written."""
+    if release.token is not None:
+        check_token(workspace.storage, release.token)
+    write_move(workspace, move)
+    claim(FeatureRepository(workspace.storage, config), {part.space_id for part in (move, *move.older)})
 
 
 def _make(workspace: Workspace, release: Release, move: Move, config: PublishConfig) -> StageReport:
     """Make a move; one that meets a damaged file is given up, so that it stands in nobody's way."""
-    if release.token is not None:
-        check_token(workspace.storage, release.token)
     began = monotonic()
-    write_move(workspace, move)
     try:
         metrics = Mover(workspace, release, config).run(move)
     except CorruptError as error:
         undo(workspace, release, move, error.what)
         raise
     return finish(workspace, release, move, metrics, began)
+
+
+def require_promotable(release: Release) -> None:
+    """Raise GateError for a release that is held and was never live."""
+    if not _was_live(release):
+        _require_ready(release)
 
 
 def _require_ready(release: Release) -> None:
@@ -181,6 +194,11 @@ def _begin(workspace: Workspace, release: Release, config: PublishConfig, verb: 
         older=older,
         verb=verb,
     )
+    try:
+        _note(workspace, release, move, config)
+    except ConfigError:  # the store is another workspace's: there is nothing that a later command could complete
+        close_move(workspace)
+        raise
     return _make(workspace, release, move, config)
 
 

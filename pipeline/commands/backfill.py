@@ -22,6 +22,8 @@ def run(args: Namespace) -> Answer:
     from pipeline.cluster import at_hand, cluster
     from pipeline.telling import Teller
     from stores.errors import UsageError
+    from stores.features.ownership import check_early
+    from stores.features.repository import FeatureRepository
     from stores.lease import lease
     from stores.workspace import Workspace
 
@@ -31,6 +33,7 @@ def run(args: Namespace) -> Answer:
     span = Span(moment(args.first) or now, moment(args.last) or now, args.every)
     workspace = Workspace.open(config.workspace)
     with at_hand(config.ray), lease(workspace.storage, "a backfill") as token, cluster(config.ray):
+        check_early(FeatureRepository(workspace.storage, config.publish))
         stores.publish.recover(workspace, config.publish, token)
         filled = Backfill(config, workspace, token).run(span, Teller(args.json))
     rows = sum(int(str(night["members"])) for night in filled)

@@ -9,6 +9,7 @@ EXAMPLES = (
     "samespace promote 20260721T020000Z-3f9a --workspace ws",
     "samespace promote 20260721T020000Z-3f9a --force --why 'holiday traffic, looked at it' --workspace ws",
     "samespace promote current --workspace ws                # write all features again",
+    "samespace promote current --take-over --workspace ws    # ... into a store that another workspace had",
 )
 
 
@@ -19,6 +20,11 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--new-space", action="store_true", help="also a release that is not in the live space: it opens its own"
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="also into an online store of another workspace, whose rows are removed; it is refused from then on",
+    )
     parser.add_argument("--why", default="", metavar="TEXT", help="kept with the release")
 
 
@@ -26,7 +32,7 @@ def run(args: Namespace) -> Answer:
     """Move the pointer, and the features that differ, to a release."""
     from pipeline.switching import Decision, switch_to
 
-    decision = Decision(args.force, args.new_space, args.why)
+    decision = Decision(args.force, args.new_space, args.why, args.take_over)
     switched = switch_to(config_of(args), args.release_id, decision, Teller(args.json))
     release = switched.release
     done = f"the interrupted promote to {release.release_id} was completed; " if switched.completed else ""

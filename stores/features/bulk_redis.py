@@ -11,6 +11,7 @@ than the server needs to run them. They can all be repeated, so a lost connectio
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice, repeat
 from time import sleep
@@ -21,13 +22,16 @@ COMMANDS = 1000
 ATTEMPTS, PAUSE_S = 4, 0.5
 """A lost connection is tried this often, with a pause that doubles."""
 
+Row = tuple[bytes, ...]
+"""The arguments of one command: its name, its key, then fields and values."""
+
 
 class RedisWriter:
-    """Writes rows as commands, many on their way at once; one connection."""
+    """Writes rows as commands, many on their way at once; one connection to a server, or to each node of a cluster."""
 
     def __init__(self, client: Any, config: Any) -> None:
         self.client, self.suffix = client, config.project.encode()
-        self.deliver = _Pieces(client) if hasattr(client, "connection_pool") else _Pipeline(client)
+        self.deliver = _ClusterPieces(client) if hasattr(client, "nodes_manager") else _Pieces(client)
 
     def write(self, view: Any, keys: list[bytes], values: dict[str, list[bytes]], at: datetime) -> None:
         """Put rows in place of those with the same keys. Raises what redis-py raises where the server refuses."""
@@ -35,7 +39,7 @@ class RedisWriter:
         names = [_stamp(view.name), *(_field(view.name, feature) for feature in values)]
         columns: list[Iterable[bytes]] = [repeat(moment), *values.values()]
 
-        def rows() -> Iterator[tuple[bytes, ...]]:
+        def rows() -> Iterator[Row]:
             cells = [one for pair in zip(map(repeat, names), columns, strict=True) for one in pair]
             return zip(repeat(b"HSET"), whole, *cells, strict=False)
 
@@ -60,27 +64,15 @@ class _Pieces:
     """Delivers rows of arguments, one command each, over one connection of a single server."""
 
     def __init__(self, client: Any) -> None:
-        self.connection = client.connection_pool.get_connection()
         self.pool = client.connection_pool
+        self.connection: Any = None
 
-    def __call__(self, rows: Callable[[], Iterator[tuple[bytes, ...]]]) -> None:
-        from redis.exceptions import ConnectionError as Lost
-        from redis.exceptions import TimeoutError as Late
-
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                self._once(map(_command, rows()))
-                return
-            except (Lost, Late):
-                self.connection.disconnect()
-                if attempt == ATTEMPTS:
-                    raise
-                sleep(PAUSE_S * 2 ** (attempt - 1))
-            except BaseException:
-                self.connection.disconnect()  # replies that were not read belong to nobody
-                raise
+    def __call__(self, rows: Callable[[], Iterator[Row]]) -> None:
+        _repeated(lambda: self._once(map(_command, rows())), self._forget)
 
     def _once(self, commands: Iterator[bytes]) -> None:
+        if self.connection is None:
+            self.connection = self.pool.get_connection()
         waiting: deque[int] = deque()
         while piece := list(islice(commands, COMMANDS)):
             self.connection.send_packed_command([b"".join(piece)])
@@ -94,30 +86,115 @@ class _Pieces:
         for _ in range(replies):
             self.connection.read_response()
 
+    def _forget(self) -> None:
+        """Drop the connection; the pool opens another, behind sentinels to whichever server is master then."""
+        if self.connection is not None:
+            self.connection.disconnect()
+            self.close()
+
     def close(self) -> None:
         """Give the connection back to the pool."""
-        self.pool.release(self.connection)
+        if self.connection is not None:
+            self.pool.release(self.connection)
+            self.connection = None
 
 
-class _Pipeline:
-    """The same through redis-py's own pipeline, which finds the server of each key in a cluster."""
+class _ClusterPieces:
+    """Delivers the same rows to a cluster: each to the node that serves its key, over one connection per node.
+
+    A row that a node redirects (MOVED, ASK, TRYAGAIN: a slot is on its way to another node) is sent once more through
+    redis-py's own client, which follows redirections; those that come after it go to the new node at once.
+    """
 
     def __init__(self, client: Any) -> None:
-        self.client = client
+        self.client, self.nodes = client, client.nodes_manager
+        self.connections: dict[str, tuple[Any, Any]] = {}
 
-    def __call__(self, rows: Callable[[], Iterator[tuple[bytes, ...]]]) -> None:
-        left = rows()
-        while piece := list(islice(left, COMMANDS)):
-            with self.client.pipeline(transaction=False) as pipe:
-                for row in piece:
-                    pipe.execute_command(*row)
-                pipe.execute()
+    def __call__(self, rows: Callable[[], Iterator[Row]]) -> None:
+        _repeated(lambda: self._once(rows()), self._forget)
+
+    def _once(self, rows: Iterator[Row]) -> None:
+        waiting: deque[dict[str, list[Row]]] = deque()
+        while piece := list(islice(rows, COMMANDS)):
+            waiting.append(self._send(piece))
+            if len(waiting) > 1:
+                self._read(waiting.popleft())
+        while waiting:
+            self._read(waiting.popleft())
+
+    def _send(self, piece: list[Row]) -> dict[str, list[Row]]:
+        """Send each row to the node of its key; the rows by node, in the order of the replies to come."""
+        from redis.crc import key_slot
+
+        sent: dict[str, list[Row]] = {}
+        places: dict[str, Any] = {}
+        for row in piece:
+            node = self.nodes.get_node_from_slot(key_slot(row[1]))
+            places[node.name] = node
+            sent.setdefault(node.name, []).append(row)
+        for name, rows in sent.items():
+            self._connection(places[name]).send_packed_command([b"".join(map(_command, rows))])
+        return sent
+
+    def _read(self, sent: dict[str, list[Row]]) -> None:
+        from redis.exceptions import AskError, MovedError, TryAgainError
+
+        redirected = []
+        for name, rows in sent.items():
+            connection = self.connections[name][1]
+            for row in rows:
+                try:
+                    connection.read_response()
+                except (AskError, TryAgainError) as error:  # MovedError is an AskError
+                    redirected.append(row)
+                    if isinstance(error, MovedError):
+                        self.nodes.move_slot(error)
+        for name, *arguments in redirected:
+            self.client.execute_command(name.decode(), *arguments)
+
+    def _connection(self, node: Any) -> Any:
+        if node.name not in self.connections:
+            pool = self.client.get_redis_connection(node).connection_pool
+            self.connections[node.name] = pool, pool.get_connection()
+        return self.connections[node.name][1]
+
+    def _forget(self) -> None:
+        """Drop every connection and ask the cluster again which node serves what."""
+        for pool, connection in self.connections.values():
+            connection.disconnect()
+            pool.release(connection)
+        self.connections.clear()
+        with suppress(Exception):  # where no node answers, the next attempt says so
+            self.nodes.initialize()
 
     def close(self) -> None:
-        """Nothing is held open here."""
+        """Give the connections back to their pools."""
+        for pool, connection in self.connections.values():
+            pool.release(connection)
+        self.connections.clear()
 
 
-def _command(arguments: tuple[bytes, ...]) -> bytes:
+def _repeated(deliver: Callable[[], None], start_over: Callable[[], None]) -> None:
+    """Deliver, again where the connection was lost, the server was late or a cluster is electing a master."""
+    from redis.exceptions import ClusterDownError
+    from redis.exceptions import ConnectionError as Lost
+    from redis.exceptions import TimeoutError as Late
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            deliver()
+            return
+        except (Lost, Late, ClusterDownError):
+            start_over()
+            if attempt == ATTEMPTS:
+                raise
+            sleep(PAUSE_S * 2 ** (attempt - 1))
+        except BaseException:
+            start_over()  # replies that were not read belong to no later command
+            raise
+
+
+def _command(arguments: Row) -> bytes:
     """A command in the protocol's own bytes."""
     sized = [b"$%d\r\n%b\r\n" % (len(one), one) for one in arguments]
     return b"*%d\r\n%b" % (len(arguments), b"".join(sized))

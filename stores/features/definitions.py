@@ -10,8 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]  # has no type stubs
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
+from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.types import Array, Float32, Int32, Int64, String, UnixTimestamp
 
 VALUE_TYPES = {"int64": ValueType.INT64, "string": ValueType.STRING}
@@ -43,6 +45,7 @@ def build(repository: Path, described: dict[str, Any]) -> list[Any]:
 def _view(repository: Path, name: str, entities: dict[str, Entity], described: dict[str, Any]) -> FeatureView:
     """A view without expiry: a row is valid until the next row of its entity replaces it."""
     view = described["views"][name]
+    kinds = {feature: view["features"][feature] for feature in view.get("order", view["features"])}
     source = FileSource(
         name=f"{name}_history",
         path=_history(repository, view["history"], described),
@@ -55,7 +58,7 @@ def _view(repository: Path, name: str, entities: dict[str, Entity], described: d
         name=name,
         entities=[entities[view["entity"]]],
         ttl=timedelta(0),
-        schema=[Field(name=feature, dtype=FEATURE_TYPES[kind]) for feature, kind in view["features"].items()],
+        schema=[Field(name=feature, dtype=FEATURE_TYPES[kind]) for feature, kind in kinds.items()],
         source=source,
         online=True,
     )
@@ -76,7 +79,25 @@ def _endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
+def forget_other_folders(repository: Path) -> None:
+    """Take tables of other files out of this folder's registry: `feast apply` in a copy would drop the original's."""
+    registry_file, settings = repository / "registry.db", repository / "feature_store.yaml"
+    block = yaml.safe_load(os.path.expandvars(settings.read_text()))["online_store"]
+    if not registry_file.exists() or block.get("type") != "sqlite":
+        return
+    own = str(repository / block.get("path", "data/online.db"))
+    registry = Registry.FromString(registry_file.read_bytes())
+    kept = [one for one in registry.infra.infra_objects if one.sqlite_table.path == own]
+    if len(kept) < len(registry.infra.infra_objects):
+        registry.infra.ClearField("infra_objects")
+        registry.infra.infra_objects.extend(kept)
+        following = registry_file.with_name(".registry.db-following")
+        following.write_bytes(registry.SerializeToString())
+        following.replace(registry_file)
+
+
 HERE = Path(__file__).parent
 if (HERE / "views.json").exists():
+    forget_other_folders(HERE)
     made = build(HERE, json.loads((HERE / "views.json").read_text()))
     globals().update({f"{type(one).__name__.lower()}_{one.name}": one for one in made})

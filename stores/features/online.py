@@ -5,16 +5,14 @@ SQLite and Redis have bulk writers of Feast's documented layout; any other store
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from stores.errors import SamespaceError, StoreError
 from stores.features.delta import Delta
-from stores.features.library import load_feast
-from stores.features.repository import FeatureRepository
+from stores.features.repository import FeatureRepository, online_store_of
+from stores.features.store_errors import store_errors
 from stores.features.values import entity_keys, feature_values
 from stores.features.views import View
 
@@ -43,13 +41,10 @@ class OnlineViews:
 
     def __init__(self, repository: FeatureRepository, names: list[str]) -> None:
         self.repository, self.batch_rows = repository, repository.config.batch_rows
-        with _store_errors(repository):
-            load_feast()
-            from feast.infra.online_stores.helpers import get_online_store_from_config
-
+        with store_errors(repository.config):
             store = repository.open()
             self.views = {name: store.get_feature_view(name) for name in names}
-            self.store = get_online_store_from_config(store.config.online_store)
+            self.store = online_store_of(store.config)
             self.store.update(store.config, [], list(self.views.values()), [], [], partial=True)
             self.writer = _writer(self.store, store.config)
 
@@ -57,14 +52,14 @@ class OnlineViews:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _store_errors(self.repository):
+        with store_errors(self.repository.config):
             self.writer.close()
 
     def write(self, view: View, place: tuple[str, str], parts: Iterator[Delta], move: "Moment") -> int:
         """Apply differences to a view of a (space, slot); returns the rows written and removed."""
         space_id, slot = place
         feast_view, rows = self.views[view.view(space_id, slot)], 0
-        with _store_errors(self.repository):
+        with store_errors(self.repository.config):
             for delta in parts:
                 for start in range(0, delta.written.num_rows, self.batch_rows):
                     move.check()
@@ -77,7 +72,7 @@ class OnlineViews:
 
     def erase(self, join_key: str, ids: pa.Array) -> None:
         """Remove entities from every view that is open, and every trace of their rows."""
-        with _store_errors(self.repository):
+        with store_errors(self.repository.config):
             for feast_view in self.views.values():
                 self._remove(feast_view, join_key, ids, lambda: None)
             self.writer.purge()
@@ -93,21 +88,6 @@ class Moment:
 
     def __init__(self, at: datetime, check: Callable[[], None]) -> None:
         self.at, self.check = at, check
-
-
-@contextmanager
-def _store_errors(repository: FeatureRepository) -> Iterator[None]:
-    """Whatever a store raises becomes a StoreError that names the store."""
-    try:
-        yield
-    except SamespaceError:
-        raise
-    except Exception as error:
-        raise StoreError(
-            f"the online store refused: {type(error).__name__}: {error}",
-            where=f"[publish] online_store, type {repository.config.online_store.get('type', 'sqlite')}",
-            fix="make the store reachable and run the command again: it goes on where it stopped",
-        ) from error
 
 
 def _writer(store: Any, config: Any) -> OnlineWriter:

@@ -24,6 +24,7 @@ def with_views(described: Described, found: dict[View, pa.Schema], space_id: str
                 "entity": view.entity,
                 "history": view.view(space_id, BLUE),
                 "features": features | {name: ORIGIN_TYPES[name] for name in ORIGIN},
+                "order": list(view.features),  # JSON sorts the keys of `features`
             }
     return described
 

