@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stores.errors import UsageError
+from stores.terminal import one_line
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -63,7 +64,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return "" if value is None else str(value)
+    return "" if value is None else one_line(str(value))
 
 
 def moment(text: str | None) -> datetime | None:

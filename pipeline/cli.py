@@ -15,6 +15,7 @@ import warnings
 from typing import Any, NoReturn
 
 from stores.errors import SamespaceError, UsageError
+from stores.terminal import print_anything, safe
 from stores.without_pandas import do_without_pandas
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
@@ -64,6 +65,7 @@ def command() -> int:
     gc.set_threshold(10_000)
     if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
         do_without_pandas()
+    print_anything()
     return main()
 
 
@@ -74,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     try:
         answer = importlib.import_module(_module(args.verb)).run(args)
-        print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
+        print(json.dumps(answer.facts, default=str, allow_nan=False) if args.json else safe(answer.text), flush=True)
     except SamespaceError as error:
         return _fail(error, args.json)
     except KeyboardInterrupt:
@@ -84,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        traceback.print_exc()
+        sys.stderr.write(safe(traceback.format_exc()))
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
         )
@@ -144,7 +146,7 @@ def _fail(error: SamespaceError, as_json: bool) -> int:
         facts: dict[str, Any] = {"kind": type(error).__name__, "exit_code": error.exit_code, "what": error.what}
         facts |= {"where": error.where, "expected": error.expected, "fix": error.fix}
         print(json.dumps({"error": facts}))
-    sys.stderr.write(f"samespace: {error}\n")
+    sys.stderr.write(f"samespace: {safe(str(error))}\n")
     return error.exit_code
 
 
