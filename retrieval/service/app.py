@@ -40,9 +40,7 @@ def create_app(live: Live, config: ServeConfig, plane: Plane, token: str | None 
     app.include_router(explorer.page())
     app.include_router(watching.routes(live, config, metrics))
     add_handlers(app)
-    app.add_middleware(
-        Guard, token=token, max_body_bytes=config.max_body_bytes, body_timeout_s=config.body_timeout_s
-    )
+    app.add_middleware(Guard, token=token, max_body_bytes=config.max_body_bytes, body_timeout_s=config.body_timeout_s)
     app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -55,9 +55,9 @@ def refuse_unknown(given: Iterable[str], known: list[str], what: str) -> None:
 
 
 class StrictBody(BaseModel):
-    """A request body whose unknown fields are refused as unknown parameters are."""
+    """A request body whose unknown fields are refused as unknown parameters are, and whose values have their types."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod

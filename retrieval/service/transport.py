@@ -9,7 +9,6 @@ import asyncio
 import time
 from http import HTTPStatus
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -90,14 +89,12 @@ class BoundedProtocol(HttpToolsProtocol):
             raise self._refuse(431, "there are too many headers", f"at most {HEADERS}")
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the application; raw UTF-8 in its target is escaped, as browsers would have done."""
+        """Hand the request to the application."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.settings.max_header_bytes:
             raise self._refuse(431, *self._too_large())
         if not self.url.startswith(b"/"):
             raise self._refuse(400, "the request names more than a path", "a request target that begins with /")
-        if not self.url.isascii():
-            self.url = quote(self.url, safe="!#$%&'()*+,/:;=?@[]~").encode()
         super().on_headers_complete()
         if not self.pipeline:
             self._enter("body", self.settings.body_timeout_s)
@@ -120,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed with a problem document."""
-        refused = self._refused or RefusedError(400, "the request is not HTTP", msg)
+        refused = self._refused or RefusedError(400, msg, "HTTP/1.1, in the target only ASCII and %XX")
         self._answer(refused.status, refused.what, refused.expected)
 
     def timeout_keep_alive_handler(self) -> None:

@@ -171,7 +171,12 @@ def test_where_all_connections_are_being_answered_one_more_is_refused(live, plan
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 400),
-        (b"POST /v1/search HTTP/1.1\r\n" + HOST + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            b"POST /v1/search HTTP/1.1\r\n"
+            + HOST
+            + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         (b"POST /v1/search HTTP/1.1\r\n" + HOST + b"content-length: 1\r\ncontent-length: 2\r\n\r\n{}", 400),
         (b"POST /v1/search HTTP/1.1\r\n" + HOST + b"content-length: " + b"9" * 5_000 + b"\r\n\r\n{}", 400),
         (b"POST /v1/search HTTP/1.1\r\n" + HOST + b"content-length: -1\r\n\r\n{}", 400),
