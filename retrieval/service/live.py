@@ -107,8 +107,11 @@ class Live:
 
         Raises what opening the first release raises; later failures are given to `told`, once per cause.
         """
+        if self._watcher is not None and self._watcher.is_alive():
+            return
         if self._served is None:
             self.refresh()
+        self._stop.clear()
         self._beat = time.monotonic()
         self._watcher = threading.Thread(target=self._watch, args=(told,), name="samespace-live", daemon=True)
         self._watcher.start()
