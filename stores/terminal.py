@@ -31,10 +31,8 @@ def one_line(text: str) -> str:
     return "".join(_escaped(one) if _steers(one) else one for one in text)
 
 
-def clipped(text: str | None, width: int = 80) -> str | None:
+def clipped(text: str, width: int = 80) -> str:
     """`text` as a part of one line of at most `width` characters; one that is longer ends in an ellipsis."""
-    if text is None:
-        return None
     line = one_line(text[: width + 1])
     return line if len(line) <= width else f"{line[: width - 1]}…"
 

@@ -26,5 +26,5 @@ def run(args: Namespace) -> Answer:
 
     release = workspace_of(args).current()
     rows = candidates(release, args.member, args.k, args.exclude_seen, args.country, args.max_maturity)
-    shown = [{**row, "name": clipped(row["name"])} for row in rows]
+    shown = [{**row, "name": clipped(row["name"] or "")} for row in rows]
     return Answer({"release_id": release.release_id, "member_id": args.member, "titles": rows}, table(shown))

@@ -23,5 +23,5 @@ def run(args: Namespace) -> Answer:
 
     release = workspace_of(args).current()
     rows = similar(release, args.title, args.k)
-    shown = [{**row, "name": clipped(row["name"])} for row in rows]
+    shown = [{**row, "name": clipped(row["name"] or "")} for row in rows]
     return Answer({"release_id": release.release_id, "title": args.title, "titles": rows}, table(shown))
