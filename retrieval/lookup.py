@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retrieval.arguments import as_country, as_flag, as_maturity
 from retrieval.index import TitleIndex
 from retrieval.names import find_title
 from retrieval.rows import as_id, embeddings, find_row, id_type, origin_of
@@ -40,6 +41,8 @@ def candidates(
     UsageError for an id of the wrong kind and for a country that no title lists, CorruptError and MismatchError for an
     index that is not this release's.
     """
+    exclude_seen = as_flag(exclude_seen, "exclude_seen")
+    country, max_maturity = as_country(country), as_maturity(max_maturity)
     member = as_id(member_id, id_type(release.storage, "members", MEMBER_ID))
     row = find_row(release, "members", MEMBER_ID, member, [EMBEDDING])
     if not len(row):

@@ -61,6 +61,7 @@ class Health(Answer):
     """The service answers, from `release_id`; `live_release_id` is what the pointer names."""
 
     status: Literal["ok", "behind"] = Field(description="behind: what is live is not yet, or could not be, opened")
+    revision: int = Field(description="of the release served; counts up with each erasure in it")
     live_release_id: str | None
     behind_s: float = Field(description="seconds since what is live came to be, 0 where it is what is served")
     heartbeat_age_s: float | None = Field(description="seconds since the pointer was last looked at")

@@ -25,6 +25,7 @@ def routes(live: Live, config: ServeConfig, metrics: Metrics) -> APIRouter:
         return Health(
             **facts_of(opened),
             status="ok" if opened.release_id == standing.live and not standing.behind_s else "behind",
+            revision=opened.release.manifest.revision,
             live_release_id=standing.live,
             behind_s=round(standing.behind_s, 3),
             heartbeat_age_s=None if standing.heartbeat_age_s is None else round(standing.heartbeat_age_s, 3),

@@ -102,6 +102,7 @@ class Clients:
         self.port, self.stopped = port, threading.Event()
         self.wrong: Counter[str] = Counter()
         self.asked, self.served = 0, set()
+        self.going: set[int] = set()
         self.gone: set[int] = set()
         self._right: dict[int, list[list[int]]] = {}
         self._lock = threading.Lock()
@@ -126,7 +127,7 @@ class Clients:
         line.close()
 
     def _check(self, status: int, body: dict[str, Any], member: int | None, gone: bool) -> None:
-        if status == 404 and member in self.gone:
+        if status == 404 and member in self.going:
             return
         if status != 200:
             self._note(f"status {status}: {body.get('what')}")
@@ -169,10 +170,10 @@ class Service:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=60) as answer:
             return dict(json.load(answer))
 
-    def follow(self, release_id: str) -> None:
-        """Wait until a release is served and nothing newer is live. Raises AssertionError after two minutes."""
+    def follow(self, release_id: str, revision: int = 1) -> None:
+        """Wait until a release is served, in a revision or a later one. Raises AssertionError after two minutes."""
         until = time.monotonic() + FOLLOWED_S
-        while (health := self.health())["release_id"] != release_id or health["status"] != "ok":
+        while (health := self.health())["release_id"] != release_id or health["revision"] < revision:
             assert time.monotonic() < until, f"{release_id} is live, the service says {health}"
             time.sleep(0.02)
 
@@ -229,8 +230,9 @@ def _cycle(workspace: Workspace, config: Config, number: int, asking: Clients, s
     switch_to(config, before, Decision(), Teller(as_json=True))
     switch_to(config, release_id, Decision(), Teller(as_json=True))
     service.follow(release_id)
+    asking.going.add(number % MEMBERS)
     erase_member(config, str(number % MEMBERS), "chaos")
-    service.follow(release_id)
+    service.follow(release_id, workspace.current().manifest.revision)
     asking.gone.add(number % MEMBERS)
     with lease(workspace.storage, "gc"):
         drop(workspace, 2)
