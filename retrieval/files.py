@@ -34,7 +34,7 @@ def pack(indexes: dict[str, TitleIndex]) -> dict[str, pa.Buffer]:
         packed[f"{name}.faiss"] = data
         stored[name] = StoredIndex(**index.card.model_dump(exclude={"file"}), file=_described(f"{name}.faiss", data))
     card = FolderCard(origin=first.origin, ids=_described(IDS, ids), indexes=stored)
-    packed[FILE] = pa.py_buffer(card.model_dump_json(indent=1).encode())
+    packed[FILE] = pa.py_buffer(card.to_bytes())
     return packed
 
 
