@@ -32,13 +32,9 @@ class Anchors:
         set_field(self, "weights", weights_of(self.weights, len(self.new)))
         if (self.member_new is None) != (self.member_reference is None):
             raise AlignmentInputError("member anchors need both member_new and member_reference")
-        set_field(
-            self, "member_new", self.new[:0] if self.member_new is None else rows_of(self.member_new, "member_new")
-        )
-        theirs = (
-            self.reference[:0] if self.member_reference is None else rows_of(self.member_reference, "member_reference")
-        )
-        set_field(self, "member_reference", theirs)
+        for name, titles in (("member_new", self.new), ("member_reference", self.reference)):
+            given = getattr(self, name)
+            set_field(self, name, titles[:0] if given is None else rows_of(given, name))
         self._same_shapes()
         refuse_non_finite(self.new[self.present], "anchors")
         refuse_non_finite(self.reference[self.present], "references of anchors")

@@ -33,8 +33,9 @@ def fit(
     that moved are taken out of `gram_t` (which holds each by its weight, or once if it was made without weights)
     and the fit is repeated.
 
-    Raises AlignmentInputError for arguments of another kind, AlignmentError where a side is empty or zero, has fewer rows than dimensions (with anchors), or where
-    there are fewer anchors than dimensions to rotate: the rotation would be a guess.
+    Raises AlignmentInputError for arguments of another kind; AlignmentError where a side is empty or zero, has fewer
+    rows than dimensions (with anchors), or where there are fewer anchors than dimensions to rotate: the rotation would
+    be a guess.
     """
     config = config or AlignmentConfig()
     require(config, AlignmentConfig, "config")

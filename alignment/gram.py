@@ -143,9 +143,7 @@ def _numbers(x: Any, what: str) -> NDArray[Any]:
     try:
         array = np.asarray(x)
     except (TypeError, ValueError) as error:
-        raise AlignmentInputError(
-            f"{what} are no array: {error}", expected="real numbers (rows, dimensions)"
-        ) from error
+        raise AlignmentInputError(f"{what} are no array: {error}", expected="real numbers") from error
     if array.dtype.kind not in "iuf":
         given = f"{what} are {array.dtype} of shape {array.shape}"
         raise AlignmentInputError(given, expected="real numbers, for example float32")

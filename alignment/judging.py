@@ -41,8 +41,8 @@ def judge(
     One fitted moments ago is judged where a fit without them would have put those that it has seen (`unseen.py`).
 
     `None` for the transform says that the fit was not defined; the verdict is then a new space. Too few held-out
-    anchors measure nothing: a new space too. Raises AlignmentInputError for arguments of another kind, MismatchError where
-    the widths are not the transform's.
+    anchors measure nothing: a new space too. Raises AlignmentInputError for arguments of another kind, MismatchError
+    where the widths are not the transform's.
     """
     config = config or AlignmentConfig()
     require(config, AlignmentConfig, "config")

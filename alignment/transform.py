@@ -16,6 +16,8 @@ from alignment.gram import BLOCK, Matrix, Rows, refuse_non_finite, rows_of
 from stores.errors import AlignmentInputError, CorruptError, MismatchError, NotFoundError
 
 FORMAT_VERSION = 1
+_SQUARED = 1e150
+"""Energies above this have squares that float64 cannot hold."""
 _KEY = "samespace.alignment"
 _UNSIGNED = {
     "dtype", "energy_kept", "format_version", "hash", "mode", "model_id", "rank", "ridge", "undetermined", "width"
@@ -67,9 +69,12 @@ class AlignmentTransform:
 
     @property
     def energy_kept(self) -> float:
-        """Share of Σσ² (the squared scores) that the kept dimensions carry, 0 to 1; 1 where there is nothing to lose."""
-        energy = float((self.energies**2).sum())
-        return float((self.energies[: self.rank] ** 2).sum()) / energy if energy > 0 else 1.0
+        """Share of Σσ² (the squared scores) that the kept dimensions carry, 0 to 1; 1 where there are none."""
+        energies = self.energies
+        if energies.max(initial=0.0) > _SQUARED:  # only then: old files are named by the bits of this figure
+            energies = energies / energies.max()
+        energy = float((energies**2).sum())
+        return float((energies[: self.rank] ** 2).sum()) / energy if energy > 0 else 1.0
 
     @property
     def hash(self) -> str:
@@ -93,7 +98,8 @@ class AlignmentTransform:
 
     def apply(self, x: Rows, side: Side) -> Rows:
         """As `members` or `titles`, but rows that are not finite stay so: a night's gate names them."""
-        return self._apply(x, self.member_map if side == "members" else self.title_map, side)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._apply(x, self.member_map if side == "members" else self.title_map, side)
 
     def _finite(self, x: Rows, M: Matrix, what: str) -> Rows:
         x = rows_of(x, what)

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     try:
         answer = importlib.import_module(_module(args.verb)).run(args)
-        print(json.dumps(answer.facts, default=str, allow_nan=False) if args.json else safe(answer.text), flush=True)
+        print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
     except SamespaceError as error:
         return _fail(error, args.json)
     except KeyboardInterrupt:

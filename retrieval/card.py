@@ -85,10 +85,16 @@ class FolderCard(Settings):
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> "FolderCard":
-        """Read a card.
+        """Read a card. Raises as `read` and `refuse_damage`."""
+        card = cls.read(data, where)
+        card.refuse_damage(data, where)
+        return card
 
-        Raises CorruptError where it is not one, or not the one that was written; MismatchError for another format
-        version.
+    @classmethod
+    def read(cls, data: bytes, where: str) -> "FolderCard":
+        """Read a card that may be damaged.
+
+        Raises CorruptError where it is none, MismatchError for another format version.
         """
         try:
             version = _Version.model_validate_json(data).format_version
@@ -98,15 +104,16 @@ class FolderCard(Settings):
                     where=where,
                     fix="build the index again, or use the version that wrote it",
                 )
-            card = cls.model_validate_json(data)
+            return cls.model_validate_json(data)
         except ValidationError as error:
             raise CorruptError(f"{FILE} cannot be read: {error}", where=where) from error
-        found = sha256(data.replace(_digest(card.digest), _digest(""), 1)) if card.digest else ""
-        if found != card.digest:
-            raise CorruptError(
-                f"{FILE} has digest {found}", where=where, expected=card.digest, fix="restore or rebuild it"
-            )
-        return card
+
+    def refuse_damage(self, data: bytes, where: str) -> None:
+        """Raise CorruptError where the bytes that this card was read from are not those that were written."""
+        found = sha256(data.replace(_digest(self.digest), _digest(""), 1)) if self.digest else ""
+        if found != self.digest:
+            given = f"{FILE} has digest {found}"
+            raise CorruptError(given, where=where, expected=self.digest, fix="restore or rebuild it")
 
     def require(self, origin: Origin, where: str) -> None:
         """Raise MismatchError where space or artifact is not the one asked for; an empty one asks for nothing."""

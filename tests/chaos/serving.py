@@ -59,29 +59,26 @@ def expected(number: int) -> list[list[int]]:
     return np.argsort(-(members @ titles.T), axis=1, kind="stable")[:, :K].tolist()
 
 
-def seal(workspace: Workspace, number: int) -> str:
-    """A release whose names say its number."""
+def seal(workspace: Workspace, number: int, gone: frozenset[int] = frozenset()) -> str:
+    """A release whose names say its number, without the members that were erased."""
     release_id = f"{NIGHT + timedelta(days=number):%Y%m%dT%H%M%SZ}-{number:04x}"
     facts = {"release_id": release_id, "plan_hash": f"{number:04x}", "lake": "", "model_id": "m", "space_id": "1"}
     moments = {"as_of": NIGHT, "created_at": NIGHT, "shards": 1, "config": {}}
     workspace.stage(Plan(**facts, **moments, reference_release=None, previous_release=None), 0)
     release = Release(workspace.uri, release_id)
     members, titles = vectors(number)
-    known = {columns.RELEASE_ID: [release_id], columns.ENCODED_AT: [NIGHT]}
-    for side, matrix, key, schema in (
-        ("members", members, columns.MEMBER_ID, columns.member_vector_schema(pa.int64(), DIM)),
-        ("titles", titles, columns.TITLE_ID, columns.title_vector_schema(pa.int64(), DIM)),
+    there = np.array([member for member in range(MEMBERS) if member not in gone])
+    for side, ids, matrix, key, schema in (
+        ("members", there, members[there], columns.MEMBER_ID, columns.member_vector_schema(pa.int64(), DIM)),
+        ("titles", np.arange(TITLES), titles, columns.TITLE_ID, columns.title_vector_schema(pa.int64(), DIM)),
     ):
-        given: dict[str, Any] = {
-            key: np.arange(len(matrix)),
-            columns.NAME: [f"{number}:{i}" for i in range(len(matrix))],
-        }
-        given |= {name: value * len(matrix) for name, value in known.items()}
+        given: dict[str, Any] = {key: ids, columns.NAME: [f"{number}:{row}" for row in range(len(ids))]}
+        given |= {columns.RELEASE_ID: [release_id] * len(ids), columns.ENCODED_AT: [NIGHT] * len(ids)}
         given[columns.EMBEDDING] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM)
-        release.write_table(f"{side}/part-00000.parquet", _filled(schema, len(matrix), given))
+        release.write_table(f"{side}/part-00000.parquet", _filled(schema, len(ids), given))
     schema = columns.history_schema(pa.int64(), pa.int64())
-    seen = {columns.MEMBER_ID: np.arange(MEMBERS), columns.TITLE_ID: [[]] * MEMBERS}
-    release.write_table("histories/part-00000.parquet", _filled(schema, MEMBERS, seen))
+    seen = {columns.MEMBER_ID: there, columns.TITLE_ID: [[]] * len(there)}
+    release.write_table("histories/part-00000.parquet", _filled(schema, len(there), seen))
     build_index(RetrievalConfig(), release)
     release.seal([], [], {})
     return release_id
@@ -221,7 +218,7 @@ def chaos(uri: str, cycles: int, clients: int) -> dict[str, Any]:
 def _cycle(workspace: Workspace, config: Config, number: int, asking: Clients, service: Service) -> None:
     """Publish, go back, go forward, erase a member, collect; the service follows each."""
     before = workspace.current().release_id
-    release_id = seal(workspace, number)
+    release_id = seal(workspace, number, frozenset(asking.gone))
     _publish(workspace, config, release_id)
     service.follow(release_id)
     assert roll_back(config, "chaos").release_id == before
