@@ -93,7 +93,7 @@ def _ranking_kept(release: Release, transform: AlignmentTransform) -> dict[str, 
     members, titles = (_some(release, side) for side in SIDES)
     if not len(members) or not len(titles):
         return {"native_top_overlap": 1.0}
-    kept = f.top_overlap(members @ titles.T, transform.members(members) @ transform.titles(titles).T)
+    kept = f.top_overlap(members @ titles.T, transform.apply(members, "members") @ transform.apply(titles, "titles").T)
     return {"native_top_overlap": kept}
 
 

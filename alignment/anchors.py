@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment.gram import Rows, refuse_non_finite, rows_of, weights_of
-from stores.errors import AlignmentError, MismatchError
+from stores.errors import AlignmentInputError, MismatchError
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,8 @@ class Anchors:
 
     These are titles, with `weights` (n,) (None: equal; 0: absent). `member_new` (p, e) and
     `member_reference` (p, s) are members, given both or neither. Raises AlignmentError where rows are
-    not finite (by position), MismatchError where counts or widths differ.
+    not finite (by position), AlignmentInputError for other kinds and shapes, MismatchError where counts or widths
+    differ.
     """
 
     new: Rows
@@ -26,14 +27,14 @@ class Anchors:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "new", rows_of(self.new))
-        set_field(self, "reference", rows_of(self.reference))
+        set_field(self, "new", rows_of(self.new, "new"))
+        set_field(self, "reference", rows_of(self.reference, "reference"))
         set_field(self, "weights", weights_of(self.weights, len(self.new)))
         if (self.member_new is None) != (self.member_reference is None):
-            raise AlignmentError("member anchors need both member_new and member_reference")
-        set_field(self, "member_new", self.new[:0] if self.member_new is None else rows_of(self.member_new))
-        theirs = self.reference[:0] if self.member_reference is None else rows_of(self.member_reference)
-        set_field(self, "member_reference", theirs)
+            raise AlignmentInputError("member anchors need both member_new and member_reference")
+        for name, titles in (("member_new", self.new), ("member_reference", self.reference)):
+            given = getattr(self, name)
+            set_field(self, name, titles[:0] if given is None else rows_of(given, name))
         self._same_shapes()
         refuse_non_finite(self.new[self.present], "anchors")
         refuse_non_finite(self.reference[self.present], "references of anchors")

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from alignment.anchors import Anchors
 from alignment.canonical import Basis, canonical_basis, native_basis, orthogonal_basis
 from alignment.config import AlignmentConfig
-from alignment.gram import Gram, Matrix
+from alignment.gram import Gram, Matrix, require
 from alignment.procrustes import Rotation, robust_procrustes
 from alignment.transform import AlignmentTransform
-from stores.errors import AlignmentError, MismatchError
+from stores.errors import AlignmentError, AlignmentInputError, MismatchError
 
 ROUNDS = 10
 """Times that movers are taken out of stage 1; they settle in two or three."""
@@ -33,10 +33,18 @@ def fit(
     that moved are taken out of `gram_t` (which holds each by its weight, or once if it was made without weights)
     and the fit is repeated.
 
-    Raises AlignmentError where a side is empty or zero, has fewer rows than dimensions (with anchors), or where
-    there are fewer anchors than dimensions to rotate: the rotation would be a guess.
+    Raises AlignmentInputError for arguments of another kind; AlignmentError where a side is empty or zero, has fewer
+    rows than dimensions (with anchors), or where there are fewer anchors than dimensions to rotate: the rotation would
+    be a guess.
     """
     config = config or AlignmentConfig()
+    require(config, AlignmentConfig, "config")
+    for gram, name in ((gram_m, "gram_m"), (gram_t, "gram_t")):
+        require(gram, Gram, name)
+        if not np.isfinite(gram.moment).all():
+            raise AlignmentInputError(f"{name} is not finite", expected="a Gram of finite rows")
+    if anchors is not None:
+        require(anchors, Anchors, "anchors")
     if config.mode == "off":
         width = anchors.width if anchors else config.rank or gram_t.dim
         return _transform(native_basis(gram_m, gram_t), np.eye(min(gram_t.dim, width), width), config)
@@ -116,7 +124,11 @@ def _rank(dim: int, anchors: Anchors, config: AlignmentConfig) -> int:
 
 def _transform(basis: Basis, Q: Matrix, config: AlignmentConfig) -> AlignmentTransform:
     kept = basis.first(len(Q))
-    return AlignmentTransform(kept.member_map @ Q, kept.title_map @ Q, basis.energies, config.mode, len(Q), basis.ridge)
+    maps = kept.member_map @ Q, kept.title_map @ Q
+    if not all(np.isfinite(part).all() for part in (*maps, basis.energies)):
+        fix = "scale the model's vectors so that their squares are ordinary numbers"
+        raise AlignmentError("the maps are not finite: the second moments are too small or too large", fix=fix)
+    return AlignmentTransform(*maps, basis.energies, config.mode, len(Q), basis.ridge)
 
 
 def _check(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from stores.errors import AlignmentError, CorruptError, MismatchError, NotFoundError
+from stores.errors import AlignmentError, AlignmentInputError, CorruptError, MismatchError, NotFoundError
 
 Matrix = NDArray[np.float64]
 Rows = NDArray[Any]
@@ -39,8 +39,8 @@ class Gram:
     def of(cls, x: Rows, weights: Rows | None = None) -> "Gram":
         """The Gram of rows `x` (n, e), accumulated in float64 block by block.
 
-        `weights` (n,), not negative: 2 is the row twice, 0 is the row absent. Raises AlignmentError where
-        `x` is not two-dimensional or a row that counts is not finite; the message gives their positions.
+        `weights` (n,), not negative: 2 is the row twice, 0 is the row absent. Raises AlignmentError where a row that
+        counts is not finite, by position, and AlignmentInputError where an argument has another kind or shape.
         """
         x = rows_of(x)
         positions, counts = (None, None) if weights is None else _present(x, weights)
@@ -80,6 +80,7 @@ class Gram:
         return Gram(self.moment - other.moment, self.count - other.count, self.weighted or other.weighted)
 
     def _same_width(self, other: "Gram") -> None:
+        require(other, Gram, "what is added to or taken from a Gram")
         if self.dim != other.dim:
             raise MismatchError(f"Grams of width {self.dim} and {other.dim} cannot be merged")
 
@@ -95,35 +96,58 @@ class Gram:
             raise NotFoundError("there is no saved Gram", where=str(path))
         try:
             fields = load(Path(path).read_bytes())
-            return cls(fields["moment"], float(fields["count"][0]), bool(fields["weighted"][0]))
-        except (SafetensorError, KeyError) as error:
+            moment, count = np.asarray(fields["moment"]), float(fields["count"][0])
+            weighted = bool(fields["weighted"][0])
+        except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
             raise CorruptError(f"not a saved Gram: {error}", where=str(path)) from error
+        square = moment.dtype == np.float64 and moment.ndim == 2 and moment.shape[0] == moment.shape[1]
+        if not square or not np.isfinite(moment).all() or not np.isfinite(count):
+            given = f"a Gram of {moment.dtype} of shape {moment.shape} for {count} rows"
+            raise CorruptError(given, where=str(path), expected="a square matrix of finite float64")
+        return cls(moment, count, weighted)
 
 
-def rows_of(x: Rows) -> Rows:
-    """`x` as a two-dimensional array of float32 or float64. Raises AlignmentError for another shape or kind."""
-    try:
-        x = np.asarray(x)
-    except ValueError as error:
-        raise AlignmentError(f"vectors are no array: {error}", expected="(rows, dimensions)") from error
-    if not np.can_cast(x.dtype, np.float64, "same_kind"):
-        raise AlignmentError(f"vectors are {x.dtype}", expected="real numbers")
+def rows_of(x: Rows, what: str = "vectors") -> Rows:
+    """`x` as a two-dimensional array of float32 or float64; `what` names the argument in messages.
+
+    Raises AlignmentInputError for another shape and for anything but real numbers: complex, text, truth, objects.
+    """
+    x = _numbers(x, what)
     if x.ndim != 2 or x.shape[1] == 0:
-        raise AlignmentError(f"vectors have the shape {x.shape}", expected="(rows, dimensions)")
+        raise AlignmentInputError(f"{what} have the shape {x.shape}", expected="(rows, dimensions)")
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
 
 
 def weights_of(weights: Rows | None, count: int) -> Matrix:
-    """Weights as float64 (count,); `None` means equal. Raises AlignmentError where one is negative or not finite."""
+    """Weights as float64 (count,); `None` means equal. Raises AlignmentInputError where they cannot be weights."""
     if weights is None:
         return np.ones(count)
-    weights = np.asarray(weights, dtype=np.float64)
+    weights = _numbers(weights, "weights").astype(np.float64)
     if weights.shape != (count,):
-        raise AlignmentError(f"{count} rows have weights of the shape {weights.shape}", expected=f"({count},)")
+        raise AlignmentInputError(f"{count} rows have weights of the shape {weights.shape}", expected=f"({count},)")
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
-        raise AlignmentError(f"weights at positions {positions_text(bad)} are negative or not finite")
+        raise AlignmentInputError(f"weights at positions {positions_text(bad)} are negative or not finite")
     return weights
+
+
+def require(value: object, kind: type, name: str) -> None:
+    """Raise AlignmentInputError where an argument is not an instance of a class."""
+    if not isinstance(value, kind):
+        given = f"{name} is {type(value).__name__} {value!r}"
+        raise AlignmentInputError(given[:120], expected=f"an instance of {kind.__name__}")
+
+
+def _numbers(x: Any, what: str) -> NDArray[Any]:
+    """`x` as an array of real numbers. NumPy alone would drop imaginary parts and read text and truth as numbers."""
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise AlignmentInputError(f"{what} are no array: {error}", expected="real numbers") from error
+    if array.dtype.kind not in "iuf":
+        given = f"{what} are {array.dtype} of shape {array.shape}"
+        raise AlignmentInputError(given, expected="real numbers, for example float32")
+    return array
 
 
 def refuse_non_finite(x: Rows, what: str = "vectors") -> None:

@@ -15,7 +15,7 @@ from alignment import figures as f
 from alignment.anchors import Anchors
 from alignment.config import AlignmentConfig, JudgeConfig
 from alignment.fitting import moved_anchors
-from alignment.gram import Matrix
+from alignment.gram import Matrix, require
 from alignment.procrustes import unit_residuals
 from alignment.transform import AlignmentTransform
 from alignment.unseen import unseen
@@ -41,9 +41,14 @@ def judge(
     One fitted moments ago is judged where a fit without them would have put those that it has seen (`unseen.py`).
 
     `None` for the transform says that the fit was not defined; the verdict is then a new space. Too few held-out
-    anchors measure nothing: a new space too. Raises MismatchError where the widths are not the transform's.
+    anchors measure nothing: a new space too. Raises AlignmentInputError for arguments of another kind, MismatchError
+    where the widths are not the transform's.
     """
     config = config or AlignmentConfig()
+    require(config, AlignmentConfig, "config")
+    for argument, kind, name in ((transform, AlignmentTransform, "transform"), (held_out, Anchors, "held_out")):
+        if argument is not None:
+            require(argument, kind, name)
     limits = config.judge
     if transform is None:
         return Verdict("new_space", ["the rotation onto the reference is not defined"])
@@ -97,17 +102,17 @@ def measure(transform: AlignmentTransform, held_out: Anchors, config: AlignmentC
     return measured | _scores(transform, held_out, ~moved)
 
 
-def _agreement(x: Matrix, y: Matrix, stayed: NDArray[np.bool_], prefix: str) -> dict[str, float]:
+def _agreement(x: Matrix, y: Matrix, stayed: NDArray[np.bool_], prefix: str) -> dict[str, float | None]:
     """How well the entities of one side lie where the reference has them; nothing where there is at most one."""
     if len(x) < 2:
         return {}
-    cosine = f.cosines(x, y)
+    cosine, scale = f.cosines(x, y), f.scale(x, y)
     return {
         f"{prefix}cosine_p50": float(np.median(cosine)),
         f"{prefix}cosine_p5": float(np.quantile(cosine, 0.05)),
         f"{prefix}identification": f.identification(x[stayed], y[stayed]),
         f"{prefix}correlation": f.energy_weighted_correlation(x[stayed], y[stayed]),
-        f"{prefix}scale": f.scale(x, y),
+        f"{prefix}scale": scale if np.isfinite(scale) else None,  # JSON has no word for infinity
     }
 
 
@@ -152,7 +157,9 @@ def _changes(measured: dict[str, Any], limits: JudgeConfig) -> list[str]:
             if value < least:
                 reasons.append(f"{name} of held-out {side} is {value:.3f}, at least {least} is needed")
         factor = measured.get(prefix + "scale", 1.0)
-        if not 1 / limits.same_scale <= factor <= limits.same_scale:
+        if factor is None:
+            reasons.append(f"most {side} of the reference are zero: norms cannot be compared")
+        elif not 1 / limits.same_scale <= factor <= limits.same_scale:
             reasons.append(f"norms of {side} are {factor:.3g} times the reference's, at most {limits.same_scale} fold")
     agreement = measured.get("heldout_mixed_score_correlation", 1.0)
     if agreement < limits.same_score_correlation:

@@ -69,8 +69,8 @@ def apply_to_shard(release: Release, path: str, side: Side, transform: Alignment
 
 def aligned(table: pa.Table, side: Side, transform: AlignmentTransform) -> pa.Table:
     """Native rows of a shard in the space, every other column kept."""
-    place = transform.members if side == "members" else transform.titles
-    return table.set_column(table.schema.get_field_index(EMBEDDING), EMBEDDING, vector_array(place(matrix_of(table))))
+    vectors = vector_array(transform.apply(matrix_of(table), side))
+    return table.set_column(table.schema.get_field_index(EMBEDDING), EMBEDDING, vectors)
 
 
 def roots_of(release: Release) -> dict[Side, str]:

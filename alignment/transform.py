@@ -12,11 +12,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from alignment.anchors import Anchors
-from alignment.gram import BLOCK, Matrix, Rows, rows_of
-from stores.errors import CorruptError, MismatchError, NotFoundError
+from alignment.gram import BLOCK, Matrix, Rows, refuse_non_finite, rows_of
+from stores.errors import AlignmentInputError, CorruptError, MismatchError, NotFoundError
 
 FORMAT_VERSION = 1
+_SQUARED = 1e150
+"""Energies above this have squares that float64 cannot hold."""
 _KEY = "samespace.alignment"
+_UNSIGNED = {
+    "dtype", "energy_kept", "format_version", "hash", "mode", "model_id", "rank", "ridge", "undetermined", "width"
+}  # fmt: skip
+"""Facts in the header of a file from before headers were signed."""
 Side = Literal["members", "titles"]
 SIDES: tuple[Side, Side] = ("members", "titles")
 
@@ -63,8 +69,12 @@ class AlignmentTransform:
 
     @property
     def energy_kept(self) -> float:
-        """Share of Σσ² (the squared scores) that the kept dimensions carry, 0 to 1."""
-        return float((self.energies[: self.rank] ** 2).sum() / (self.energies**2).sum())
+        """Share of Σσ² (the squared scores) that the kept dimensions carry, 0 to 1; 1 where there are none."""
+        energies = self.energies
+        if energies.max(initial=0.0) > _SQUARED:  # only then: old files are named by the bits of this figure
+            energies = energies / energies.max()
+        energy = float((energies**2).sum())
+        return float((energies[: self.rank] ** 2).sum()) / energy if energy > 0 else 1.0
 
     @property
     def hash(self) -> str:
@@ -75,12 +85,26 @@ class AlignmentTransform:
         return digest.hexdigest()
 
     def members(self, x: Rows) -> Rows:
-        """Members (n, e) → (n, s), computed in float64, returned in the dtype given."""
-        return self._apply(x, self.member_map)
+        """Members (n, e) → (n, s), computed in float64, returned in the dtype given.
+
+        Raises AlignmentError where rows are not finite (by position), AlignmentInputError for other kinds and shapes,
+        MismatchError for another width.
+        """
+        return self._finite(x, self.member_map, "members")
 
     def titles(self, y: Rows) -> Rows:
-        """Titles (m, e) → (m, s), computed in float64, returned in the dtype given."""
-        return self._apply(y, self.title_map)
+        """Titles (m, e) → (m, s), computed in float64, returned in the dtype given. Raises as `members`."""
+        return self._finite(y, self.title_map, "titles")
+
+    def apply(self, x: Rows, side: Side) -> Rows:
+        """As `members` or `titles`, but rows that are not finite stay so: a night's gate names them."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._apply(x, self.member_map if side == "members" else self.title_map, side)
+
+    def _finite(self, x: Rows, M: Matrix, what: str) -> Rows:
+        x = rows_of(x, what)
+        refuse_non_finite(x, what)
+        return self._apply(x, M, what)
 
     def inverse(self) -> "AlignmentTransform":
         """The way back, from the space to native vectors: W M_W · M_Tᵀ = W, for M_W M_Tᵀ = I.
@@ -103,12 +127,14 @@ class AlignmentTransform:
         `weight` L is (h, e), i.e. `linear.weight.T` of PyTorch; returns (h, s) and (s,). Where the tower
         ends in an L2-norm, export the map itself as one more layer after the norm instead: `fold(eye(e))`.
         """
+        if side not in SIDES:
+            raise AlignmentInputError(f"side is {side!r}", expected=f"one of {', '.join(SIDES)}")
         M = self.member_map if side == "members" else self.title_map
-        folded_bias = None if bias is None else self._apply(np.asarray(bias)[None, :], M)[0]
-        return self._apply(weight, M), folded_bias
+        folded_bias = None if bias is None else self._finite(np.asarray(bias)[None, ...], M, "bias")[0]
+        return self._finite(weight, M, "weight"), folded_bias
 
-    def _apply(self, x: Rows, M: Matrix) -> Rows:
-        x = rows_of(x)
+    def _apply(self, x: Rows, M: Matrix, what: str = "vectors") -> Rows:
+        x = rows_of(x, what)
         if x.shape[1] != len(M):
             raise MismatchError(f"vectors are {x.shape[1]} wide, the transform was fitted for {len(M)}")
         out = np.empty((len(x), M.shape[1]), dtype=x.dtype)
@@ -129,7 +155,7 @@ class AlignmentTransform:
         tensors = {"member_map": self.member_map, "title_map": self.title_map, "energies": self.energies}
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One metadata key: the order of several is not fixed by the format's writer.
-        return bytes(save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)}))
+        return bytes(save(contiguous, metadata={_KEY: _text(header)}))
 
     def save(self, path: str | Path) -> None:
         """Write the artifact to a file; its folder is made where there is none."""
@@ -147,12 +173,15 @@ class AlignmentTransform:
     def from_bytes(cls, data: bytes, where: str = "transform.safetensors") -> "AlignmentTransform":
         """Read an artifact. Raises CorruptError where it is none, of another version, or not the bytes written."""
         try:
-            tensors, header = load(data), _metadata(data)
+            tensors, text = load(data), _metadata(data)
+            header: dict[str, Any] = json.loads(text)
             version = header["format_version"]
             if version != FORMAT_VERSION:
                 expected = str(FORMAT_VERSION)
                 raise CorruptError(f"transform has format version {version}", where=where, expected=expected)
-            if "signature" in header and header != _signed(header):
+            # A flip in the name of the signature must not make a signed header one from before there were signatures.
+            signed = "signature" in header or not set(header) <= _UNSIGNED
+            if signed and text != _text(_signed(header)):
                 raise CorruptError("the header of the transform is not the one that was written", where=where)
             loaded = cls(
                 **tensors,
@@ -181,14 +210,19 @@ class AlignmentTransform:
         }
 
 
+def _text(header: dict[str, Any]) -> str:
+    """The header as it is written; JSON has no word for what is not finite, so that is refused."""
+    return json.dumps(header, sort_keys=True, allow_nan=False)
+
+
 def _signed(header: dict[str, Any]) -> dict[str, Any]:
     """The header with a hash over all the rest of it."""
     facts = {name: value for name, value in header.items() if name != "signature"}
     return {**facts, "signature": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
 
 
-def _metadata(data: bytes) -> dict[str, Any]:
+def _metadata(data: bytes) -> str:
     """Our JSON in the header of a safetensors file (8 bytes of length, then JSON)."""
     length = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
-    return header
+    text = json.loads(data[8 : 8 + length])["__metadata__"][_KEY]
+    return str(text)

@@ -1,5 +1,6 @@
 """What a command answers: facts for `--json`, text for people, and an exit code."""
 
+import math
 from argparse import Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stores.errors import UsageError
+from stores.terminal import one_line, safe
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -17,11 +19,28 @@ DEFAULT_FILE = "samespace.toml"
 
 @dataclass(frozen=True)
 class Answer:
-    """`facts` can be written as JSON; `text` is the same for a person."""
+    """`facts` can be written as JSON; `text` is the same for a person.
+
+    Every command's output passes here: in `text` nothing is left that could steer a terminal, and in `facts` numbers
+    that are not finite are None, since JSON has no word for them.
+    """
 
     facts: Any
     text: str
     exit_code: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", finite(self.facts))
+        object.__setattr__(self, "text", safe(self.text))
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON with None for every float that is not finite, at any depth."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def config_of(args: Namespace) -> "Config":
@@ -63,7 +82,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return "" if value is None else str(value)
+    return "" if value is None else one_line(str(value))
 
 
 def moment(text: str | None) -> datetime | None:

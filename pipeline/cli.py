@@ -20,6 +20,7 @@ from pipeline import interruption
 from stores.aside import ASIDE
 from stores.errors import SamespaceError, UsageError
 from stores.printed import until_printed
+from stores.terminal import print_anything, safe
 from stores.without_pandas import do_without_pandas
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
@@ -72,6 +73,7 @@ def command() -> int:
     gc.set_threshold(10_000)
     if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
         do_without_pandas()
+    print_anything()
     code = interruption.over(main())
     if any(thread.name in HANGING for thread in threading.enumerate()):
         interruption.leave(code)  # a thread that hangs in Ray or in an encoder would be waited for
@@ -105,7 +107,7 @@ def _answer(args: argparse.Namespace) -> int:
             raise
         if isinstance(error, SamespaceError):
             return _fail(error, args.json)
-        traceback.print_exc()
+        sys.stderr.write(safe(traceback.format_exc()))
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
         )
@@ -175,7 +177,7 @@ def _fail(error: SamespaceError, as_json: bool) -> int:
         facts: dict[str, Any] = {"kind": type(error).__name__, "exit_code": error.exit_code, "what": error.what}
         facts |= {"where": error.where, "expected": error.expected, "fix": error.fix}
         print(json.dumps({"error": facts}))
-    sys.stderr.write(f"samespace: {error}\n")
+    sys.stderr.write(f"samespace: {safe(str(error))}\n")
     return error.exit_code
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from stores.release import Release, StageReport
+from stores.terminal import safe
 from validation.checks import Check
 
 
@@ -16,7 +17,7 @@ class Teller:
 
     def line(self, text: str) -> None:
         """One line, at once."""
-        print(text, file=self.out, flush=True)
+        print(safe(text), file=self.out, flush=True)
 
     def begins(self, release: Release, resumed: bool) -> None:
         """The head line of a night."""

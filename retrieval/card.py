@@ -8,6 +8,7 @@ from retrieval.config import Metric
 from retrieval.recall import Recall
 from stores.errors import CorruptError, MismatchError
 from stores.settings import Settings
+from stores.storage import sha256
 
 FORMAT_VERSION = 1
 FILE = "index.json"
@@ -65,16 +66,36 @@ class StoredIndex(IndexCard):
 
 
 class FolderCard(Settings):
-    """All indexes of one folder, which share their ids."""
+    """All indexes of one folder, which share their ids.
+
+    `digest` is the SHA-256 of the file's own bytes with an empty digest, so that a damaged card is noticed: its figures
+    decide how an index is searched. Cards from before there was one have none.
+    """
 
     format_version: int = FORMAT_VERSION
+    digest: str = ""
     origin: Origin = Origin()
     ids: StoredFile
     indexes: dict[str, StoredIndex]
 
+    def to_bytes(self) -> bytes:
+        """The file, with its digest."""
+        empty = self.model_copy(update={"digest": ""}).model_dump_json(indent=1).encode()
+        return empty.replace(_digest(""), _digest(sha256(empty)), 1)
+
     @classmethod
     def parse(cls, data: bytes, where: str) -> "FolderCard":
-        """Read a card. Raises CorruptError where it is not one, MismatchError for another format version."""
+        """Read a card. Raises as `read` and `refuse_damage`."""
+        card = cls.read(data, where)
+        card.refuse_damage(data, where)
+        return card
+
+    @classmethod
+    def read(cls, data: bytes, where: str) -> "FolderCard":
+        """Read a card that may be damaged.
+
+        Raises CorruptError where it is none, MismatchError for another format version.
+        """
         try:
             version = _Version.model_validate_json(data).format_version
             if version != FORMAT_VERSION:
@@ -86,6 +107,13 @@ class FolderCard(Settings):
             return cls.model_validate_json(data)
         except ValidationError as error:
             raise CorruptError(f"{FILE} cannot be read: {error}", where=where) from error
+
+    def refuse_damage(self, data: bytes, where: str) -> None:
+        """Raise CorruptError where the bytes that this card was read from are not those that were written."""
+        found = sha256(data.replace(_digest(self.digest), _digest(""), 1)) if self.digest else ""
+        if found != self.digest:
+            given = f"{FILE} has digest {found}"
+            raise CorruptError(given, where=where, expected=self.digest, fix="restore or rebuild it")
 
     def require(self, origin: Origin, where: str) -> None:
         """Raise MismatchError where space or artifact is not the one asked for; an empty one asks for nothing."""
@@ -99,6 +127,10 @@ class FolderCard(Settings):
                     where=where,
                     fix="take vectors and index from the same release",
                 )
+
+
+def _digest(value: str) -> bytes:
+    return f'"digest": "{value}"'.encode()
 
 
 class _Version(BaseModel):

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval import screening
+from retrieval.arguments import as_array, as_k, as_mask, short
 from retrieval.config import Metric
 from retrieval.filters import Filter
 from retrieval.marks import descending, seats
@@ -87,12 +88,30 @@ def search(
     asked = as_vectors(queries, "query", width=base.shape[1])
     if metric == "cosine":
         base, asked = unit(base), unit(asked)
-    return top_k(Titles.of(base), asked, k, Filter(allowed, exclude))
+    wanted = Filter(None if allowed is None else as_mask(allowed, len(base)), _rows_of(exclude, len(asked), len(base)))
+    return top_k(Titles.of(base), asked, as_k(k, len(base)), wanted)
+
+
+def _rows_of(exclude: Any, queries: int, titles: int) -> list[Rows] | None:
+    """Rows to leave out, one array for each query. Raises UsageError for other kinds and for rows out of range."""
+    if exclude is None:
+        return None
+    if not isinstance(exclude, (Sequence, np.ndarray)) or isinstance(exclude, str) or len(exclude) != queries:
+        raise UsageError(
+            f"exclude is {short(exclude)}", expected=f"one array of rows for each of the {queries} queries"
+        )
+    lists = [as_array(rows, "a list in exclude", "an array of rows") for rows in exclude]
+    for rows in lists:
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise UsageError(f"a list in exclude is {rows.dtype} of shape {rows.shape}", expected="whole numbers (m,)")
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < titles:
+            raise UsageError(f"exclude names row {rows.min()} to {rows.max()}", expected=f"rows from 0 to {titles - 1}")
+    return [rows.astype(np.int64) for rows in lists]
 
 
 def refuse_metric(metric: str) -> None:
     """Raise UsageError for a metric that does not exist."""
-    if metric not in get_args(Metric):
+    if not isinstance(metric, str) or metric not in get_args(Metric):
         raise UsageError(f"there is no metric {metric!r}", expected=f"one of {', '.join(get_args(Metric))}")
 
 

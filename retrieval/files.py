@@ -34,7 +34,7 @@ def pack(indexes: dict[str, TitleIndex]) -> dict[str, pa.Buffer]:
         packed[f"{name}.faiss"] = data
         stored[name] = StoredIndex(**index.card.model_dump(exclude={"file"}), file=_described(f"{name}.faiss", data))
     card = FolderCard(origin=first.origin, ids=_described(IDS, ids), indexes=stored)
-    packed[FILE] = pa.py_buffer(card.model_dump_json(indent=1).encode())
+    packed[FILE] = pa.py_buffer(card.to_bytes())
     return packed
 
 
@@ -50,7 +50,8 @@ def load(folder: str, name: str, origin: Origin) -> TitleIndex:
     storage = Storage(folder)
     if not storage.exists(FILE):
         raise NotFoundError("there is no index here", where=folder, expected=f"a folder with {FILE}")
-    card = FolderCard.parse(storage.read(FILE), f"{folder}/{FILE}")
+    data = storage.read(FILE)
+    card = FolderCard.read(data, f"{folder}/{FILE}")
     card.require(origin, folder)
     if name not in card.indexes:
         raise NotFoundError(f"there is no index {name}", where=folder, expected=f"one of {', '.join(card.indexes)}")
@@ -59,6 +60,7 @@ def load(folder: str, name: str, origin: Origin) -> TitleIndex:
     backend = _backend(stored, folder)
     index = _read(storage, stored.file)
     _refuse_misfit(index, stored, backend, len(ids), f"{folder}/{stored.file.name}")
+    card.refuse_damage(data, f"{folder}/{FILE}")  # last, since errors that name two values say more
     engine = Engine.of(backend, index, stored.effort, ids.rank)
     depth = stored.recall.k if stored.recall else engine.depth
     engine = replace(engine, filter_from=stored.filter_from, reach=stored.reach, depth=depth)

@@ -1,6 +1,6 @@
 """Title ids beside the rows of an index: int64 or string, one kind, none twice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,6 +84,9 @@ class TitleIds:
 
     def excluded(self, exclude: Sequence[Any], queries: int) -> list[Rows]:
         """Rows to leave out for each query; ids that are not here are not missed. Raises UsageError."""
+        if isinstance(exclude, (str, bytes, Mapping)) or not hasattr(exclude, "__len__"):
+            given = f"{type(exclude).__name__} {exclude!r}"[:80]
+            raise UsageError(f"exclude is {given}", expected=f"one list of ids for each of the {queries} queries")
         if len(exclude) != queries:
             raise UsageError(f"{len(exclude)} exclusion lists for {queries} queries", expected="one list per query")
         lists = [as_ids(() if ids is None else ids, "excluded ids") for ids in exclude]
@@ -104,7 +107,7 @@ def as_ids(ids: Any, what: str) -> Ids:
     """Ids as int64, or as objects that are str. Raises UsageError for every other kind."""
     if isinstance(ids, (pa.Array, pa.ChunkedArray)):
         ids = ids.to_numpy() if pa.types.is_integer(ids.type) and ids.null_count == 0 else ids.to_pylist()
-    array = np.asarray(ids) if isinstance(ids, np.ndarray) else _from_sequence(ids)
+    array = np.asarray(ids) if isinstance(ids, np.ndarray) else _from_sequence(ids, what)
     if array.ndim != 1:
         raise UsageError(f"{what} have shape {array.shape}", expected="one dimension")
     if array.size == 0:
@@ -118,7 +121,9 @@ def as_ids(ids: Any, what: str) -> Ids:
     raise UsageError(f"{what} are {array.dtype}", expected="int64 or str")
 
 
-def _from_sequence(ids: Any) -> Ids:
+def _from_sequence(ids: Any, what: str) -> Ids:
+    if isinstance(ids, (str, bytes, Mapping)) or not isinstance(ids, Iterable):
+        raise UsageError(f"{what} are {type(ids).__name__} {ids!r}"[:80], expected="a list or an array of int64 or str")
     values = list(ids)
     array = np.empty(len(values), dtype=object)
     array[:] = values

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrieval import exact, gpu
+from retrieval.arguments import as_cosine, as_k, as_mask, require
 from retrieval.card import IndexCard, Origin, Trial
 from retrieval.config import IndexConfig, Metric
 from retrieval.duplicates import distinct
@@ -17,7 +18,7 @@ from retrieval.grown import Grown
 from retrieval.ids import Ids, TitleIds, as_ids
 from retrieval.recall import Recall, of_scores
 from retrieval.trials import Choice, choose
-from retrieval.vectors import Mask, Scores, Vectors, as_vectors, unit
+from retrieval.vectors import Scores, Vectors, as_vectors, unit
 from stores.errors import MismatchError, UsageError
 
 
@@ -43,13 +44,15 @@ class TitleIndex:
         for duplicate ids, numbers that are not finite (by position) or wrong shapes, MismatchError where
         lengths or widths differ.
         """
-        config = config or IndexConfig()
+        config, origin = config or IndexConfig(), origin or Origin()
+        require(config, IndexConfig, "config")
+        require(origin, Origin, "origin")
         known, base = TitleIds.of(ids), as_vectors(vectors, "vector")
         if len(known) != len(base):
             raise MismatchError(f"{len(known)} ids for {len(base)} vectors", expected="one id for each vector")
         asked = as_vectors(np.zeros((0, base.shape[1])) if queries is None else queries, "query", base.shape[1])
         choice = choose(_of_metric(base, config.metric), _of_metric(asked, config.metric), config, known.rank)
-        return cls(known, with_device(choice.engine, config), _card(choice, config.metric), origin or Origin())
+        return cls(known, with_device(choice.engine, config), _card(choice, config.metric), origin)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,14 +98,13 @@ class TitleIndex:
         order of the ids. With `alike`, of titles whose cosine is at least that only the best one is kept.
         Raises UsageError and MismatchError for input that cannot be searched.
         """
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise UsageError(f"k is {k!r}", expected="a whole number of at least 1")
+        k, alike = as_k(k, len(self)), None if alike is None else as_cosine(alike)
         asked = _of_metric(as_vectors(queries, "query", self.dim), self.metric)
         wanted = self.filter(len(asked), exclude, allowed)
         if alike is None:
-            rows, scores = self.engine.search(asked, int(k), wanted)
+            rows, scores = self.engine.search(asked, k, wanted)
         else:
-            rows, scores = distinct(lambda fetch: self.engine.search(asked, fetch, wanted), self.vectors, int(k), alike)
+            rows, scores = distinct(lambda fetch: self.engine.search(asked, fetch, wanted), self.vectors, k, alike)
         return self.ids.at(rows), scores
 
     def with_added(self, ids: Any, vectors: Any, queries: Any = None) -> "TitleIndex":
@@ -123,21 +125,11 @@ class TitleIndex:
     def filter(self, queries: int, exclude: Sequence[Any] | None, allowed: Any) -> Filter:
         """The checked filter of a search. Raises UsageError and MismatchError."""
         excluded = None if exclude is None else self.ids.excluded(exclude, queries)
-        return Filter(None if allowed is None else self._mask(allowed), excluded)
-
-    def _mask(self, allowed: Any) -> Mask:
-        mask = np.asarray(allowed)
-        if mask.dtype != np.bool_ or mask.ndim != 1:
-            raise UsageError(
-                f"the mask is {mask.dtype} of shape {mask.shape}", expected=f"bool of shape ({len(self)},)"
-            )
-        if len(mask) != len(self):
-            raise MismatchError(f"the mask has {len(mask)} entries, the index {len(self)} titles")
-        return mask
+        return Filter(None if allowed is None else as_mask(allowed, len(self)), excluded)
 
     def measure(self, queries: Any, k: int, exclude: Sequence[Any] | None = None, allowed: Any = None) -> Recall | None:
         """Recall@k against the oracle on `queries` (q, d) under a filter; None without queries."""
-        asked = _of_metric(as_vectors(queries, "query", self.dim), self.metric)
+        k, asked = as_k(k, len(self)), _of_metric(as_vectors(queries, "query", self.dim), self.metric)
         wanted = self.filter(len(asked), exclude, allowed)
         expected = exact.top_k(self.engine.titles, asked, k, wanted)[1]
         return of_scores(self.engine.search(asked, k, wanted)[1], expected)
@@ -150,6 +142,7 @@ class TitleIndex:
         """Write `index.faiss`, `ids.parquet` and `index.json` to a folder or object-store prefix, made if missing."""
         from retrieval import files  # here, because files builds a TitleIndex
 
+        require(folder, (str, Path), "folder")
         if isinstance(self.engine, Grown):
             raise UsageError("an index with titles added cannot be saved", fix="build one of all titles")
         files.save({"index": self}, str(folder))
@@ -163,6 +156,9 @@ class TitleIndex:
         """
         from retrieval import files
 
+        require(folder, (str, Path), "folder")
+        require(name, str, "name")
+        require(origin or Origin(), Origin, "origin")
         return files.load(str(folder), name, origin or Origin())
 
 

@@ -3,22 +3,26 @@
 Loads FAISS, NumPy and Arrow only, because a command that looks should answer at once.
 """
 
+import difflib
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retrieval.arguments import as_country, as_flag, as_maturity
 from retrieval.index import TitleIndex
 from retrieval.names import find_title
 from retrieval.rows import as_id, embeddings, find_row, id_type, origin_of
 from retrieval.vectors import Mask
 from stores.columns import EMBEDDING, MEMBER_ID, NAME, TITLE_ID
-from stores.errors import MismatchError, NotFoundError
+from stores.errors import MismatchError, NotFoundError, UsageError
 from stores.release import Release
 
 AVAILABLE = "available_countries"
 MATURITY = "maturity"
+_SHOWN = 40
+"""Countries that an error names."""
 
 
 def candidates(
@@ -34,8 +38,11 @@ def candidates(
     Each is a dict of `title_id`, `name` (None where it has none) and `score` (bigger is better).
     Titles in the member's history are left out unless `exclude_seen` is false. A title without countries is
     available everywhere, one without maturity suits everyone. Raises NotFoundError for an unknown member,
-    UsageError for an id of the wrong kind, CorruptError and MismatchError for an index that is not this release's.
+    UsageError for an id of the wrong kind and for a country that no title lists, CorruptError and MismatchError for an
+    index that is not this release's.
     """
+    exclude_seen = as_flag(exclude_seen, "exclude_seen")
+    country, max_maturity = as_country(country), as_maturity(max_maturity)
     member = as_id(member_id, id_type(release.storage, "members", MEMBER_ID))
     row = find_row(release, "members", MEMBER_ID, member, [EMBEDDING])
     if not len(row):
@@ -43,6 +50,7 @@ def candidates(
     index = open_index(release, "candidates")
     titles = titles_beside(release, index, [AVAILABLE, MATURITY])
     seen = [_seen(release, member)] if exclude_seen else None
+    refuse_unknown_country(titles, country)
     allowed = permitted(titles, country, max_maturity)
     ids, scores = index.search(embeddings(row, "members"), k, exclude=seen, allowed=allowed)
     return _answers(index, titles, ids[0], scores[0])
@@ -82,6 +90,25 @@ def permitted(titles: pa.Table, country: str | None, max_maturity: int | None) -
         suits = pc.less_equal(titles[MATURITY], max_maturity).fill_null(True)
         mask &= suits.combine_chunks().to_numpy(zero_copy_only=False)
     return mask
+
+
+def refuse_unknown_country(titles: pa.Table, country: str | None) -> None:
+    """Raise UsageError, naming those that there are, for a country that no title lists although some list countries.
+
+    Where no title lists any, all are available everywhere, and any country gives all of them.
+    """
+    if country is None:
+        return
+    known = pc.unique(pc.utf8_upper(titles[AVAILABLE].combine_chunks().flatten())).drop_null().to_pylist()
+    if known and country.upper() not in known:
+        shown = sorted(known)[:_SHOWN]
+        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        near = difflib.get_close_matches(country.upper(), known, n=1)
+        raise UsageError(
+            f"no title lists the country {country!r}",
+            expected=f"one of {', '.join(shown)}{more}",
+            fix=f"did you mean {near[0]!r}?" if near else "",
+        )
 
 
 def titles_beside(release: Release, index: TitleIndex, columns: list[str]) -> pa.Table:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from retrieval.rows import as_id
 from stores.columns import NAME, TITLE_ID
 from stores.errors import NotFoundError, UsageError
+from stores.terminal import one_line
 
 _SHOWN = 10
 
@@ -46,6 +47,6 @@ def _by_id(titles: pa.Table, text: Any) -> int | None:
 
 
 def _listed(titles: pa.Table, rows: list[int]) -> str:
-    shown = [f"{titles[TITLE_ID][row]} {titles[NAME][row]}" for row in rows[:_SHOWN]]
+    shown = [one_line(f"{titles[TITLE_ID][row]} {titles[NAME][row]}") for row in rows[:_SHOWN]]
     more = [f"and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
     return "; ".join(shown + more)

@@ -1,5 +1,6 @@
 """Rows of a release as retrieval needs them: vectors, one row by its id, and the origin of the titles."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from stores.columns import EMBEDDING
 from stores.errors import CorruptError, UsageError
 from stores.release import Release
 from stores.storage import Storage, sha256
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 def embeddings(table: pa.Table, where: str) -> Vectors:
@@ -36,14 +39,24 @@ def origin_of(release: Release) -> Origin:
     return Origin(space_id=release.space_id, artifact=sha256("\n".join(lines).encode()))
 
 
-def as_id(text: Any, kind: pa.DataType) -> Any:
-    """An id as given on the command line, in the kind of a column. Raises UsageError where it cannot be one."""
-    if not pa.types.is_integer(kind):
-        return str(text)
+def as_id(given: Any, kind: pa.DataType) -> Any:
+    """An id in the kind of a column: text, or a whole number, which may be given as its digits.
+
+    A number has one spelling (`int` of Python would read "1_0", "+10" and other scripts' digits as 10 too). Raises
+    UsageError for whatever else, since it would have to be read as some other id.
+    """
+    whole = pa.types.is_integer(kind)
+    expected = f"a whole number, as ids here are {kind}" if whole else f"text, as ids here are {kind}"
+    usable = isinstance(given, str)
+    if whole:
+        number = isinstance(given, int | np.integer) and not isinstance(given, bool)
+        usable = number or (isinstance(given, str) and _WHOLE.fullmatch(given) is not None)
     try:
-        return pa.scalar(int(text), type=kind).as_py()
-    except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-        raise UsageError(f"{text!r} cannot be an id", expected=f"a whole number, as ids here are {kind}") from error
+        if usable:
+            return pa.scalar(int(given) if whole else given, type=kind).as_py()
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # too large; not to be written as UTF-8
+        raise UsageError(f"{given!r} cannot be an id", expected=expected) from error
+    raise UsageError(f"{given!r} cannot be an id", expected=expected)
 
 
 def id_type(storage: Storage, folder: str, column: str) -> pa.DataType:

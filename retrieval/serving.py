@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from retrieval.arguments import as_country, as_flag, as_k, as_maturity
 from retrieval.service.live import Live
 from retrieval.service.opened import Found, Limits, OpenRelease
 from stores.errors import NotFoundError
@@ -59,16 +60,18 @@ class Server:
         country: str | None = None,
         max_maturity: int | None = None,
     ) -> Answer:
-        """The k best titles for a member, as `retrieval.candidates`. Raises NotFoundError for one who is not there."""
+        """The k best titles for a member, as `retrieval.candidates`.
+
+        Raises NotFoundError for one who is not there, UsageError for arguments that cannot be used.
+        """
+        limits, seen = Limits(as_country(country), as_maturity(max_maturity)), as_flag(exclude_seen, "exclude_seen")
         return self._answer(
-            lambda opened: opened.candidates(
-                opened.members.row(member_id), k, exclude_seen, Limits(country, max_maturity)
-            )
+            lambda opened: opened.candidates(opened.members.row(member_id), as_k(k, len(opened.ids)), seen, limits)
         )
 
     def similar(self, title: Any, k: int = 10) -> Answer:
         """The k titles most like one, by id or by a name that matches one; raises as `names.find_title` does."""
-        return self._answer(lambda opened: opened.similar(opened.title(title), k))
+        return self._answer(lambda opened: opened.similar(opened.title(title), as_k(k, len(opened.ids))))
 
     def refresh(self) -> bool:
         """Look at the pointer now; whether another release was opened. The old one serves on where that raises."""

@@ -16,8 +16,9 @@ Mask = npt.NDArray[np.bool_]
 def as_vectors(values: Any, what: str, width: int | None = None) -> Vectors:
     """`values` as a contiguous float32 array (n, d).
 
-    `what` names the rows in messages ("vector", "query"). Raises UsageError for another shape or a
-    number that is not finite in float32, with its position; MismatchError for a width other than `width`.
+    `what` names the rows in messages ("vector", "query"). Raises UsageError for another shape, for anything but real
+    numbers (complex, text, truth, objects), and for a number that is not finite in float32, with its position;
+    MismatchError for a width other than `width`.
     """
     array = _float32(values, what)
     if array.ndim != 2 or array.shape[1] < 1:
@@ -33,10 +34,16 @@ def as_vectors(values: Any, what: str, width: int | None = None) -> Vectors:
 
 def _float32(values: Any, what: str) -> Vectors:
     try:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused by position
-            return np.ascontiguousarray(values, dtype=np.float32)
+        array = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the {what} array does not hold numbers: {error}", expected="an array (n, d)") from error
+    if array.dtype.kind not in "iuf" and array.size:  # NumPy would read text, truth and complex numbers as reals
+        raise UsageError(
+            f"the {what} array does not hold numbers: it is {array.dtype} of shape {array.shape}",
+            expected="real numbers in an array (n, d), for example float32",
+        )
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused by position
+        return np.require(array.astype(np.float32, copy=False), requirements=["C"]) if array.ndim else array
 
 
 def refuse_non_finite(array: Vectors, what: str) -> None:

@@ -10,6 +10,7 @@ SamespaceError                   exit code 1
 ├─ CorruptError                  1   bytes are not those that were written
 ├─ MismatchError                 1   two things that must agree do not; both values are named
 ├─ AlignmentError                1   the fit is not defined on this input
+│  └─ AlignmentInputError        2   an argument of the alignment's functions cannot be used (also a UsageError)
 ├─ EncoderError                  1   a model failed to load or returned something unusable
 ├─ TrainingError                 1   a training ended without a model that can be used
 ├─ StoreError                    1   a store cannot be reached or refused a write
@@ -87,6 +88,12 @@ class MismatchError(SamespaceError):
 
 class AlignmentError(SamespaceError):
     """The alignment is not defined on this input."""
+
+
+class AlignmentInputError(AlignmentError, UsageError):
+    """An argument of the alignment's functions has a kind or a shape that cannot be used."""
+
+    exit_code = 2
 
 
 class EncoderError(SamespaceError):

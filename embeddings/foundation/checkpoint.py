@@ -27,6 +27,7 @@ FORMAT = 2
 _WITHOUT_HEADS = 1
 """The format before the heads; such a model has none."""
 _HASHES = "hashes.json"
+_METRICS = "metrics.json"
 _NAMED = ("weights.safetensors", "config.json", "vocabulary.json", "titles.parquet")
 
 
@@ -126,7 +127,7 @@ def _files(folder: Storage) -> dict[str, bytes]:
         raise NotFoundError(
             "no model here", where=folder.uri, expected=f"a folder with {_HASHES}", fix="samespace train"
         )
-    hashes = json.loads(folder.read(_HASHES))
+    hashes = read_hashes(folder, _HASHES, (*_NAMED, _METRICS))
     files = {name: folder.read(name) for name in hashes}
     for name, data in files.items():
         if sha256(data) != hashes[name]:
@@ -137,3 +138,21 @@ def _files(folder: Storage) -> dict[str, bytes]:
                 fix="restore the model's folder from a copy, or train again",
             )
     return files
+
+
+def read_hashes(folder: Storage, path: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The SHA-256 of each of some files, as the file at `path` says.
+
+    Raises CorruptError where it cannot be read, names other files (a flip in a name would leave a file unchecked), or
+    one of them is not there.
+    """
+    trouble = {"where": f"{folder.uri}/{path}", "fix": "restore the model's folder from a copy, or train again"}
+    try:
+        found = json.loads(folder.read(path))
+    except ValueError as error:
+        raise CorruptError(f"{path} cannot be read: {error}", **trouble) from error
+    if not isinstance(found, dict) or set(found) != set(names):
+        raise CorruptError(f"{path} does not name the files of a model", expected=", ".join(names), **trouble)
+    if missing := [name for name in names if not folder.exists(name)]:
+        raise CorruptError(f"{', '.join(missing)} is missing", **trouble)
+    return found

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from pipeline.answer import Answer, table, workspace_of
+from stores.terminal import clipped
 
 EXAMPLES = (
     "samespace candidates 42 --workspace ws",
@@ -25,4 +26,5 @@ def run(args: Namespace) -> Answer:
 
     release = workspace_of(args).current()
     rows = candidates(release, args.member, args.k, args.exclude_seen, args.country, args.max_maturity)
-    return Answer({"release_id": release.release_id, "member_id": args.member, "titles": rows}, table(rows))
+    shown = [{**row, "name": clipped(row["name"] or "")} for row in rows]
+    return Answer({"release_id": release.release_id, "member_id": args.member, "titles": rows}, table(shown))

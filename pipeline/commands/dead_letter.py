@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.answer import Answer, config_of, moment, table, workspace_of
 from stores.errors import NotFoundError
 from stores.release import Release
+from stores.terminal import one_line
 from stores.workspace import Workspace
 
 AGAIN = "mend these rows in the lake, then see with --retry whether the next night would take them in"
@@ -143,7 +144,8 @@ def _by_reason(groups: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, A
 
 
 def _example(source: str, example: dict[str, Any]) -> str:
+    source = one_line(source)
     if example["row"] < 0:  # a letter that stands for many rows says so in its value
-        return f"{source}: {example['value']}"
+        return f"{source}: {one_line(str(example['value']))}"
     value = "" if example["value"] is None else f": {example['value']!r}"
     return f"{source} row {example['row']:,}{value}"

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from pipeline.answer import Answer, config_of, table
+from stores.terminal import one_line
 from stores.workspace import Workspace
 
 DIMENSIONS, TITLES = 8, 10
@@ -62,6 +63,7 @@ def _moved(titles: list[dict[str, Any]]) -> str:
     lines = ["titles that moved most"]
     for title in titles:
         cosine = "" if title["cosine"] is None else f"  (cosine {title['cosine']:.2f})"
-        lines.append(f"  {title['name']}{cosine}")
-        lines += [f"    {word} near  {' · '.join(title[f'{word}_near'])}" for word in ("was", "is")]
+        lines.append(f"  {one_line(str(title['name']))}{cosine}")
+        near = {word: " · ".join(map(one_line, title[f"{word}_near"])) for word in ("was", "is")}
+        lines += [f"    {word} near  {names}" for word, names in near.items()]
     return "\n".join(lines)

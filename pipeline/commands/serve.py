@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import socket
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
@@ -14,8 +15,11 @@ from pipeline.config import Config, explained
 from pipeline.telling import Teller
 from retrieval.service.config import TOKEN, ServeConfig
 from stores.errors import ConfigError, UsageError
+from stores.terminal import SafeFormatter
 from stores.workspace import Workspace
 
+OTHER_FILES = 256
+"""Files beside those of connections: libraries, logs, the files of the release that serves and of the next."""
 NEEDS = ("fastapi", "uvicorn", "prometheus_client")
 EXAMPLES = (
     "samespace serve --workspace ws                          # http://127.0.0.1:8080, for this machine only",
@@ -40,9 +44,7 @@ def run(args: Namespace) -> Answer:
         raise UsageError(f"the service needs {', '.join(missing)}", fix="pip install 'samespace[serve]'")
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # one query is too little for several threads
         os.environ.setdefault(variable, "1")
-    import uvicorn
-
-    from retrieval.service import Live, create_app
+    from retrieval.service import Live, create_app, server
     from validation.report import plane_of
 
     config = config_of(args)
@@ -50,17 +52,40 @@ def run(args: Namespace) -> Answer:
     if not settings.is_loopback and token is None:
         safe = f"{TOKEN}=… before the command, or --host 127.0.0.1"
         raise ConfigError(f"{settings.host} can be reached from elsewhere", expected=f"a token in {TOKEN}", fix=safe)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    live = Live(Workspace.open(config.workspace), settings.refresh_s)
+    _log_safely()
+    _allow_files(settings.max_connections)
+    live = Live(Workspace.open(config.workspace), settings.refresh_s, settings.retry_max_s)
     live.refresh()  # here, so that a broken release is told as an error of this command
     with _bound(settings.host, settings.port) as bound:
-        address = f"http://{settings.host}:{bound.getsockname()[1]}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"http://{host}:{bound.getsockname()[1]}"
         Teller(args.json).line(f"serving {config.workspace} on {address} (Ctrl-C stops)")
         app = create_app(live, settings, plane_of, token)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         with suppress(KeyboardInterrupt):
-            server.run(sockets=[bound])
+            server(app, settings, log_level="warning").run(sockets=[bound])
     return Answer({"address": address, "workspace": config.workspace, "swaps": live.swaps}, "stopped")
+
+
+def _log_safely() -> None:
+    """Log to stderr; what errors quote of names and ids cannot steer a terminal or begin a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _allow_files(connections: int) -> None:
+    """Let the process open a file for each connection and for two releases. Raises ConfigError where it may not."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if most != resource.RLIM_INFINITY and most < wanted:
+        raise ConfigError(
+            f"serve.max_connections is {connections}, and this process may open {most} files",
+            expected=f"{wanted} files: one for each connection and {OTHER_FILES} others",
+            fix=f"ulimit -n {wanted}, or --set serve.max_connections={max(1, most - OTHER_FILES)}",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _settings(config: Config, args: Namespace) -> ServeConfig:

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from pipeline.answer import Answer, table, workspace_of
+from stores.terminal import clipped
 
 EXAMPLES = (
     "samespace similar 'Toy Story (1995)' --workspace ws",
@@ -22,4 +23,5 @@ def run(args: Namespace) -> Answer:
 
     release = workspace_of(args).current()
     rows = similar(release, args.title, args.k)
-    return Answer({"release_id": release.release_id, "title": args.title, "titles": rows}, table(rows))
+    shown = [{**row, "name": clipped(row["name"] or "")} for row in rows]
+    return Answer({"release_id": release.release_id, "title": args.title, "titles": rows}, table(shown))

@@ -10,10 +10,12 @@ _HOME = {
     "Live": "retrieval.service.live",
     "OpenRelease": "retrieval.service.opened",
     "ServeConfig": "retrieval.service.config",
+    "Standing": "retrieval.service.live",
     "create_app": "retrieval.service.app",
+    "server": "retrieval.service.transport",
 }
 
-__all__ = ["Live", "OpenRelease", "ServeConfig", "create_app"]
+__all__ = ["Live", "OpenRelease", "ServeConfig", "Standing", "create_app", "server"]
 
 
 def __getattr__(name: str) -> Any:

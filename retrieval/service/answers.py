@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from retrieval.recall import Recall
 from retrieval.service.opened import Catalogue, Found
+from retrieval.service.parameters import StrictBody
 
 Id = int | str
 """Ids are whole numbers or text, as in the lake."""
@@ -57,15 +58,19 @@ class ReleaseFacts(Answer):
 
 
 class Health(Answer):
-    """The service answers."""
+    """The service answers, from `release_id`; `live_release_id` is what the pointer names."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "behind"] = Field(description="behind: what is live is not yet, or could not be, opened")
+    revision: int = Field(description="of the release served; counts up with each erasure in it")
+    live_release_id: str | None
+    behind_s: float = Field(description="seconds since what is live came to be, 0 where it is what is served")
+    heartbeat_age_s: float | None = Field(description="seconds since the pointer was last looked at")
+    failures: int = Field(description="attempts to open what is live since the last one that succeeded")
+    error: str | None = Field(description="the kind of the last one's error; the log has its text")
 
 
-class Query(BaseModel):
+class Query(StrictBody):
     """A vector in, titles out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     vector: list[float] = Field(min_length=1, max_length=4096)
     k: int = Field(default=10, ge=1)

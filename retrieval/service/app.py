@@ -5,16 +5,15 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from retrieval.service import explorer, public
-from retrieval.service.answers import Health, facts_of
+from retrieval.service import explorer, public, watching
 from retrieval.service.config import ServeConfig
 from retrieval.service.guard import Guard
 from retrieval.service.live import Live
 from retrieval.service.metrics import Measured, Metrics
-from retrieval.service.problems import Problem, add_handlers, documented
+from retrieval.service.problems import Problem, add_handlers
 from retrieval.service.wandering import Plane
 
 _DESCRIPTION = "Candidates, similar titles and embeddings of the live release; every answer names its release."
@@ -35,29 +34,16 @@ def create_app(live: Live, config: ServeConfig, plane: Plane, token: str | None 
         live.stop()
 
     app = FastAPI(title="samespace", lifespan=following, docs_url=None, redoc_url=None, version=_version())
+    app.router.redirect_slashes = False  # a slash may belong to an id
     app.include_router(public.routes(live, config))
     app.include_router(explorer.routes(live, config, plane))
     app.include_router(explorer.page())
-    _watch_routes(app, live, metrics)
+    app.include_router(watching.routes(live, config, metrics))
     add_handlers(app)
-    app.add_middleware(Guard, token=token, max_body_bytes=config.max_body_bytes)
+    app.add_middleware(Guard, token=token, max_body_bytes=config.max_body_bytes, body_timeout_s=config.body_timeout_s)
     app.add_middleware(Measured, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
-
-
-def _watch_routes(app: FastAPI, live: Live, metrics: Metrics) -> None:
-    take = public.current(live)
-
-    @app.get("/healthz", tags=["watching"], responses=documented())
-    async def healthz() -> Health:
-        """200 with the live release, 503 before the first one."""
-        return Health(**facts_of(take()))
-
-    @app.get("/metrics", tags=["watching"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def exposition() -> Response:
-        """Figures for Prometheus."""
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

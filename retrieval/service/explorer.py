@@ -1,17 +1,19 @@
 """The explorer: the page at `/` with its files, and the routes under `/v1/explorer` that only it asks."""
 
 import json
+import threading
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from retrieval.service import wandering
 from retrieval.service.answers import facts_of
 from retrieval.service.config import ServeConfig
 from retrieval.service.live import Live
 from retrieval.service.opened import OpenRelease
+from retrieval.service.parameters import known_parameters
 from retrieval.service.problems import documented, problem
 from retrieval.service.public import MemberId, TitleId, current
 
@@ -53,7 +55,7 @@ def page() -> APIRouter:
 
 def routes(live: Live, config: ServeConfig, plane: wandering.Plane) -> APIRouter:
     """What the page asks for, under `/v1/explorer`; in threads, since some of it takes a while."""
-    router = APIRouter(prefix="/v1/explorer", tags=["explorer"])
+    router = APIRouter(prefix="/v1/explorer", tags=["explorer"], dependencies=[Depends(known_parameters)])
     take = current(live)
 
     @router.get("/titles", responses=documented(422))
@@ -63,7 +65,7 @@ def routes(live: Live, config: ServeConfig, plane: wandering.Plane) -> APIRouter
         """Titles for what was typed; the most played ones where nothing was."""
         return wandering.matches(take(), q, limit)
 
-    @router.get("/titles/{title_id:path}/compare", responses=documented(404, 409, 422))
+    @router.get("/titles/{title_id:id}/compare", responses=documented(404, 409, 422))
     def compare(
         title_id: TitleId, k: Annotated[int, Query(ge=1, le=min(50, config.max_k))] = 12
     ) -> wandering.Comparison:
@@ -71,12 +73,12 @@ def routes(live: Live, config: ServeConfig, plane: wandering.Plane) -> APIRouter
         opened = take()
         return wandering.comparison(opened, live.before(opened), opened.title(title_id), k)
 
-    @router.get("/members", responses=documented())
+    @router.get("/members", responses=documented(422))
     def members() -> wandering.SomeMembers:
         """Some members to begin with."""
         return wandering.some_members(take())
 
-    @router.get("/members/{member_id:path}/history", responses=documented(404, 422))
+    @router.get("/members/{member_id:id}/history", responses=documented(404, 422))
     def history(member_id: MemberId, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> wandering.History:
         """A member's history, newest first."""
         return wandering.history(take(), member_id, limit)
@@ -87,14 +89,16 @@ def routes(live: Live, config: ServeConfig, plane: wandering.Plane) -> APIRouter
 
 def _map(router: APIRouter, take: Callable[[], OpenRelease], plane: wandering.Plane) -> None:
     drawn: dict[str, bytes] = {}
+    drawing = threading.Lock()
 
-    @router.get("/map", responses=documented(), response_model=wandering.TitleMap)
+    @router.get("/map", responses=documented(422), response_model=wandering.TitleMap)
     def title_map() -> Response:
         """The map of the titles: places, names and main genres, all lists of one length."""
         opened = take()
-        points = drawn.get(opened.release_id)
-        if points is None:
-            points = json.dumps(facts_of(opened) | plane(opened.release)).encode()
-            drawn.clear()
-            drawn[opened.release_id] = points
+        with drawing:  # many may ask at once for the first map of a release; it is drawn once
+            points = drawn.get(opened.release_id)
+            if points is None:
+                points = json.dumps(facts_of(opened) | plane(opened.release), allow_nan=False).encode()
+                drawn.clear()
+                drawn[opened.release_id] = points
         return Response(points, media_type="application/json")

@@ -8,8 +8,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from retrieval.service.live import Live
+from retrieval.service.live import Live, Standing
 
+_GONE = 499
+"""What counts for a request whose client went away before there was an answer; the usual number, by nginx."""
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -41,6 +43,7 @@ class _Serving(Collector):
         found: list[Metric] = [
             CounterMetricFamily("samespace_release_swaps", "Releases that took another's place", self.live.swaps),
             CounterMetricFamily("samespace_release_swap_failures", "Releases not opened", self.live.failures),
+            *_following(self.live.standing()),
         ]
         opened = self.live.opened
         if opened is None:
@@ -57,6 +60,15 @@ class _Serving(Collector):
         ]
 
 
+def _following(standing: Standing) -> list[Metric]:
+    """How far the service follows the pointer."""
+    behind = GaugeMetricFamily("samespace_release_behind_seconds", "Since what is live came to be", standing.behind_s)
+    if standing.heartbeat_age_s is None:
+        return [behind]
+    beat = ("samespace_watcher_heartbeat_age_seconds", "Since the pointer was last looked at", standing.heartbeat_age_s)
+    return [behind, GaugeMetricFamily(*beat)]
+
+
 class Measured:
     """Counts and times each request under the path of its route, so that ids never become labels."""
 
@@ -68,7 +80,7 @@ class Measured:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), _GONE
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -79,6 +91,6 @@ class Measured:
         try:
             await self.app(scope, receive, noted)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched").replace(":path", "")
+            route = getattr(scope.get("route"), "path", "unmatched").replace(":id", "")
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - began)

@@ -1,6 +1,7 @@
 """One release, opened to answer: both indexes, the catalogue beside them, and the members. Immutable, thread-safe."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 
 from retrieval.filters import Filter
 from retrieval.index import TitleIndex
-from retrieval.lookup import AVAILABLE, MATURITY, open_index, permitted, titles_beside
+from retrieval.lookup import AVAILABLE, MATURITY, open_index, permitted, refuse_unknown_country, titles_beside
 from retrieval.names import find_title
 from retrieval.service.members import Members
 from retrieval.vectors import Mask, Rows, as_vectors, unit
@@ -62,6 +63,11 @@ class Catalogue:
         """The space of its vectors."""
         return self.release.manifest.space_id
 
+    @cached_property
+    def folded(self) -> list[str]:
+        """Names without case, made once: each keystroke in the explorer looks through all of them."""
+        return [(name or "").casefold() for name in self.names]
+
     def title(self, text: Any) -> int:
         """The row of a title by its id, or by a name that matches one.
 
@@ -84,12 +90,17 @@ class Catalogue:
         return [(row, score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0]
 
     def _allowed(self, limits: Limits) -> Mask | None:
-        """The mask of a country and a maturity; few are in use, so the last ones are kept."""
+        """The mask of a country and a maturity; few are in use, so the last ones are kept.
+
+        Raises UsageError, naming the known ones, for a country that no title lists.
+        """
         if limits in self._masks:
             return self._masks[limits]
+        refuse_unknown_country(self.titles, limits.country)
         mask = permitted(self.titles, limits.country, limits.max_maturity)
-        if len(self._masks) < _MASKS:
-            self._masks[limits] = mask
+        if len(self._masks) >= _MASKS:
+            self._masks.pop(next(iter(self._masks)), None)
+        self._masks[limits] = mask
         return mask
 
 

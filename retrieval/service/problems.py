@@ -33,12 +33,17 @@ class NoReleaseError(SamespaceError):
     """Nothing is published yet, so nothing can be answered."""
 
 
+class NotServingError(SamespaceError):
+    """The service does not do what it should for those who watch it."""
+
+
 class SpaceConflictError(SamespaceError):
     """A vector of one space was asked of a release of another."""
 
 
 _STATUS: list[tuple[type[SamespaceError], int]] = [
     (NoReleaseError, 503),
+    (NotServingError, 503),
     (SpaceConflictError, 409),
     (AmbiguousError, 409),
     (NotFoundError, 404),
@@ -58,7 +63,9 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def problem(status: int, what: str, expected: str = "", fix: str = "") -> Response:
     """A problem document as a response."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, what=what, expected=expected, fix=fix)
+    words = (text.encode("utf-8", "backslashreplace").decode() for text in (what, expected, fix))  # lone surrogates
+    said = dict(zip(("what", "expected", "fix"), words, strict=True))
+    body = Problem(title=HTTPStatus(status).phrase, status=status, **said)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
 

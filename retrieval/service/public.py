@@ -7,20 +7,21 @@ takes less than handing it to a thread would, and processes, not threads, make a
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from retrieval.service import answers
 from retrieval.service.config import ServeConfig
 from retrieval.service.live import Live
 from retrieval.service.opened import Found, Limits, OpenRelease
+from retrieval.service.parameters import known_parameters
 from retrieval.service.problems import NoReleaseError, SpaceConflictError, documented
 from stores.columns import EVENT_TIME, RELEASE_ID
 from stores.errors import UsageError
 
 Country = Annotated[str | None, Query(max_length=64, description="only titles available there")]
 Maturity = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="only titles up to this maturity")]
-MemberId = Annotated[str, Path(min_length=1, max_length=1024, description="the member's id")]
-TitleId = Annotated[str, Path(min_length=1, max_length=1024, description="the title's id, or a name that matches one")]
+MemberId = Annotated[str, Path(description="the member's id")]
+TitleId = Annotated[str, Path(description="the title's id, or a name that matches one")]
 
 
 def current(live: Live) -> Callable[[], OpenRelease]:
@@ -36,7 +37,7 @@ def current(live: Live) -> Callable[[], OpenRelease]:
 
 def routes(live: Live, config: ServeConfig) -> APIRouter:
     """The router of `/v1` for programs."""
-    router = APIRouter(prefix="/v1", tags=["retrieval"])
+    router = APIRouter(prefix="/v1", tags=["retrieval"], dependencies=[Depends(known_parameters)])
     _by_id(router, current(live), config)
     _by_vector(router, current(live), config)
     _release(router, current(live))
@@ -52,7 +53,7 @@ def _titles(opened: OpenRelease, found: Found) -> Response:
 def _by_id(router: APIRouter, take: Callable[[], OpenRelease], config: ServeConfig) -> None:
     k_of = Query(ge=1, le=config.max_k, description="how many titles")
 
-    @router.get("/members/{member_id:path}/candidates", response_model=answers.Titles, responses=documented(404, 422))
+    @router.get("/members/{member_id:id}/candidates", response_model=answers.Titles, responses=documented(404, 422))
     async def candidates(
         member_id: MemberId,
         k: Annotated[int, k_of] = 10,
@@ -65,7 +66,7 @@ def _by_id(router: APIRouter, take: Callable[[], OpenRelease], config: ServeConf
         found = opened.candidates(opened.members.row(member_id), k, exclude_seen, Limits(country, max_maturity))
         return _titles(opened, found)
 
-    @router.get("/titles/{title_id:path}/similar", response_model=answers.Titles, responses=documented(404, 409, 422))
+    @router.get("/titles/{title_id:id}/similar", response_model=answers.Titles, responses=documented(404, 409, 422))
     async def similar(
         title_id: TitleId, k: Annotated[int, k_of] = 10, country: Country = None, max_maturity: Maturity = None
     ) -> Response:
@@ -74,7 +75,7 @@ def _by_id(router: APIRouter, take: Callable[[], OpenRelease], config: ServeConf
         found = opened.similar(opened.title(title_id), k, Limits(country, max_maturity))
         return _titles(opened, found)
 
-    @router.get("/members/{member_id:path}/embedding", responses=documented(404, 422))
+    @router.get("/members/{member_id:id}/embedding", responses=documented(404, 422))
     async def embedding(member_id: MemberId) -> answers.Embedding:
         """A member's vector in the space, as published."""
         opened = take()
@@ -108,7 +109,7 @@ def _by_vector(router: APIRouter, take: Callable[[], OpenRelease], config: Serve
 
 
 def _release(router: APIRouter, take: Callable[[], OpenRelease]) -> None:
-    @router.get("/release", responses=documented())
+    @router.get("/release", responses=documented(422))
     async def release() -> answers.ReleaseFacts:
         """What is live: release, space, model, sizes, and the measured recall of its indexes."""
         opened = take()

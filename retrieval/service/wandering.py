@@ -100,7 +100,7 @@ class TitleMap(Answer):
 def matches(opened: OpenRelease, text: str, limit: int) -> Matches:
     """Titles for what was typed: whole words' beginnings before other places, then by plays."""
     asked = text.strip().casefold()
-    names = [(name or "").casefold() for name in opened.names]
+    names = opened.folded
     plays = pc.fill_null(opened.titles["plays"], 0).to_numpy()
     rows = [row for row, name in enumerate(names) if asked in name or str(opened.ids[row]) == text.strip()]
     rows.sort(key=lambda row: (not names[row].startswith(asked), -plays[row], row))

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -218,3 +219,20 @@ def test_members_of_someone_else_are_noticed_in_the_space_too(service: Any, worl
     service.align(world, "a")
     other = type(world)(world.members[::-1].copy(), world.titles[::-1].copy())
     assert service.align(other, "a", carried=service.nights[0]).metrics["outcome"] == "refused"
+
+
+@pytest.mark.parametrize("zero", ["members", "titles", "both"])
+def test_a_side_of_zeros_with_the_alignment_off_leaves_numbers_in_every_report(
+    service: Any, world: Any, zero: str
+) -> None:
+    """Reports are JSON, which has no word for NaN or Infinity."""
+    off = AlignmentConfig(mode="off")
+    members, titles = (
+        np.zeros_like(side) if zero in (name, "both") else side
+        for name, side in (("members", world.members), ("titles", world.titles))
+    )
+    for model in ("a", "b"):
+        release = service.encode(type(world)(members, titles), model)
+        report = release.once("align", lambda release=release: job.run(off, release))
+        json.dumps(report.model_dump(mode="json"), allow_nan=False)
+        assert report.metrics["energy_kept"] == 1

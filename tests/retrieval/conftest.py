@@ -67,8 +67,9 @@ def make_release(tmp_path: Path) -> Callable[..., Release]:
         release = Release(workspace.uri, release_id)
         release.storage.write("plan.json", plan.model_dump_json().encode())
         kind = pa.string() if text else pa.int64()
-        title_ids = [f"t{i:04d}" if text else 10 * i for i in range(len(titles))]
-        member_ids = [f"m{i:04d}" if text else i for i in range(len(members))]
+        ids = given.pop("ids", None)
+        title_ids = ids or [f"t{i:04d}" if text else 10 * i for i in range(len(titles))]
+        member_ids = ids or [f"m{i:04d}" if text else i for i in range(len(members))]
         schema = columns.title_vector_schema(kind, titles.shape[1])
         table = _vector_table(schema, titles, title_id=title_ids, **given)
         release.write_table("titles/part-00000.parquet", table)

@@ -41,7 +41,7 @@ def ids(release):
     return release.titles().to_table(columns=["title_id"])["title_id"].to_pylist()
 
 
-@pytest.mark.parametrize("country", [None, "GB", "FR", "us"])
+@pytest.mark.parametrize("country", [None, "GB", "us"])
 @pytest.mark.parametrize("max_maturity", [None, 0, 12])
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_candidates_are_the_best_that_may_be_shown(
@@ -60,6 +60,50 @@ def test_candidates_are_the_best_that_may_be_shown(
         expected = brute(vectors[0], vectors[1][row], 50, known, allowed, gone)
         assert [(answer["title_id"], answer["score"]) for answer in answers] == expected
         assert [answer["name"] for answer in answers] == [filters["name"][known.index(i)] for i, _ in expected]
+
+
+@pytest.mark.parametrize("country", ["FR", "", " GB", "GBR"])
+def test_a_country_that_no_title_lists_is_refused_with_those_that_there_are(release, country):
+    with pytest.raises(UsageError, match="no title lists the country") as caught:
+        lookup.candidates(release, member(release, 0), country=country)
+    assert caught.value.expected == "one of GB, US"
+
+
+def test_where_no_title_lists_a_country_all_are_available_everywhere(make_release, vectors):
+    bare = make_release(*vectors, folder="bare")
+    run(RetrievalConfig(), bare)
+    bare.seal([], [], {})
+    assert lookup.candidates(bare, 0, country="FR") == lookup.candidates(bare, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"k": 0}, "k is"),
+        ({"k": 2.0}, "k is"),
+        ({"k": "5"}, "k is"),
+        ({"k": True}, "k is"),
+        ({"k": 10**12}, "k is"),
+        ({"exclude_seen": "no"}, "exclude_seen is"),
+        ({"exclude_seen": 1}, "exclude_seen is"),
+        ({"country": 7}, "country is"),
+        ({"country": ["GB"]}, "country is"),
+        ({"max_maturity": "12"}, "max_maturity is"),
+        ({"max_maturity": 12.5}, "max_maturity is"),
+        ({"max_maturity": -1}, "max_maturity is"),
+        ({"max_maturity": True}, "max_maturity is"),
+        ({"max_maturity": 2**40}, "max_maturity is"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_named(release, given, name):
+    with pytest.raises(UsageError, match=name):
+        lookup.candidates(release, member(release, 0), **given)
+
+
+@pytest.mark.parametrize("given", [1.0, 1.5, True, None, b"1", [1], "1_0", " 1", "+1", "\u0661", "9" * 30, 2**63])
+def test_what_is_no_id_here_is_refused_and_never_read_as_another(release, given):
+    with pytest.raises(UsageError, match=r"cannot be an id|there is no member"):
+        lookup.candidates(release, given)
 
 
 def test_similar_is_by_cosine_and_without_itself(release, vectors, brute):

@@ -1,6 +1,6 @@
 """Everything the report's sections look at, gathered once from a release and the live one before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from stores.columns import NAME, TITLE_ID
 from stores.release import Plan, Release, StageReport
+from stores.terminal import clipped
 from stores.workspace import Workspace
 from validation import past
 from validation.checks import GateVerdict
@@ -17,6 +18,8 @@ from validation.report.state import State, state_of, taken_back
 from validation.thresholds import DriftThresholds
 
 TREND = 20
+NAME_LENGTH = 160
+"""Characters of a name that a page shows."""
 STAGES = ("histories", "gate_input", "encode", "compare", "align", "gate_vectors", "index", "gate_index")
 
 
@@ -91,14 +94,15 @@ class Facts:
     @cached_property
     def titles(self) -> TitleVectors | None:
         """Titles with finite vectors; None where the night was held before there were any."""
-        return titles(self.release) if self.release.storage.files("titles") else None
+        return _labelled(titles(self.release)) if self.release.storage.files("titles") else None
 
     @cached_property
     def pair(self) -> Pair | None:
         """What both releases have in common; None where they cannot be compared."""
         if not self.comparable or self.before is None or self.titles is None:
             return None
-        return pair(self.release, self.before, DriftThresholds().sample)
+        found = pair(self.release, self.before, DriftThresholds().sample)
+        return found and replace(found, now=_labelled(found.now), before=_labelled(found.before))
 
     @cached_property
     def catalogue(self) -> pa.Table | None:
@@ -112,3 +116,9 @@ class Facts:
         """The last sealed releases up to this one, oldest first; held ones too."""
         sealed = Workspace.open(self.release.workspace_uri).readable()
         return [release for release in sealed if release.release_id <= self.release.release_id][-TREND:]
+
+
+def _labelled(found: TitleVectors) -> TitleVectors:
+    """Titles with names that can be shown: one line of bounded length, nothing that hides or reorders, never empty."""
+    names = (name if name.strip() else repr(title) for name, title in zip(found.names, found.ids, strict=True))
+    return replace(found, names=[clipped(name, NAME_LENGTH) for name in names])

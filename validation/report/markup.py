@@ -1,9 +1,11 @@
-"""HTML as nested calls; text is escaped where it enters, so a name can never become markup."""
+"""HTML as nested calls; text is escaped where it enters, so a name can never become markup or reorder what is near."""
 
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
+
+from stores.terminal import safe
 
 VOID = frozenset({"br", "circle", "hr", "img", "input", "line", "meta", "path", "polyline", "rect"})
 
@@ -73,10 +75,10 @@ def _written(child: Child | Iterable[Child]) -> str:
     if isinstance(child, Html):
         return child
     if isinstance(child, str | int | float):
-        return escape(str(child))
+        return escape(safe(str(child)))
     return join(*child)
 
 
 def _attribute(name: str, value: Any) -> str:
     name = name.rstrip("_").replace("_", "-") if name != "viewBox" else name
-    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'
+    return f" {name}" if value is True else f' {name}="{escape(safe(str(value)))}"'

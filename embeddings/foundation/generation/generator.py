@@ -55,8 +55,8 @@ class Generator:
         folder = Storage(str(path))
         if not folder.exists(_HASHES):
             raise NotFoundError("this model has no generator", where=folder.uri, fix="train the task next_id")
-        files = {name: folder.read(name) for name in (_WEIGHTS, _IDS)}
-        hashes = json.loads(folder.read(_HASHES))
+        hashes = checkpoint.read_hashes(folder, _HASHES, (_WEIGHTS, _IDS))
+        files = {name: folder.read(name) for name in hashes}
         for name, data in files.items():
             if sha256(data) != hashes[name]:
                 raise CorruptError(f"{name} is not the file that was written", where=folder.uri, fix="train it again")

@@ -1,9 +1,15 @@
 // Asking the service: one function, which brings the token if there is one and tells problems in words.
-import { by } from "./parts.js";
+import { by, plain } from "./parts.js";
 
 const KEPT = "samespace-token";
 
 export class Refused extends Error {}
+
+// An id as a part of a path. Browsers resolve . and .. in it, escaped or not, so they would ask for something else.
+export function part(id) {
+  if (/^\.{1,2}$/.test(String(id))) throw new Refused(`A browser cannot ask for the id ${id}. Try: curl --path-as-is`);
+  return encodeURIComponent(id);
+}
 
 export async function ask(path, signal) {
   const token = sessionStorage.getItem(KEPT);
@@ -37,5 +43,5 @@ export function tell(error) {
   const place = by("problem");
   if (error?.name === "AbortError") return;
   place.hidden = !error;
-  place.textContent = error ? (error instanceof Refused ? error.message : `The service does not answer: ${error.message}`) : "";
+  place.textContent = error ? plain(error instanceof Refused ? error.message : `The service does not answer: ${error.message}`, 600) : "";
 }

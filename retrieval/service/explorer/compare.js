@@ -1,5 +1,5 @@
 // Neighbours of one title, now and in the release before, side by side, each with what speaks for it.
-import { by, count, el, meter, named, night, titleLink } from "./parts.js";
+import { by, count, el, meter, named, night, plain, titleLink } from "./parts.js";
 
 export function showComparison(found) {
   const scores = [...found.now, ...found.before].map((one) => one.score);
@@ -26,7 +26,7 @@ export function showComparison(found) {
 
 function aboutTitle(found) {
   const title = found.title;
-  const words = [title.kind, title.launched, title.genres.join(", "), count(found.members, "member has it", "members have it")];
+  const words = [plain(title.kind, 60), title.launched, title.genres.map((genre) => plain(genre, 60)).join(", "), count(found.members, "member has it", "members have it")];
   return words.filter(Boolean).join(" · ");
 }
 
@@ -43,7 +43,7 @@ function row(one, place, name, found, [low, high]) {
       el("div", { class: "line" }, titleLink(one), moved(one, place, name), el("span", { class: "score" }, one.score.toFixed(3))),
       meter(one.score, low, high),
       el("div", { class: "why" },
-        one.genres.map((genre, at) => el("span", { class: at < one.shared ? "genre shared" : "genre" }, genre)),
+        one.genres.map((genre, at) => el("span", { class: at < one.shared ? "genre shared" : "genre" }, plain(genre, 60))),
         el("small", {}, together(one, found)))));
 }
 

@@ -1,9 +1,9 @@
 // The page: what the address names is shown. #/title/ID compares neighbours, #/member/ID shows a member.
-import { ask, tell } from "./api.js";
+import { ask, part, tell } from "./api.js";
 import { showComparison } from "./compare.js";
 import { titleMap } from "./map.js";
 import { memberForm, showMember, someMembers } from "./member.js";
-import { by, count, night } from "./parts.js";
+import { by, count, named, night } from "./parts.js";
 import { search } from "./search.js";
 
 const goTo = (id) => { location.hash = `#/title/${encodeURIComponent(id)}`; };
@@ -13,12 +13,12 @@ let shown = null;
 
 async function showTitle(id) {
   try {
-    const found = await ask(`v1/explorer/titles/${encodeURIComponent(id)}/compare?k=12`);
+    const found = await ask(`v1/explorer/titles/${part(id)}/compare?k=12`);
     shown = found;
     showComparison(found);
     typed(found.title);
     map?.choose(found);
-    document.title = `${found.title.name ?? found.title.title_id} · samespace`;
+    document.title = `${named(found.title)} · samespace`;
     tell(null);
   } catch (error) {
     tell(error);
@@ -26,10 +26,14 @@ async function showTitle(id) {
 }
 
 function route() {
-  const [, kind, id] = /^#\/(title|member)\/(.+)$/.exec(location.hash) ?? [];
-  if (kind === "title") return showTitle(decodeURIComponent(id));
-  if (kind === "member") return showMember(decodeURIComponent(id));
-  return null;
+  const [, kind, escaped] = /^#\/(title|member)\/(.*)$/.exec(location.hash) ?? [];
+  if (!kind) return null;
+  try {
+    const id = decodeURIComponent(escaped);
+    return kind === "title" ? showTitle(id) : showMember(id);
+  } catch (error) {
+    return tell(error);
+  }
 }
 
 async function start() {

@@ -1,9 +1,11 @@
 // The map of the titles: wander by dragging and zooming, point or press arrow keys to read names, choose to compare.
-import { by, el } from "./parts.js";
+import { by, el, labelOf, plain } from "./parts.js";
 import { painter } from "./painter.js";
 import { view } from "./view.js";
 
 export function titleMap(data, goTo) {
+  data.name = data.name.map((name, i) => (name.trim() ? plain(name) : `title ${labelOf(data.title_id[i])}`));
+  data.legend = data.legend.map((genre) => plain(genre, 60));
   const canvas = by("map");
   const tip = by("tip");
   const place = new Map(data.title_id.map((id, i) => [String(id), i]));
@@ -20,7 +22,7 @@ export function titleMap(data, goTo) {
     const i = state.near;
     tip.style.display = i < 0 ? "none" : "block";
     if (i < 0) return;
-    tip.textContent = `${data.name[i]} · ${data.legend[data.genre[i]]}`;
+    tip.replaceChildren(el("bdi", {}, data.name[i]), " · ", el("bdi", {}, data.legend[data.genre[i]]));
     const [x, y] = seen.at(data.x[i], data.y[i]);
     tip.style.left = `${Math.max(4, Math.min(x + 12, canvas.clientWidth - tip.offsetWidth - 4))}px`;
     tip.style.top = `${Math.max(4, y < 60 ? y + 14 : y - tip.offsetHeight - 12)}px`;

@@ -1,13 +1,13 @@
 // A member: the history, newest first, beside the candidates of the live release.
-import { ask, tell } from "./api.js";
-import { by, count, el, meter, titleLink } from "./parts.js";
+import { ask, part, tell } from "./api.js";
+import { by, count, el, labelOf, meter, titleLink } from "./parts.js";
 
 const K = 15;
 
 export async function someMembers() {
   const { members } = await ask("v1/explorer/members");
   by("some").replaceChildren(...members.map((one) =>
-    el("a", { href: `#/member/${encodeURIComponent(one.member_id)}`, class: "chip", title: count(one.length, "title", "titles") }, String(one.member_id))));
+    el("a", { href: `#/member/${encodeURIComponent(one.member_id)}`, class: "chip", "data-id": one.member_id, title: count(one.length, "title", "titles") }, labelOf(one.member_id))));
 }
 
 export function memberForm() {
@@ -19,15 +19,15 @@ export function memberForm() {
 }
 
 export async function showMember(id) {
-  const name = encodeURIComponent(id);
   by("member-id").value = id;
   try {
+    const name = part(id);
     const [history, best] = await Promise.all([
       ask(`v1/explorer/members/${name}/history?limit=${K + 5}`),
       ask(`v1/members/${name}/candidates?k=${K}`),
     ]);
     by("member").replaceChildren(el("div", { class: "sides" }, past(history), next(best.titles)));
-    for (const chip of by("some").children) chip.setAttribute("aria-current", String(chip.textContent === String(id)));
+    for (const chip of by("some").children) chip.setAttribute("aria-current", String(chip.dataset.id === String(id)));
     tell(null);
   } catch (error) {
     by("member").replaceChildren();

@@ -1,4 +1,11 @@
 // Small parts of pages. Text is always set as text: a name in the catalogue can never become markup.
+// Names, genres and ids may hold anything: characters that hide, reorder or steer are shown as �, and what is long is cut.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+export function plain(text, most = 160) {
+  const shown = String(text ?? "").replace(UNSEEN, "\ufffd");
+  return shown.length > most ? `${shown.slice(0, most - 1)}…` : shown;
+}
+
 export function el(name, given = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(given)) {
@@ -12,7 +19,8 @@ export function el(name, given = {}, ...children) {
 }
 
 export const by = (id) => document.getElementById(id);
-export const named = (title) => title.name ?? `title ${title.title_id}`;
+export const labelOf = (id) => (String(id).trim() ? plain(id) : JSON.stringify(id));
+export const named = (title) => (title.name?.trim() ? plain(title.name) : `title ${labelOf(title.title_id)}`);
 export const titleLink = (title, ...more) =>
   el("a", { href: `#/title/${encodeURIComponent(title.title_id)}`, class: "name" }, named(title), ...more);
 export const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;

@@ -1,6 +1,6 @@
 // The search box: a combobox as the ARIA practices describe it, with the most played titles first.
 import { ask, tell } from "./api.js";
-import { by, el, named } from "./parts.js";
+import { by, el, named, plain } from "./parts.js";
 
 export function search(choose) {
   const box = by("ask");
@@ -27,7 +27,7 @@ export function search(choose) {
     list.replaceChildren(...titles.map((title, place) =>
       el("li", { role: "option", id: `choice-${place}`, "aria-selected": "false", onpointerdown: (event) => { event.preventDefault(); take(place); } },
         el("span", {}, named(title)),
-        el("small", {}, [title.launched, title.genres.slice(0, 3).join(", ")].filter(Boolean).join(" · ")))));
+        el("small", {}, [title.launched, title.genres.slice(0, 3).map((genre) => plain(genre, 60)).join(", ")].filter(Boolean).join(" · ")))));
     if (!titles.length) list.append(el("li", { class: "none", role: "option", "aria-disabled": "true", "aria-selected": "false" }, "no title has that name or id"));
     open(true);
     mark();

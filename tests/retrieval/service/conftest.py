@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn", reason="the service's tests need the extra [serve]")
+pytest.importorskip("uvicorn", reason="the service's tests need the extra [serve]")
 
-from retrieval.config import RetrievalConfig  # noqa: E402
-from retrieval.job import run  # noqa: E402
-from retrieval.service import Live, ServeConfig, create_app  # noqa: E402
-from stores.release import Release  # noqa: E402
-from stores.workspace import Workspace  # noqa: E402
+from retrieval.config import RetrievalConfig
+from retrieval.job import run
+from retrieval.service import Live, ServeConfig, create_app, server
+from stores.release import Release
+from stores.workspace import Workspace
 
 TITLES, MEMBERS, DIM = 60, 40, 6
 GENRES = ("drama", "comedy", "crime", "science fiction")
@@ -108,18 +108,18 @@ def app(live) -> Any:
 
 
 @contextmanager
-def listening(app: Any) -> Iterator[str]:
+def listening(app: Any, settings: ServeConfig | None = None) -> Iterator[str]:
     """The application on a free port of loopback, for as long as the block runs."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", access_log=False))
-    thread = threading.Thread(target=server.run)
+    running = server(app, settings or ServeConfig(), port=0, log_level="critical")
+    thread = threading.Thread(target=running.run)
     thread.start()
     try:
-        while not server.started:
+        while not running.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        server.should_exit = True
+        running.should_exit = True
         thread.join()
 
 
