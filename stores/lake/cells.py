@@ -209,7 +209,8 @@ def _number(source: Stored, cell: str, wanted: str) -> Cell | None:
 
 def _time(source: Stored, cell: str, _: str) -> Cell | None:
     if source.form in (Form.TIMESTAMP, Form.DATE):
-        return Cell(f"epoch_us({cell})")
+        # Of infinite times epoch_us makes NULL, while DuckDB concludes from Parquet's statistics that none is NULL.
+        return Cell(f"CASE WHEN isfinite({cell}) THEN epoch_us({cell}) END")
     spelt = _spelling(source, cell)
     if spelt is None:
         return None  # a bare number does not say whether it counts seconds or nanoseconds

@@ -277,5 +277,5 @@ def test_the_plain_kinds_of_columns_cost_no_check() -> None:
     found = {column.name: cell_of(column, common[column.kind], pa.int64(), "c") for column in TABLES["interactions"]}
     assert {name: cell.wrong + cell.lost for name, cell in found.items()} == dict.fromkeys(found, "")
     assert found["member_id"].value == "TRY_CAST(c AS BIGINT)"
-    assert found["event_time"].value == "epoch_us(c)"
+    assert found["event_time"].value == "CASE WHEN isfinite(c) THEN epoch_us(c) END"
     assert found["action"].value == found["device"].value == "c"
