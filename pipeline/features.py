@@ -14,6 +14,7 @@ from alignment.transform import AlignmentTransform
 from embeddings.encode_config import EncodeConfig
 from embeddings.encoder import PREFERENCES as PREFERENCE_COLUMNS
 from embeddings.encoder import PreferenceEncoder, ValueEncoder
+from embeddings.encoder_output import float32_of
 from embeddings.foundation.semantic_ids import SemanticIds
 from embeddings.job import load_model
 from embeddings.own_class import import_from, working_folder
@@ -47,13 +48,17 @@ def run(config: FeaturesConfig, encode: EncodeConfig, release: Release) -> Stage
 
 def _genres(encode: EncodeConfig, release: Release) -> int:
     """Vectors of genres go through the transform of the titles: they are points that titles lie around."""
-    names, native = _encoder(encode, release, ValueEncoder, "encode_genres").encode_genres()
+    encoder = _encoder(encode, release, ValueEncoder, "encode_genres")
+    names, found = encoder.encode_genres()
+    native = float32_of(found)
+    if native.shape != (len(names), encoder.dim) or not np.isfinite(native).all():
+        raise EncoderError(
+            f"{len(names)} genres have vectors of shape {native.shape}, or some are not finite",
+            where="encode_genres",
+            expected=f"shape {(len(names), encoder.dim)}, finite",
+        )
     transform = AlignmentTransform.from_bytes(release.storage.read("transform.safetensors"))
     matrix = np.ascontiguousarray(transform.titles(native), np.float32)
-    if len(names) != len(matrix) or not np.isfinite(matrix).all():
-        raise EncoderError(
-            f"{len(names)} genres have {len(matrix)} vectors, or some are not finite", where="encode_genres"
-        )
     column = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
     path = "genres/part-00000.parquet"
     table = pa.table({GENRE: pa.array(names, pa.string()), EMBEDDING: column})

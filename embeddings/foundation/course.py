@@ -121,8 +121,11 @@ class Course:
     def _validate(self) -> None:
         """Keep the averaged weights if they are the best so far."""
         if fault := weights_fault(self.averaged.state_dict().items()):
-            raise self._diverged(fault)
-        ranking = self.lesson.judge(self.averaged)
+            raise self._diverged(f"the averaged {fault}")
+        try:
+            ranking = self.lesson.judge(self.averaged)
+        except TrainingError as error:
+            raise self._diverged(error.what) from error
         found, gain = self.team.agreed((ranking.metrics(), ranking.gain()))
         self.last, self.worse = found["ndcg@10"], self.worse + 1
         if not self.kept or gain > self.metrics["ndcg"]:
@@ -131,7 +134,7 @@ class Course:
 
     def _diverged(self, fault: str) -> TrainingError:
         return TrainingError(
-            f"after step {self.learner.done} of {self.steps} the averaged {fault}",
+            f"after step {self.learner.done} of {self.steps} {fault}",
             where="training; no model was written",
             expected="finite numbers",
             fix=f"lower {self.learner.RATE}",
