@@ -44,7 +44,8 @@ def _histories(metrics: dict[str, Any]) -> str:
 def _encode(metrics: dict[str, Any]) -> str:
     done = f"{metrics['shards_encoded']} of {metrics['shards']} shards encoded"
     carried = f", {metrics['carried']:,} members carried forward" if metrics.get("carried") else ""
-    return f"{metrics['members']:,} members and {metrics['titles']:,} titles x {metrics['dim']}, {done}{carried}"
+    notes = "".join(f"\n{'':16}note: {note}" for note in metrics.get("probe", {}).get("notes", ()))
+    return f"{metrics['members']:,} members and {metrics['titles']:,} titles x {metrics['dim']}, {done}{carried}{notes}"
 
 
 def _align(metrics: dict[str, Any]) -> str:

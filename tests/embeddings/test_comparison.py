@@ -141,3 +141,73 @@ def test_a_damaged_or_silent_measurement_does_not_say_until_when_a_model_was_tra
     release = Release(str(tmp_path), "20260701T000000Z-0001")
     assert comparison.trained_until(release, "seer") is None
     assert comparison.trained_until(release, "nobody") is None
+
+
+# --- nothing that came later, and nothing that depends on the live model
+
+
+class Reader(Fake):
+    """Ranks by the plays that the catalogue tells, and writes down what that was."""
+
+    seen: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def encode_titles(self, titles: pa.Table) -> np.ndarray:
+        Reader.seen.append(titles.select(["plays", "age_days"]).to_pydict())
+        return super().encode_titles(titles)
+
+
+class Fails(Fake):
+    """The live model fails on some members, on all of them, or cannot be loaded."""
+
+    members = range(3)
+
+    def encode_members(self, histories: pa.Table) -> np.ndarray:
+        if self.model_id == "blind" and set(histories["member_id"].to_pylist()) & set(self.members):
+            raise RuntimeError("not these")
+        return super().encode_members(histories)
+
+
+class FailsOnAll(Fails):
+    members = range(MEMBERS)
+
+
+class Gone(Fake):
+    @classmethod
+    def load(cls, path: str) -> "Gone":
+        if Path(path).name == "blind":
+            raise OSError("no weights")
+        return cls(Path(path).name)
+
+
+def asked(kind: type, two_nights: Any) -> dict[str, Any]:
+    setattr(sys.modules["fake_models"], kind.__name__, kind)
+    config = EncodeConfig(encoder=f"fake_models:{kind.__name__}")
+    found: dict[str, Any] = comparison.run(config, two_nights("seer", "blind")).metrics
+    return found
+
+
+def test_titles_have_the_plays_and_ages_of_the_moment_after_which_questions_begin(two_nights: Any) -> None:
+    Reader.seen.clear()
+    assert asked(Reader, two_nights)["questions"] == MEMBERS
+    starts = [member % (TITLES - 5) for member in range(MEMBERS)]
+    by_then = [sum(title in range(first, first + 3) for first in starts) for title in range(TITLES)]
+    assert len(Reader.seen) == 2
+    for told in Reader.seen:
+        assert told["plays"] == by_then
+        assert np.isnan(told["age_days"]).all()
+
+
+def test_a_member_that_a_model_fails_on_is_not_found_by_it(two_nights: Any) -> None:
+    metrics = asked(Fails, two_nights)
+    assert metrics["questions"] == MEMBERS
+    assert metrics["against"]["current"]["model"] == MEMBERS
+
+
+@pytest.mark.parametrize(("kind", "why"), [(FailsOnAll, "fails on all"), (Gone, "no weights")])
+def test_a_live_model_that_cannot_be_asked_costs_the_comparison_and_not_the_night(
+    two_nights: Any, kind: type, why: str
+) -> None:
+    metrics = asked(kind, two_nights)
+    assert metrics["questions"] == 0
+    assert "live model blind cannot be asked" in metrics["why"]
+    assert why in metrics["why"]

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embeddings.foundation import checkpoint
+from embeddings.foundation.course import Course
 from pipeline.cli import main
 
 SHORT = ["--set", "train.training.min_steps=20", "--set", "train.training.max_steps=20", "--json"]
@@ -36,6 +39,48 @@ def test_training_goes_on_from_a_model_of_the_workspace(place: Path, capsys: pyt
 def test_a_model_that_is_not_there_is_said_before_the_training(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--lake", "lake", "--from", "nobody", *SHORT]) == 2
     assert "there is no model nobody" in said(capsys)["error"]["what"]
+
+
+DIVERGES = {
+    "train": (["--set", "train.training.learning_rate=1e20"], "step 2 of 20 the loss is nan"),
+    "warm start": (["--from", "{first}", "--set", "train.training.learning_rate=1e20"], "step 2 of 6 the loss is nan"),
+    "fine-tuning": (["--fine-tune", "--set", "train.training.learning_rate=1e38"], "not finite|nan"),
+    "tasks": (["--tasks", "--set", "tasks.learning_rate=1e38"], "nan|inf|not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", DIVERGES)
+def test_a_training_that_diverges_ends_with_an_error_and_the_night_keeps_its_model(
+    place: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    words, said_of_it = DIVERGES[kind]
+    assert main(["train", "--lake", "lake", *SHORT]) == 0
+    first = said(capsys)["model_id"]
+    there = sorted(path.name for path in (place / "workspace/models").iterdir())
+    assert main(["train", "--lake", "lake", *SHORT, *(word.format(first=first) for word in words)]) == 1
+    error = said(capsys)["error"]
+    assert re.search(said_of_it, error["what"])
+    assert "learning_rate" in error["fix"]
+    assert sorted(path.name for path in (place / "workspace/models").iterdir()) == there
+    assert json.loads((place / "workspace/models/next.json").read_text())["model_id"] == first
+
+
+def test_a_model_that_is_not_finite_is_never_named(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were one written all the same: no first model is named, and the night after would refuse to load it."""
+
+    def poisoned(course: Course) -> Any:
+        model = best(course)
+        model.tower.ids.weight.data[3, 0] = float("nan")
+        return model
+
+    best = Course.best
+    monkeypatch.setattr(Course, "best", poisoned)
+    monkeypatch.setattr(checkpoint, "require_sound", lambda *_: None)
+    assert main(["train", "--lake", "lake", *SHORT]) == 1
+    assert "tower.ids.weight" in said(capsys)["error"]["what"]
+    assert not (place / "workspace/models/next.json").exists()
 
 
 def test_waiting_threads_spin_for_a_moment_only() -> None:

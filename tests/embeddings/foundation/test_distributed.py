@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 def told(make, catalogue, tmp_path):
     """told(histories): what two processes say that learn from them."""
 
-    def run(histories):
-        config = make.config(max_steps=12, evaluations=2).model_copy(update={"workers": 2})
+    def run(histories, **training):
+        config = make.config(max_steps=12, evaluations=2, **training).model_copy(update={"workers": 2})
         (tmp_path / "config.json").write_text(config.model_dump_json())
         pq.write_table(histories, tmp_path / "histories.parquet")
         pq.write_table(catalogue, tmp_path / "catalogue.parquet")
@@ -40,6 +40,13 @@ def test_workers_train_one_model(told, histories, tmp_path):
     assert model["steps"] == 12
     assert FoundationEncoder.load(model["path"]).encode_members(histories).shape == (len(histories), 8)
     assert not list((tmp_path / "models").glob("unfinished-*"))
+
+
+def test_workers_that_diverge_stop_together_and_leave_no_model(told, histories, tmp_path):
+    error = told(histories, learning_rate=1e20)
+    assert error["error"] == "TrainingError"
+    assert "step 2 of 12 the loss is nan" in error["what"]
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_an_error_in_a_worker_is_told_as_it_is(told, make):

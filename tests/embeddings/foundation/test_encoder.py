@@ -2,9 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.encoder import Encoder
-from embeddings.foundation import FoundationEncoder
+from embeddings.encoder import CatalogueReader, Encoder
+from embeddings.foundation import FoundationEncoder, evaluate, train
 from embeddings.foundation.queries import cut
+from stores.errors import MismatchError
 
 
 def test_it_is_an_encoder(trained, histories, catalogue):
@@ -85,6 +86,53 @@ def test_a_title_does_not_depend_on_its_neighbours_in_the_table(trained, catalog
     np.testing.assert_allclose(
         encoder.encode_titles(catalogue.slice(5, 3)), encoder.encode_titles(catalogue)[5:8], atol=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def with_content(histories, catalogue, make, tmp_path_factory):
+    """A model that was trained with content vectors of width 2, and that catalogue."""
+    vectors = [[float(i < 12), float(i >= 12)] for i in range(24)]
+    told = contents(catalogue, vectors)
+    model = train(histories, told, make.config(max_steps=6), 0, tmp_path_factory.mktemp("content"))
+    return FoundationEncoder.load(model.path), told
+
+
+def contents(catalogue, vectors):
+    place = catalogue.schema.get_field_index("embedding")
+    return catalogue.set_column(place, catalogue.schema.field(place), pa.array(vectors, pa.list_(pa.float32())))
+
+
+def test_a_catalogue_of_another_content_encoder_is_refused_with_both_widths(with_content, catalogue, histories):
+    encoder, told = with_content
+    assert isinstance(encoder, CatalogueReader)
+    assert encoder.catalogue_notes(told) == []
+    wider = contents(catalogue, [[1.0, 2.0, 3.0]] * 24)
+    for refuse in (lambda: encoder.catalogue_notes(wider), lambda: evaluate(histories, wider, encoder)):
+        with pytest.raises(MismatchError, match=r"width 2.*\(3\)") as caught:
+            refuse()
+        assert "samespace train" in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", [None, [], [float("nan"), 1.0], [float("inf"), 1.0], [1.0], [1.0, 2.0, 3.0]], ids=str)
+def test_a_title_without_a_usable_content_vector_is_encoded_as_one_without_any(with_content, catalogue, odd):
+    encoder, told = with_content
+    vectors = [None, *told["embedding"].to_pylist()[1:]]
+    expected = encoder.encode_titles(contents(catalogue, vectors))
+    found = encoder.encode_titles(contents(catalogue, [odd, *vectors[1:]]))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found[1:], encoder.encode_titles(told)[1:], atol=1e-6)
+
+
+def test_what_a_catalogue_lacks_of_content_is_said(with_content, catalogue):
+    encoder, told = with_content
+    (none,) = encoder.catalogue_notes(contents(catalogue, [None] * 24))
+    assert "no title has any" in none
+    (some,) = encoder.catalogue_notes(contents(catalogue, [[1.0], *told["embedding"].to_pylist()[1:]]))
+    assert "1 of 24 titles" in some
+
+
+def test_a_model_without_content_reads_any_catalogue(trained, catalogue):
+    assert trained[1].catalogue_notes(contents(catalogue, [[1.0, 2.0]] * 24)) == []
 
 
 def test_loading_again_gives_the_same_vectors(trained, histories, catalogue):

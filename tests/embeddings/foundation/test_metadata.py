@@ -5,7 +5,6 @@ import pytest
 from embeddings.foundation.config import FoundationConfig, NetworkConfig
 from embeddings.foundation.metadata import Metadata, signals
 from embeddings.foundation.vocabulary import Vocabulary
-from stores.errors import MismatchError
 
 
 def with_column(table, name, values):
@@ -54,11 +53,52 @@ def test_content_vectors_are_unit_or_zero(described):
     np.testing.assert_allclose(metadata.content(described), [[0, 0]] + [[0.6, 0.8]] * 23, atol=1e-6)
 
 
-def test_a_content_vector_of_another_width_is_refused_with_both_widths(described):
+ODD = [None, [], [np.nan, 4.0], [np.inf, 4.0], [None, 4.0], [1.0, 2.0, 3.0], [0.0, 0.0]]
+
+
+def test_a_content_vector_that_is_not_finite_empty_or_of_another_width_is_missing_for_its_title(described):
     metadata = Metadata.build(described, FoundationConfig())
-    with pytest.raises(MismatchError, match="3") as caught:
-        metadata.content(with_column(described, "embedding", [None] + [[1.0, 2.0, 3.0]] * 23))
-    assert "2" in str(caught.value)
+    found = metadata.content(with_column(described, "embedding", ODD + [[3.0, 4.0]] * 17))
+    np.testing.assert_array_equal(found[:7], np.zeros((7, 2)))
+    np.testing.assert_allclose(found[7:], [[0.6, 0.8]] * 17, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-44, 1e30, 3e38])
+def test_a_content_vector_of_any_length_is_a_unit_vector(described, size):
+    metadata = Metadata.build(described, FoundationConfig())
+    found = metadata.content(with_column(described, "embedding", [None] + [[size, -size]] * 23))
+    np.testing.assert_allclose(found[1:], [[0.5**0.5, -(0.5**0.5)]] * 23, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first", [None, [], [1.0], [1.0, 2.0, 3.0]], ids=str)
+def test_the_width_is_that_of_the_catalogue_and_not_of_its_first_row(described, first):
+    column = with_column(described, "embedding", [first] + [[3.0, 4.0]] * 23)
+    assert Metadata.build(column, FoundationConfig()).content_dim == 2
+    played = with_column(described, "embedding", [first] * 2 + [[3.0, 4.0]] * 22).slice(0, 3)
+    assert Metadata.build(played, FoundationConfig(), column).content_dim == 2
+
+
+@pytest.mark.parametrize("column", [[None] * 24, [[]] * 24, [None] * 23 + [[1.0, 2.0]]], ids=["null", "empty", "unmet"])
+def test_without_a_vector_of_a_known_title_there_is_no_content(described, column):
+    whole = with_column(described, "embedding", column)
+    metadata = Metadata.build(whole.slice(0, 23), FoundationConfig(), whole)
+    assert metadata.content_dim == 0
+    assert metadata.content(whole).shape == (24, 0)
+    assert metadata.content_fault(described) == ("", False)
+
+
+def test_a_catalogue_says_what_it_lacks_of_what_was_learned_with(described):
+    metadata = Metadata.build(described, FoundationConfig())
+    faults = [
+        metadata.content_fault(with_column(described, "embedding", column))
+        for column in ([[1.0, 2.0, 3.0]] * 24, [None] * 24, [[1.0, 2.0]] * 23 + [[1.0]], [None] + [[1.0, 2.0]] * 23)
+    ]
+    assert [unreadable for _, unreadable in faults] == [True, False, False, False]
+    assert "width 2" in faults[0][0]
+    assert "24 of 24 titles have other widths (3)" in faults[0][0]
+    assert "no title has any" in faults[1][0]
+    assert "1 of 24 titles" in faults[2][0]
+    assert faults[3][0] == ""
 
 
 def test_nothing_is_read_when_metadata_is_off(described):
@@ -69,6 +109,10 @@ def test_nothing_is_read_when_metadata_is_off(described):
 
 
 def test_signals_are_finite_whatever_is_unknown(described):
+    infinite = with_column(described, "age_days", [float("inf"), float("-inf")] + [10.0] * 22)
+    infinite = with_column(infinite, "plays", [-1, -(2**60), 2**62] + [3] * 21)
+    assert np.isfinite(signals(infinite)).all()
+    assert signals(infinite)[:2].tolist() == [[0, 0, 0, 1]] * 2
     odd = with_column(described, "age_days", [float("nan"), -5.0] + [10.0] * 22)
     odd = with_column(odd, "plays", [None, *list(range(23))])
     found = signals(odd)

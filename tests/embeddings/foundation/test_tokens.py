@@ -25,6 +25,16 @@ def mixed(make, catalogue):
     return vocabulary, Tokens.of(histories, vocabulary)
 
 
+def test_a_value_that_is_not_finite_is_no_value(make, catalogue):
+    values = [1.0, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, 2.0]
+    histories = make.histories([[100, 101, 102, 103, 104, 105, 106]], value=values)
+    vocabulary = Vocabulary.build(histories, catalogue, make.config())
+    assert np.isfinite(vocabulary.levels).all()
+    levels = Tokens.of(histories, vocabulary).codes[1:, POST.index("value")]
+    assert (levels > 0).tolist() == [True, False, False, False, True, True, True]
+    assert levels[5] < levels[0] < levels[6] < levels[4]
+
+
 def test_positions_hold_the_title_before_and_the_title_after(mixed):
     vocabulary, tokens = mixed
     assert tokens.starts.tolist() == [0, 4, 5, 7]

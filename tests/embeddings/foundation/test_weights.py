@@ -33,6 +33,30 @@ def test_what_was_watched_further_counts_more_and_a_trailer_a_tenth_of_a_film_at
     assert film <= repeated < 2.5 * film
 
 
+def test_durations_and_runtimes_that_are_not_finite_are_unknown_ones(make, catalogue):
+    durations = [np.inf, np.nan, -np.inf, -5.0, 600.0, 1e308]
+    sequences = [[100, 101, 102, 103], [104, 105]]
+    place = catalogue.schema.get_field_index("runtime_s")
+    runtimes = pa.array([np.inf, np.nan, 0.0, -1.0, None, 1e-320] + [FILM_S] * 18)
+    for titles in (catalogue, catalogue.set_column(place, "runtime_s", runtimes)):
+        histories = make.histories(sequences, duration_s=durations)
+        vocabulary = Vocabulary.build(histories, titles, make.config())
+        weights = engagement(histories, vocabulary)
+        assert np.isfinite(weights).all()
+        assert len(set(weights[:4])) == 1
+        tokens = Tokens.of(histories, vocabulary)
+        shares = tokens.codes[tokens.starts[0] + 1 : tokens.starts[1], 1]
+        assert shares.tolist() == [0, 0, 0, 0]
+        assert np.isfinite(weighted(tokens, histories, vocabulary, make.config().training).weights).all()
+
+
+@pytest.mark.parametrize("odd", [0.0, -1.0, np.inf, np.nan])
+def test_a_propensity_that_can_be_none_is_no_propensity(make, odd):
+    histories = exposed(make.histories([[100, 101, 102]]), [0.5, odd, 0.5])
+    assert exposure(histories, 5.0).tolist() == [1.0, 1.0, 1.0]
+    assert exposure(exposed(make.histories([[100]]), [odd]), 5.0).tolist() == [1.0]
+
+
 def test_without_durations_all_count_alike(make, catalogue):
     histories = make.histories([[100, 101], [102]], duration_s=[0.0, 0.0, 0.0])
     vocabulary = Vocabulary.build(histories, catalogue, make.config())
