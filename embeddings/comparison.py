@@ -26,7 +26,7 @@ from embeddings.foundation.metrics import gains, of_vectors, rank
 from embeddings.foundation.point_in_time import catalogue_as_of, played, watch_bits
 from embeddings.foundation.queries import Events, Queries, ask
 from embeddings.histories_config import HistoriesConfig
-from stores.columns import EVENT_TIME, TIME, TITLE_ID
+from stores.columns import EVENT_TIME, TIME, TIMED_TEXT, TITLE_ID
 from stores.errors import SamespaceError
 from stores.release import Release, StageReport
 from stores.storage import Storage
@@ -34,6 +34,7 @@ from stores.workspace import MODELS
 
 TRAINED_UNTIL = "trained_until"
 CATALOGUE = "work/catalogue.parquet"
+TIMED_TEXTS = "work/timed_texts.parquet"
 QUESTIONS, K, WEEK = 2_000, 10, 7 * 86_400
 FEW_TOKENS = 10
 _NUMBERS = ("last_time", "actions", "events")
@@ -60,7 +61,7 @@ def run(config: EncodeConfig, release: Release) -> StageReport:
         return _nothing(f"no member met a new title after {since.isoformat()}")
     queries = ask(histories, ids, Events.of(histories, ids).starts[:-1] + places)
     plays, week = _plays_until(release, ids, since)
-    catalogue = catalogue_as_of(release.read_table(CATALOGUE), plays, int(since.timestamp()))
+    catalogue = catalogue_as_of(_with_texts(release), plays, int(since.timestamp()))
     try:
         current = _ranks(config, release, live, queries, catalogue)
     except SamespaceError as error:  # the night does not depend on it
@@ -197,3 +198,13 @@ def _plays_until(release: Release, ids: pa.Array, since: datetime) -> tuple[Ints
         found = pc.index_in(titles.filter(pa.array(late)), value_set=ids).drop_null()
         week += np.bincount(found.to_numpy(), minlength=len(ids))
     return plays, week
+
+
+def _with_texts(release: Release) -> pa.Table:
+    """The night's catalogue, with the texts of its titles one by one where they have times."""
+    catalogue = release.read_table(CATALOGUE)
+    if not release.storage.exists(TIMED_TEXTS):
+        return catalogue
+    texts = release.read_table(TIMED_TEXTS)
+    rows = pc.index_in(catalogue[TITLE_ID], value_set=texts[TITLE_ID].combine_chunks())
+    return catalogue.append_column(TIMED_TEXT, texts[TIMED_TEXT].combine_chunks().take(rows.combine_chunks()))

@@ -20,13 +20,15 @@ from embeddings.opening import memory_snapshot, with_snapshot
 from embeddings.quarantine import DUPLICATE, bad_fraction, check_budget
 from embeddings.shards import shards_for
 from embeddings.snapshot import Input, Moment, Snapshot, count_members
+from embeddings.tags import Tags, read_tags
 from stores import dead_letter
+from stores.columns import TIMED_TEXT, TITLE_ID
 from stores.errors import ContractError, NotFoundError
 from stores.lake.contract import Lake
 from stores.lake.left_out import left_out, remark
 from stores.lake.mending import attempt, reading
 from stores.lake.scan import connect
-from stores.lake.tables import INTERACTIONS, TITLES
+from stores.lake.tables import INTERACTIONS, TAGS, TITLES
 from stores.progress import Progress
 from stores.release import Release, StageReport
 from stores.storage import Storage
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 CATALOGUE = "work/catalogue.parquet"
+TIMED_TEXTS = "work/timed_texts.parquet"
 
 
 def run(config: HistoriesConfig, release: Release) -> StageReport:
@@ -57,24 +60,35 @@ def run(config: HistoriesConfig, release: Release) -> StageReport:
     erased = suppressed(Storage(release.workspace_uri))
     remark(lake)
     moment = Moment(plan.as_of, plan.created_at)
-    return with_snapshot(lake, moment, config, erased, lambda snapshot: _written(snapshot, release, lake))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _written(snapshot, release, lake, erased))
 
 
-def _written(snapshot: Snapshot, release: Release, lake: Lake) -> StageReport:
-    letters = _letters(snapshot)
+def _written(snapshot: Snapshot, release: Release, lake: Lake, erased: Suppression | None) -> StageReport:
+    letters, tags = _letters(snapshot), read_tags(snapshot, lake, erased)
+    letters |= {TAGS: tags.letters} if tags else {}
     for name, table in letters.items():
         dead_letter.write(release, name, table)
-    _check(snapshot, letters, lake)
+    _check(snapshot, letters, lake, tags)
     tally = _write_histories(snapshot, release)
     repeats = _repeat_letters(snapshot, tally)
     dead_letter.write(release, "duplicates", repeats)
     _check(snapshot, {**letters, INTERACTIONS: pa.concat_tables([letters[INTERACTIONS], repeats])}, lake)
     titles = catalogue(snapshot, tally.plays)
     if not release.finished(CATALOGUE):
-        release.write_table(CATALOGUE, titles.table)
+        _write_catalogue(release, titles.table, tags)
     missing = [*snapshot.lost_cells(), *titles.missing]
     metrics = _metrics(snapshot, tally) | {"cells_missing": missing, "files_left_out": left_out(lake)}
+    metrics |= {"tags": tags.table.num_rows, "tags_refused": tags.refused} if tags else {}
     return StageReport(name="histories", rows=tally.members, metrics=metrics)
+
+
+def _write_catalogue(release: Release, titles: pa.Table, tags: Tags | None) -> None:
+    """The catalogue; beside it the texts that its titles got one by one, for those who ask about an earlier moment."""
+    if tags:
+        titles = tags.onto(titles)
+        release.write_table(TIMED_TEXTS, titles.select([TITLE_ID, TIMED_TEXT]))
+        titles = titles.drop_columns([TIMED_TEXT])
+    release.write_table(CATALOGUE, titles)
 
 
 def _letters(snapshot: Snapshot) -> dict[str, pa.Table]:
@@ -107,8 +121,13 @@ def _repeat_letters(snapshot: Snapshot, tally: Tally) -> pa.Table:
     return dead_letter.letters_table([*found, *rest])
 
 
-def _check(snapshot: Snapshot, letters: dict[str, pa.Table], lake: Lake | None = None) -> None:
+def _check(
+    snapshot: Snapshot, letters: dict[str, pa.Table], lake: Lake | None = None, tags: Tags | None = None
+) -> None:
     """Raise ContractError where too many rows of a table are bad; a `lake` lets it name what its files store."""
+    if tags:
+        examples = tags.letters.slice(0, 1000).to_pylist()
+        check_budget(TAGS, tags.refused, tags.rows, snapshot.config.max_bad_fraction, examples)
     for table in (snapshot.titles, snapshot.interactions):
         examples = letters[table.name].slice(0, 1000).to_pylist()
         counts, allowed = snapshot.refused[table.name], snapshot.config.max_bad_fraction
@@ -122,9 +141,9 @@ def _check(snapshot: Snapshot, letters: dict[str, pa.Table], lake: Lake | None =
         )
 
 
-def require_sound(snapshot: Snapshot, lake: Lake) -> None:
+def require_sound(snapshot: Snapshot, lake: Lake, erased: Suppression | None = None) -> None:
     """Raise as a night does where too many rows of a snapshot are bad or none is left."""
-    _check(snapshot, _letters(snapshot), lake)
+    _check(snapshot, _letters(snapshot), lake, read_tags(snapshot, lake, erased))
 
 
 def _cure(snapshot: Snapshot, table: Input, lake: Lake | None) -> str:
@@ -167,14 +186,17 @@ def refusals(
     Judges exactly as `run` does, duplicates too, and keeps nothing. Raises NotFoundError where there is no event.
     """
     moment = Moment(as_of, datetime.now(UTC))
-    return with_snapshot(lake, moment, config, erased, lambda snapshot: _judged(snapshot, shards, lake))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _judged(snapshot, shards, lake, erased))
 
 
-def _judged(snapshot: Snapshot, shards: int, lake: Lake) -> tuple[dict[str, pa.Table], ContractError | None]:
-    letters, repeats = _letters(snapshot), _repeats(snapshot, shards)
+def _judged(
+    snapshot: Snapshot, shards: int, lake: Lake, erased: Suppression | None
+) -> tuple[dict[str, pa.Table], ContractError | None]:
+    letters, repeats, tags = _letters(snapshot), _repeats(snapshot, shards), read_tags(snapshot, lake, erased)
+    letters |= {TAGS: tags.letters} if tags else {}
     letters[INTERACTIONS] = pa.concat_tables([letters[INTERACTIONS], repeats])
     try:
-        _check(snapshot, letters, lake)
+        _check(snapshot, letters, lake, tags)
     except ContractError as error:
         return letters, error
     return letters, None
@@ -193,11 +215,12 @@ def read_histories(
 ) -> tuple[pa.Table, pa.Table]:
     """Histories (`columns.history_schema`, by member id) and catalogue of a lake as of a moment, in memory.
 
-    For training and evaluation; members in the list `erased` are left out. Raises as `run` does.
+    For training and evaluation; members in the list `erased` are left out. The catalogue of a lake with tags has the
+    column `timed_text`, so that its texts can be made as of an earlier moment. Raises as `run` does.
     """
     remark(lake)
     moment = Moment(as_of, datetime.now(UTC))
-    return with_snapshot(lake, moment, config, erased, lambda snapshot: _in_memory(snapshot, lake))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _in_memory(snapshot, lake, erased))
 
 
 def tokenise(interactions: pa.Table, titles: pa.Table | None = None, config: HistoriesConfig | None = None) -> pa.Table:
@@ -217,9 +240,13 @@ def plan_shards(lake: Lake, config: HistoriesConfig) -> int:
     return shards_for(members, config.members_per_shard, config.least_shards)
 
 
-def _in_memory(snapshot: Snapshot, lake: Lake | None = None) -> tuple[pa.Table, pa.Table]:
-    _check(snapshot, _letters(snapshot), lake)
+def _in_memory(
+    snapshot: Snapshot, lake: Lake | None = None, erased: Suppression | None = None
+) -> tuple[pa.Table, pa.Table]:
+    tags = read_tags(snapshot, lake, erased) if lake else None
+    _check(snapshot, _letters(snapshot), lake, tags)
     tally = Tally(len(snapshot.title_ids()), snapshot.config, snapshot.newest or 0)
     tables = [table for _, table in shard_histories(snapshot, snapshot.shard_members(1), tally)]
     _check(snapshot, {INTERACTIONS: _repeat_letters(snapshot, tally), TITLES: dead_letter.letters_table([])}, lake)
-    return pa.concat_tables(tables), catalogue(snapshot, tally.plays).table
+    titles = catalogue(snapshot, tally.plays).table
+    return pa.concat_tables(tables), tags.onto(titles) if tags else titles

@@ -38,11 +38,11 @@ def preview(
     Raises as a night does: ContractError where too many rows are bad, NotFoundError where there is no event.
     """
     moment = Moment(as_of, datetime.now(UTC))
-    return with_snapshot(lake, moment, config, erased, lambda snapshot: _preview(snapshot, lake, since))
+    return with_snapshot(lake, moment, config, erased, lambda snapshot: _preview(snapshot, lake, since, erased))
 
 
-def _preview(snapshot: Snapshot, lake: Lake, since: datetime | None) -> Preview:
-    require_sound(snapshot, lake)
+def _preview(snapshot: Snapshot, lake: Lake, since: datetime | None, erased: Suppression | None) -> Preview:
+    require_sound(snapshot, lake, erased)
     repeats = count_repeats(snapshot)
     if repeats:
         snapshot.refused[INTERACTIONS][DUPLICATE] = repeats

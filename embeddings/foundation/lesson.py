@@ -17,6 +17,7 @@ from embeddings.foundation.config import FoundationConfig, TrainingConfig, lengt
 from embeddings.foundation.encoding import features_of, member_vectors, title_vectors
 from embeddings.foundation.metrics import Ranking, of_vectors, rank
 from embeddings.foundation.model import FoundationModel
+from embeddings.foundation.point_in_time import unseen_left_out
 from embeddings.foundation.protocols import with_plays_of
 from embeddings.foundation.queries import Ints, Queries, ask, before, last_new
 from embeddings.foundation.spectrum import title_spectrum
@@ -57,6 +58,7 @@ class Lesson:
         title_ids = catalogue[columns.TITLE_ID].combine_chunks()
         held = held_out(last_new(histories, title_ids), config.training, seed)
         part = before(histories, title_ids, held)
+        catalogue = unseen_left_out(catalogue, histories, title_ids, held)
         vocabulary = vocabulary or Vocabulary.build(part, catalogue, config)
         tokens = weighted(Tokens.of(part, vocabulary), part, vocabulary, config.training)
         if len(vocabulary.title_ids) < 2:

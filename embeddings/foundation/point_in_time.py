@@ -2,7 +2,7 @@
 
 A snapshot's catalogue counts the plays and days up to the snapshot. An evaluation asks about events before that, whose
 own plays, and the time that has passed since, would be in it. Names, genres, languages and content vectors have no
-history in a lake: they are those of the snapshot.
+history in a lake: they are those of the snapshot. Tags have one (`embeddings.timed_text`).
 """
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.foundation.queries import Events
 from embeddings.histories_config import HistoriesConfig
+from embeddings.timed_text import text_as_of
 from stores import columns
 
 Ints = npt.NDArray[np.int64]
@@ -50,14 +52,24 @@ def played(titles: pa.Array, actions: Ints, events: Ints, title_ids: pa.Array, w
 
 
 def catalogue_as_of(catalogue: pa.Table, plays: Ints, moment: int) -> pa.Table:
-    """A catalogue with other plays, and its ages in whole days at a moment in seconds since 1970.
+    """A catalogue with other plays, and its ages in whole days and its texts at a moment in seconds since 1970.
 
     Ages are of `launch_time`: NaN where that is unknown, negative before it.
     """
     ages = np.floor((moment - launches(catalogue)) / _DAY)
     for name, values in (("plays", pa.array(plays)), ("age_days", pa.array(ages))):
         catalogue = catalogue.set_column(catalogue.schema.get_field_index(name), name, values)
-    return catalogue
+    return text_as_of(catalogue, moment)
+
+
+def unseen_left_out(catalogue: pa.Table, histories: pa.Table, title_ids: pa.Array, asked: Ints) -> pa.Table:
+    """A catalogue without the tags that members gave from their asked tokens (at most one per member) on.
+
+    A history that is cut where its asked token begins knows of no later tag of that member either.
+    """
+    events = Events.of(histories, title_ids)
+    members = histories[columns.MEMBER_ID].combine_chunks().take(pa.array(events.owner[asked]))
+    return text_as_of(catalogue, None, members, events.first[asked])
 
 
 def launches(catalogue: pa.Table) -> npt.NDArray[np.float64]:

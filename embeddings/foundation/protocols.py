@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings.foundation.point_in_time import WATCH, catalogue_as_of, launches, plays_of
+from embeddings.foundation.point_in_time import WATCH, catalogue_as_of, launches, plays_of, unseen_left_out
 from embeddings.foundation.queries import Events, Queries, ask, before, counts, cut, last_new
 from stores import columns
 
@@ -65,6 +65,7 @@ def leave_one_out(histories: pa.Table, catalogue: pa.Table, watch: int = WATCH) 
     part = before(histories, title_ids, asked)
     moment = int(Events.of(part, title_ids).last.max(initial=0))
     known = catalogue_as_of(catalogue, plays_of(part, title_ids, watch), moment)
+    known = unseen_left_out(known, histories, title_ids, asked)
     met = counts(part, title_ids) > 0
     return Exam("leave-one-out", histories, part, known, known.filter(pa.array(met)), asked, {}, moment)
 

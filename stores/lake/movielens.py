@@ -1,26 +1,26 @@
 """`import movielens`: an unpacked MovieLens folder becomes a lake.
 
 A rating is an interaction with action "rate" and the stars as its value. Rows keep the order of the
-file, which is what breaks ties between equal times.
+file, which is what breaks ties between equal times. A tag keeps the moment at which it was given: it is part of a
+title's text from then on. A time that cannot be read becomes null, so that a night refuses its row by name.
 """
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stores import columns
 from stores.errors import ContractError
 from stores.lake import movielens_layouts as layouts
+from stores.lake.movielens_times import times
 from stores.lake.writing import open_empty_lake, write_part
 from stores.storage import Storage
 
-TAGS_PER_TITLE = 32
-"""A description needs no more: a title's frequent tags come first, and the long tail is spelling."""
-
+WITHOUT_TIME = "without time"
 _YEAR = re.compile(r"\(([12]\d{3})(?:\s*[-\u2013]\s*(?:\d{4})?)?\)\s*$")
 
 
@@ -31,35 +31,54 @@ def import_movielens(source: Path | str, out: str) -> dict[str, int]:
     out, since the contract has no column for them. Ratings are streamed, so memory does not grow with
     their number. `titles/` is written last: a lake without it is one whose import did not finish.
 
-    Returns how many `interactions`, `titles` and `members` there are; `members/` itself is written for the
-    editions with a users file only. Raises NotFoundError or UsageError for a source or a destination that
-    cannot be used, ContractError for a file that cannot be read.
+    Returns how many `interactions`, `titles` and `members` there are, and where there are any, `tags` and rows
+    `without time`; `members/` itself is written for the editions with a users file only. Raises NotFoundError or
+    UsageError for a source or a destination that cannot be used, ContractError for a file that cannot be read.
     """
     folder = Path(source)
     layout = layouts.detect(folder)
     titles, tags, users = layouts.movies(folder, layout), layouts.tags(folder, layout), layouts.users(folder, layout)
     storage = open_empty_lake(out)
-    interactions, first_ratings, members = _write_interactions(storage, folder, layout)
+    counts, first_ratings, members = _write_interactions(storage, folder, layout)
     if users is not None:
         write_part(storage, "members", 0, users)
         members.update(users[columns.MEMBER_ID].to_pylist())
-    write_part(storage, "titles", 0, _titles(titles, first_ratings, tags))
-    return {"interactions": interactions, "titles": titles.num_rows, "members": len(members)}
+    if tags is not None and tags.num_rows:
+        table = _tags(tags)
+        write_part(storage, "tags", 0, table)
+        counts.update({"tags": table.num_rows, WITHOUT_TIME: table[columns.TAGGED_AT].null_count})
+    write_part(storage, "titles", 0, _titles(titles, first_ratings))
+    every = {"interactions": counts.pop("interactions"), "titles": titles.num_rows, "members": len(members)}
+    return every | {name: count for name, count in counts.items() if count}
 
 
-def _write_interactions(storage: Storage, folder: Path, layout: layouts.Layout) -> tuple[int, pa.Table, set[int]]:
-    """Write the ratings; return their number, each title's first rating (title_id, event_time) and the members."""
-    rows, members = 0, set[int]()
+def _write_interactions(
+    storage: Storage, folder: Path, layout: layouts.Layout
+) -> tuple[Counter[str], pa.Table, set[int]]:
+    """Write the ratings; return counts, each title's first rating (title_id, event_time) and the members."""
+    counts, members = Counter[str](), set[int]()
     first = _interactions_schema().empty_table().select([columns.TITLE_ID, columns.EVENT_TIME])
     for part, block in enumerate(layouts.ratings(folder, layout)):
         table = _interactions(block)
         write_part(storage, "interactions", part, table)
-        rows += table.num_rows
+        counts.update({"interactions": table.num_rows, WITHOUT_TIME: table[columns.EVENT_TIME].null_count})
         first = _first_times(pa.concat_tables([first, table.select(first.column_names)]))
         members.update(pc.unique(table[columns.MEMBER_ID]).to_pylist())
-    if rows == 0:
-        raise ContractError("there is no rating in the file", where=str(folder / layout.ratings), fix="unpack it again")
-    return rows, first, members
+    _require_times(folder / layout.ratings, counts)
+    return counts, first, members
+
+
+def _require_times(path: Path, counts: Counter[str]) -> None:
+    """Raise ContractError where there is no rating, or none with a time that can be read."""
+    if counts["interactions"] == 0:
+        raise ContractError("there is no rating in the file", where=str(path), fix="unpack it again")
+    if counts[WITHOUT_TIME] == counts["interactions"]:
+        raise ContractError(
+            "no time in the file can be read",
+            where=str(path),
+            expected="seconds, milliseconds, microseconds or nanoseconds since 1970, or ISO 8601 text",
+            fix="write the column timestamp again in one of these forms",
+        )
 
 
 def _interactions_schema() -> pa.Schema:
@@ -75,9 +94,14 @@ def _interactions_schema() -> pa.Schema:
 
 
 def _interactions(block: pa.Table) -> pa.Table:
-    times = pc.multiply(block["seconds"], 1_000_000).cast(columns.TIME)
-    action = pa.repeat(pa.scalar("rate"), block.num_rows)
-    return pa.table([block["member"], block["title"], times, action, block["rating"]], schema=_interactions_schema())
+    action, moments = pa.repeat(pa.scalar("rate"), block.num_rows), times(block["time"])
+    return pa.table([block["member"], block["title"], moments, action, block["rating"]], schema=_interactions_schema())
+
+
+def _tags(tags: pa.Table) -> pa.Table:
+    """The tags of the contract: each has the moment at which a member gave it, so that nothing reads it earlier."""
+    names = [columns.MEMBER_ID, columns.TITLE_ID, columns.TAGGED_AT, columns.TAG]
+    return pa.table([tags["member"], tags["title"], times(tags["time"]), tags["tag"]], names=names)
 
 
 def _first_times(table: pa.Table) -> pa.Table:
@@ -85,8 +109,8 @@ def _first_times(table: pa.Table) -> pa.Table:
     return found.select([columns.TITLE_ID, f"{columns.EVENT_TIME}_min"]).rename_columns(table.column_names)
 
 
-def _titles(titles: pa.Table, first_ratings: pa.Table, tags: pa.Table | None) -> pa.Table:
-    """The titles of the contract: launch in the year that the name ends with, text of the tags."""
+def _titles(titles: pa.Table, first_ratings: pa.Table) -> pa.Table:
+    """The titles of the contract: launch in the year that the name ends with."""
     launches = _launch_times(titles, first_ratings)
     table = {
         columns.TITLE_ID: titles[columns.TITLE_ID],
@@ -95,9 +119,6 @@ def _titles(titles: pa.Table, first_ratings: pa.Table, tags: pa.Table | None) ->
         "launch_time": pa.array(launches, columns.TIME),
         "genres": titles["genres"],
     }
-    if tags is not None:
-        texts = _tag_texts(tags)
-        table["text"] = pa.array([texts.get(title) for title in titles[columns.TITLE_ID].to_pylist()], pa.string())
     return pa.table(table)
 
 
@@ -109,19 +130,5 @@ def _launch_times(titles: pa.Table, first_ratings: pa.Table) -> list[datetime | 
         found = _YEAR.search(name)
         year = int(found[1]) if found else 0
         start = datetime(year, 1, 1, tzinfo=UTC) if year else None
-        launches.append(min(start, seen.get(title, start)) if start else None)
+        launches.append(min(start, seen.get(title) or start) if start else None)
     return launches
-
-
-def _tag_texts(tags: pa.Table) -> dict[int, str]:
-    """The most frequent tags of each title, lower case, most frequent first, as one text."""
-    query = """
-        WITH counted AS (
-            SELECT title_id, lower(trim(tag)) AS word, count(*) AS times FROM tags WHERE trim(tag) <> '' GROUP BY ALL),
-        ranked AS (
-            SELECT *, row_number() OVER (PARTITION BY title_id ORDER BY times DESC, word) AS place FROM counted)
-        SELECT title_id, string_agg(word, ', ' ORDER BY place) FROM ranked WHERE place <= ? GROUP BY title_id
-    """
-    with duckdb.connect() as connection:
-        connection.register("tags", tags)
-        return dict(connection.execute(query, [TAGS_PER_TITLE]).fetchall())

@@ -1,10 +1,12 @@
 """How the editions of MovieLens lie on disk, and how to read each file as Arrow tables.
 
-Three layouts: `.csv` (ml-latest*, ml-20m, ml-25m, ml-32m), `.dat` with "::" between fields (ml-1m,
-ml-10M) and `u.*` (ml-100k). The formats are those of the README that comes with each edition.
+Three layouts: `.csv` (ml-latest*, ml-20m, ml-25m, ml-32m; also named in the singular and with times as text, as
+they are passed on), `.dat` with "::" between fields (ml-1m, ml-10M) and `u.*` (ml-100k). The formats are those of
+the README that comes with each edition. Text is UTF-8, and Windows-1252 in lines that are not.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,11 @@ from stores.errors import ContractError, NotFoundError, UsageError
 from stores.progress import Progress
 
 BLOCK_BYTES = 32 << 20
-RATINGS_HEADER = b"userId,movieId,rating,timestamp"
-RATING_COLUMNS = {"member": pa.int64(), "title": pa.int64(), "rating": pa.float64(), "seconds": pa.int64()}
+BOM = b"\xef\xbb\xbf"
+"""The mark that Windows programs put before UTF-8."""
+RATINGS_HEADER = {"userId": "member", "movieId": "title", "rating": "rating", "timestamp": "time"}
+RATING_COLUMNS = {"member": pa.int64(), "title": pa.int64(), "rating": pa.float64(), "time": pa.int64()}
+TAGS_HEADER = {"userId": "member", "movieId": "title", "tag": "tag", "timestamp": "time"}
 
 GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
@@ -43,6 +48,7 @@ class Layout:
 
 LAYOUTS = (
     Layout("ratings.csv", "movies.csv", ",", header=True, tags="tags.csv"),
+    Layout("rating.csv", "movie.csv", ",", header=True, tags="tag.csv"),
     Layout("ratings.dat", "movies.dat", "::", tags="tags.dat", users="users.dat"),
     Layout("u.data", "u.item", "\t", users="u.user"),
 )
@@ -51,7 +57,8 @@ LAYOUTS = (
 def detect(source: Path) -> Layout:
     """The layout of an unpacked MovieLens folder.
 
-    Raises UsageError for a file (an archive, say) and NotFoundError for a folder without MovieLens in it.
+    Links are followed. Raises UsageError for a file (an archive, say) and NotFoundError for a folder without MovieLens
+    in it and for a link that leads nowhere.
     """
     wanted = "; ".join(f"{layout.ratings} and {layout.movies}" for layout in LAYOUTS)
     if source.is_file():
@@ -59,6 +66,7 @@ def detect(source: Path) -> Layout:
             f"{source} is a file", expected="a folder", fix="unpack the archive and name the folder it made"
         )
     for layout in LAYOUTS:
+        _require_links(source, layout)
         if (source / layout.ratings).is_file() and (source / layout.movies).is_file():
             return layout
     inside = [folder for folder in source.glob("*/") if any((folder / layout.movies).is_file() for layout in LAYOUTS)]
@@ -70,33 +78,62 @@ def detect(source: Path) -> Layout:
     )
 
 
-def ratings(source: Path, layout: Layout) -> Iterator[pa.Table]:
-    """The ratings in file order, a bounded number at a time: member, title (int64), rating (float64), seconds (int64).
+def _require_links(source: Path, layout: Layout) -> None:
+    """Raise NotFoundError where a file of a layout is a link to nothing: it would look as if there were none."""
+    for name in filter(None, (layout.ratings, layout.movies, layout.tags, layout.users)):
+        path = source / name
+        if path.is_symlink() and not path.exists():
+            what = f"{name} is a link to {path.readlink()}, which is not there"
+            raise NotFoundError(what, where=str(source), fix="unpack the archive again, or mend the link")
 
-    Raises ContractError, naming the file, for a line that cannot be read.
+
+def ratings(source: Path, layout: Layout) -> Iterator[pa.Table]:
+    """The ratings in file order, a bounded number at a time: member, title (int64), rating (float64), time.
+
+    `time` is int64, or string where a block has times that are no whole numbers (`movielens_times.times`). Raises
+    ContractError, naming the file, for a line that cannot be read.
     """
     path = source / layout.ratings
+    names = list(RATING_COLUMNS)
     with Progress("ratings", path.stat().st_size, "bytes") as progress:
         for number, block in enumerate(_line_blocks(path)):
-            header, _, rows = block.partition(b"\n") if layout.header and number == 0 else (b"", b"", block)
-            if header and header.strip().replace(b'"', b"") != RATINGS_HEADER:
-                raise _unreadable(f"the first line is {header!r}", str(path), RATINGS_HEADER.decode())
+            rows = block
+            if layout.header and number == 0:
+                header, _, rows = block.partition(b"\n")
+                names = _named(header, RATINGS_HEADER, path)
             if rows:
-                yield _parsed_ratings(rows, layout.separator, f"{path}, {BLOCK_BYTES >> 20} MiB block {number}")
+                where = f"{path}, {BLOCK_BYTES >> 20} MiB block {number}"
+                yield _parsed_ratings(rows, layout.separator, names, where)
             progress.advance(len(block))
 
 
-def _parsed_ratings(rows: bytes, separator: str, where: str) -> pa.Table:
+def _named(header: bytes, wanted: dict[str, str], path: Path) -> list[str]:
+    """Our names of the columns of a header line, in its order. Raises ContractError where one of them is missing."""
+    found = [name.strip(' "\r') for name in header.removeprefix(BOM).decode("utf-8", "replace").split(",")]
+    if not set(wanted) <= set(found):
+        raise _unreadable(f"the first line is {header[:80]!r}", str(path), ",".join(wanted))
+    return [wanted.get(name, name) for name in found]
+
+
+def _parsed_ratings(rows: bytes, separator: str, names: list[str], where: str) -> pa.Table:
     if separator == "::":
         # Arrow splits at one character only, and in ratings, all digits and dots, a tab can stand for two colons.
         rows, separator = rows.replace(b"::", b"\t"), "\t"
-    reading = csv.ReadOptions(column_names=list(RATING_COLUMNS))
-    converting = csv.ConvertOptions(column_types=RATING_COLUMNS, null_values=[])
+    parsing = csv.ParseOptions(delimiter=separator)
     try:
-        return csv.read_csv(pa.BufferReader(rows), reading, csv.ParseOptions(delimiter=separator), converting)
-    except pa.ArrowInvalid as error:
-        expected = f"member, title, rating, seconds since 1970, separated by {separator!r}"
-        raise _unreadable(str(error), where, expected) from error
+        return _typed(rows, parsing, names, RATING_COLUMNS)
+    except pa.ArrowInvalid:
+        try:
+            return _typed(rows, parsing, names, {**RATING_COLUMNS, "time": pa.string()})
+        except pa.ArrowInvalid as error:
+            expected = f"member, title, rating, time, separated by {separator!r}"
+            raise _unreadable(str(error), where, expected) from error
+
+
+def _typed(rows: bytes, parsing: csv.ParseOptions, names: list[str], types: dict[str, pa.DataType]) -> pa.Table:
+    reading = csv.ReadOptions(column_names=names)
+    converting = csv.ConvertOptions(column_types=types, include_columns=list(types), null_values=[])
+    return csv.read_csv(pa.BufferReader(rows), reading, parsing, converting)
 
 
 def _unreadable(what: str, where: str, expected: str) -> ContractError:
@@ -124,16 +161,30 @@ def movies(source: Path, layout: Layout) -> pa.Table:
 
 
 def tags(source: Path, layout: Layout) -> pa.Table | None:
-    """The tags that members gave: title_id (int64), tag (string); None where the edition has none."""
+    """The tags that members gave: member, title (int64), tag, time (string); None where the edition has none."""
     path = source / layout.tags
     if not layout.tags or not path.is_file():
         return None
     if layout.header:
-        rows = _csv_columns(path, {"movieId": pa.int64(), "tag": pa.string()})
-        return rows.rename_columns(["title_id", "tag"])
-    lines = [line.split("::") for line in _text(path).splitlines() if line]
-    # A tag may hold "::" itself: the fields around it are the first two and the last.
-    return pa.table({"title_id": [int(line[1]) for line in lines], "tag": ["::".join(line[2:-1]) for line in lines]})
+        types = {"userId": pa.int64(), "movieId": pa.int64(), "tag": pa.string(), "timestamp": pa.string()}
+        return _csv_columns(path, types).rename_columns(list(TAGS_HEADER.values()))
+    rows = []
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.rstrip("\r"):
+            member, title, *tag, time = _at_least(line.rstrip("\r").split("::"), 4, path, number)
+            # A tag may hold "::" itself: the fields around it are the first two and the last.
+            rows.append((int(member), int(title), "::".join(tag), time))
+    cells = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+    kinds = (pa.int64(), pa.int64(), pa.string(), pa.string())
+    arrays = [pa.array(column, kind) for column, kind in zip(cells, kinds, strict=True)]
+    return pa.table(arrays, names=list(TAGS_HEADER.values()))
+
+
+def _at_least(fields: list[str], count: int, path: Path, number: int) -> list[str]:
+    """The fields of a line that begins with two numbers. Raises ContractError for another line."""
+    if len(fields) < count or not all(field.isdecimal() for field in fields[:2]):
+        raise _unreadable(repr("::".join(fields)[:80]), f"{path}, line {number}", "member::title::tag::time")
+    return fields
 
 
 def users(source: Path, layout: Layout) -> pa.Table | None:
@@ -165,18 +216,29 @@ def _csv_columns(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
     parsing = csv.ParseOptions(newlines_in_values=True)
     converting = csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=False)
     try:
-        return csv.read_csv(path, parse_options=parsing, convert_options=converting)
+        return csv.read_csv(pa.BufferReader(_text(path).encode()), parse_options=parsing, convert_options=converting)
     except (pa.ArrowInvalid, KeyError) as error:
         raise _unreadable(str(error), str(path), f"columns {', '.join(types)}") from error
 
 
 def _text(path: Path) -> str:
-    """The text of a file: UTF-8 in the later editions, Latin-1 in the earlier ones."""
-    data = path.read_bytes()
+    """The text of a file: UTF-8 in the later editions; a line that is not, as in the earlier ones, is Windows-1252.
+
+    Line by line, so that one foreign line does not spoil the others.
+    """
+    data = path.read_bytes().removeprefix(BOM)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return "\n".join(map(_line, data.split(b"\n")))
+
+
+def _line(data: bytes) -> str:
+    """A line as UTF-8, as Windows-1252, or as Latin-1, which has a character for every byte."""
+    for encoding in ("utf-8", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
 
 
 def _fields(path: Path, separator: str, count: int) -> list[list[str]]:

@@ -4,6 +4,7 @@
     titles/         the catalogue                              required
     impressions/    what was shown                             optional
     members/        where members are, for filters only        optional
+    tags/           what members called titles, when           optional
 
 Unknown extra columns are kept out. Ids are `int64` or `string`, one kind per column over the whole lake.
 """
@@ -19,6 +20,7 @@ INTERACTIONS = "interactions"
 TITLES = "titles"
 IMPRESSIONS = "impressions"
 MEMBERS = "members"
+TAGS = "tags"
 MEMBER_AND_TITLE = (columns.MEMBER_ID, columns.TITLE_ID)
 
 
@@ -85,5 +87,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _column(columns.COUNTRY, Kind.TEXT),
         _column("maturity", Kind.INTEGER),
         _column(columns.LOCALE, Kind.TEXT),
+    ),
+    TAGS: (
+        _column(columns.TITLE_ID, Kind.ID, True),
+        _column(columns.TAGGED_AT, Kind.TIME, True),
+        _column(columns.TAG, Kind.TEXT, True),
+        _column(columns.MEMBER_ID, Kind.ID),
     ),
 }

@@ -353,7 +353,7 @@ def problems(lake: StrangeLake, found: Reading) -> list[str]:
     wrong += [f"{path} is neither read nor listed" for path in lake.junk if (path, -1) not in refused]
     left_out = {one["path"] for one in found.metrics.get("files_left_out", {}).get("first", [])}
     titles = _titles_of(found.catalogue)
-    taken = {row["title_id"] for row in titles.values()}
+    taken = set(titles)
     wrong += _titles_wrong(lake, titles, refused | {(path, -1) for path in left_out})
     wrong += _events_wrong(lake, found, refused | {(path, -1) for path in left_out}, taken)
     return wrong + _counts_wrong(found)
@@ -375,16 +375,21 @@ def _titles_of(catalogue: pa.Table) -> dict[Any, Row]:
     rows = catalogue.set_column(
         catalogue.schema.get_field_index("launch_time"), "launch_time", catalogue["launch_time"].cast(pa.int64())
     ).to_pylist()
-    return {row["title_id"]: row for row in rows}
+    return {_key(row["title_id"]): row for row in rows}
+
+
+def _key(value: Any) -> str:
+    """An id as text: whether a lake's ids are numbers or texts is decided by most of its rows."""
+    return str(value)
 
 
 def _titles_wrong(lake: StrangeLake, found: dict[Any, Row], refused: set[tuple[str, int]]) -> list[str]:
     wrong, known = [], set()
     for file in lake.tables[TITLES]:
         for number, row in enumerate(file.rows):
-            known.add(row["title_id"])
+            known.add(_key(row["title_id"]))
             listed = (file.path, number) in refused or (file.path, -1) in refused
-            wrong += _row_wrong(lake, TITLES, file, number, found.get(row["title_id"]), listed)
+            wrong += _row_wrong(lake, TITLES, file, number, found.get(_key(row["title_id"])), listed)
     return wrong + [f"an unknown title {title!r}" for title in found if title not in known]
 
 
@@ -393,10 +398,10 @@ def _events_wrong(lake: StrangeLake, found: Reading, refused: set[tuple[str, int
     wrong, known = [], set()
     for file in lake.tables[INTERACTIONS]:
         for number, row in enumerate(file.rows):
-            key = row["member_id"], row["title_id"]
+            key = _key(row["member_id"]), _key(row["title_id"])
             known.add(key)
             listed = (file.path, number) in refused or (file.path, -1) in refused
-            if row["title_id"] not in titles:
+            if key[1] not in titles:
                 if key in tokens or not listed:
                     wrong.append(
                         f"{file.path} row {number}: its title was refused, it is {'listed' if listed else 'lost'}"
@@ -415,7 +420,7 @@ def _tokens(histories: pa.Table) -> dict[tuple[Any, Any], Row]:
         for at, title in enumerate(row["title_id"]):
             action = ACTIONS_BY_BIT.get(row["actions"][at])
             value = row["value"][at]
-            found[row["member_id"], title] = {
+            found[_key(row["member_id"]), _key(title)] = {
                 "member_id": row["member_id"],
                 "title_id": title,
                 "event_time": moments[at],
@@ -453,7 +458,7 @@ def _row_wrong(lake: StrangeLake, table: str, file: File, number: int, found: Ro
         f"{where}: {column} is {found[column]!r}, right is {right[column]!r}"
         for column in KINDS[table]
         if not (spoilt and column == bad.column and _missing(found[column]))
-        and not _same(found[column], right[column])
+        and not _same(found[column], _key(right[column]) if isinstance(found[column], str) else right[column])
         and not (spoilt and column == bad.column and _repaired(found[column], right[column], bad.cell))
     ]
 

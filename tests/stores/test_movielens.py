@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from embeddings.histories import HistoriesConfig, refusals
 from stores import columns
 from stores.errors import ContractError, NotFoundError, UsageError
 from stores.lake import movielens_layouts
@@ -126,20 +127,139 @@ def test_the_year_is_the_one_that_the_name_ends_with(name: str, year: int | None
     assert (launch.year if launch else None) == year
 
 
-def test_tags_become_a_text_frequent_ones_first(source: Path, tmp_path: Path) -> None:
+def test_tags_keep_their_member_and_moment(source: Path, tmp_path: Path) -> None:
     csv_edition(source)
-    tags = '1,10,Sad,5\n2,10,epic,5\n7,10,"sad",6\n1,20,"a ""quoted"", one",5\n1,20, ,5\n'
+    tags = '1,10,Sad,5\n2,10,epic,5\n7,10,"sad",6\n1,20,"a ""quoted"", one",5\n'
     (source / "tags.csv").write_text("userId,movieId,tag,timestamp\n" + tags)
-    import_movielens(source, str(tmp_path / "lake"))
-    rows = table(tmp_path / "lake", "titles").to_pylist()
-    assert [row["text"] for row in rows] == ["sad, epic", 'a "quoted", one', None]
+    assert import_movielens(source, str(tmp_path / "lake"))["tags"] == 4
+    rows = table(tmp_path / "lake", "tags").to_pylist()
+    assert [(row["member_id"], row["title_id"], row["tag"]) for row in rows] == [
+        (1, 10, "Sad"),
+        (2, 10, "epic"),
+        (7, 10, "sad"),
+        (1, 20, 'a "quoted", one'),
+    ]
+    assert rows[2]["tagged_at"] == datetime.fromtimestamp(6, UTC)
+    assert "text" not in table(tmp_path / "lake", "titles").column_names
 
 
 def test_tags_with_colons_in_them_are_read(source: Path, tmp_path: Path) -> None:
     dat_edition(source)
-    (source / "tags.dat").write_text("1::10::time::travel::5\n2::20::robots::6\n")
+    (source / "tags.dat").write_bytes(b"1::10::time::travel::5\r\n2::20::one\x0bline \xc2\x85::6\n")
     import_movielens(source, str(tmp_path / "lake"))
-    assert [row["text"] for row in table(tmp_path / "lake", "titles").to_pylist()] == ["time::travel", "robots", None]
+    assert table(tmp_path / "lake", "tags")["tag"].to_pylist() == ["time::travel", "one\x0bline \x85"]
+
+
+# --- times, encodings and links
+
+MOMENT = 1_111_111_111
+TIMES = {
+    "seconds": str(MOMENT),
+    "milliseconds": f"{MOMENT}000",
+    "microseconds": f"{MOMENT}000000",
+    "nanoseconds": f"{MOMENT}000000000",
+    "seconds with a point": f"{MOMENT}.0",
+    "text": "2005-03-18 01:58:31",
+    "quoted text": '"2005-03-18 01:58:31"',
+    "text with a zone": "2005-03-18T03:58:31+02:00",
+    "text in UTC": "2005-03-18T01:58:31Z",
+}
+
+
+def edition_at(folder: Path, times: list[str], names: tuple[str, str, str] = ("ratings", "movies", "tags")) -> None:
+    csv_edition(folder)
+    rated = [f"{at + 1},10,4.0,{time}" for at, time in enumerate(times)]
+    texts = {
+        names[0]: "userId,movieId,rating,timestamp\n" + "\n".join(rated),
+        names[2]: "userId,movieId,tag,timestamp\n" + "\n".join(row.replace("4.0", "sad") for row in rated),
+    }
+    (folder / "movies.csv").rename(folder / f"{names[1]}.csv")
+    (folder / "ratings.csv").unlink()
+    for name, text in texts.items():
+        (folder / f"{name}.csv").write_text(text + "\n")
+
+
+def moments(lake: Path, name: str, column: str) -> list[int | None]:
+    cells = table(lake, name)[column].cast(pa.int64()).to_pylist()
+    return [None if cell is None else cell // 10**6 for cell in cells]
+
+
+@pytest.mark.parametrize("form", TIMES)
+@pytest.mark.parametrize("names", [("ratings", "movies", "tags"), ("rating", "movie", "tag")])
+def test_a_time_is_the_same_in_any_form(form: str, names: tuple[str, str, str], source: Path, tmp_path: Path) -> None:
+    edition_at(source, [TIMES[form]] * 2, names)
+    counts = import_movielens(source, str(tmp_path / "lake"))
+    assert counts == {"interactions": 2, "titles": 3, "members": 2, "tags": 2}
+    assert moments(tmp_path / "lake", "interactions", "event_time") == [MOMENT] * 2
+    assert moments(tmp_path / "lake", "tags", "tagged_at") == [MOMENT] * 2
+
+
+def test_forms_may_be_mixed_and_what_is_no_time_costs_its_row(source: Path, tmp_path: Path) -> None:
+    bad = ["soon", "", "9" * 30, "NaN", "2005-13-45", "-"]
+    edition_at(source, [*TIMES.values(), *bad, "18-Mar-2005"])
+    counts = import_movielens(source, str(tmp_path / "lake"))
+    assert counts["without time"] == 2 * len(bad)
+    wanted = [*[MOMENT] * len(TIMES), *[None] * len(bad), MOMENT - MOMENT % 86_400]
+    assert moments(tmp_path / "lake", "interactions", "event_time") == wanted
+    lake, now = Lake.open(str(tmp_path / "lake")), datetime.now(UTC)
+    letters, _ = refusals(lake, now, HistoriesConfig(max_bad_fraction=1.0), 1)
+    for name, column in (("interactions", "event_time"), ("tags", "tagged_at")):
+        found = [(one["row"], one["reason"]) for one in letters[name].to_pylist()]
+        assert found == [(len(TIMES) + at, f"{column} is null") for at in range(len(bad))]
+
+
+def test_times_of_which_none_can_be_read_are_refused(source: Path, tmp_path: Path) -> None:
+    edition_at(source, ["soon", "later"])
+    with pytest.raises(ContractError, match="no time in the file"):
+        import_movielens(source, str(tmp_path / "lake"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252"])
+def test_every_encoding_gives_the_same_names_and_tags(encoding: str, source: Path, tmp_path: Path) -> None:
+    csv_edition(source)
+    for name, text in (
+        ("movies.csv", 'movieId,title,genres\n10,"Misérables, Les (1995)",Drama\n20,Amélie (2001),Comedy\n'),
+        ("tags.csv", "userId,movieId,tag,timestamp\n1,10,café,5\n"),
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,10,4.0,900\n"),
+    ):
+        (source / name).write_bytes(text.encode(encoding))
+    import_movielens(source, str(tmp_path / "lake"))
+    assert table(tmp_path / "lake", "titles")["name"].to_pylist() == ["Misérables, Les (1995)", "Amélie (2001)"]
+    assert table(tmp_path / "lake", "tags")["tag"].to_pylist() == ["café"]
+
+
+def test_one_foreign_line_does_not_spoil_the_others(source: Path, tmp_path: Path) -> None:
+    dat_edition(source)
+    lines = ["10::Misérables (1995)::Drama\n".encode(), "20::Amélie\u2019s (2001)::Drama\n".encode("cp1252")]
+    (source / "movies.dat").write_bytes(b"".join(lines))
+    import_movielens(source, str(tmp_path / "lake"))
+    assert table(tmp_path / "lake", "titles")["name"].to_pylist() == ["Misérables (1995)", "Amélie\u2019s (2001)"]
+
+
+def test_links_are_followed_and_one_that_leads_nowhere_is_named(source: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    csv_edition(elsewhere)
+    (elsewhere / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,10,sad,5\n")
+    for name in ("ratings.csv", "movies.csv", "tags.csv"):
+        (source / name).symlink_to(elsewhere / name)
+    (tmp_path / "linked").symlink_to(source)
+    counts = import_movielens(tmp_path / "linked", str(tmp_path / "lake"))
+    assert (counts["interactions"], counts["tags"]) == (len(RATINGS), 1)
+    (elsewhere / "tags.csv").unlink()
+    with pytest.raises(NotFoundError, match=r"tags\.csv is a link to"):
+        import_movielens(source, str(tmp_path / "again"))
+
+
+def test_columns_are_found_by_their_names(source: Path, tmp_path: Path) -> None:
+    csv_edition(source)
+    rows = [f"{s},{r},{t},{m},x" for m, t, r, s in RATINGS]
+    header = '"timestamp","rating","movieId","userId","note"'
+    (source / "ratings.csv").write_text("\n".join([header, *rows]))
+    import_movielens(source, str(tmp_path / "lake"))
+    found = table(tmp_path / "lake", "interactions")
+    assert found["member_id"].to_pylist() == [row[0] for row in RATINGS]
+    assert found["value"].to_pylist() == [row[2] for row in RATINGS]
 
 
 def test_users_become_members_with_their_age(source: Path, tmp_path: Path) -> None:
@@ -210,7 +330,7 @@ def test_a_place_that_holds_something_is_refused(source: Path, tmp_path: Path) -
 
 def test_the_real_edition_comes_over_whole(movielens: Path, tmp_path: Path) -> None:
     counts = import_movielens(movielens, str(tmp_path))
-    assert counts == {"interactions": 100836, "titles": 9742, "members": 610}
+    assert counts == {"interactions": 100836, "titles": 9742, "members": 610, "tags": 3683}
     titles, rows = table(tmp_path, "titles"), table(tmp_path, "interactions")
     played = rows.join(titles.select([columns.TITLE_ID, "launch_time"]), columns.TITLE_ID)
     assert pc.all(pc.greater_equal(played[columns.EVENT_TIME], played["launch_time"])).as_py()
