@@ -14,15 +14,20 @@ SamespaceError                   exit code 1
 └─ StoreError                    1   a store cannot be reached or refused a write
 """
 
+from stores.masking import masked
+
 
 class SamespaceError(Exception):
-    """What went wrong, where, what was expected, and what to do next, as one readable sentence each."""
+    """What went wrong, where, what was expected, and what to do next, as one readable sentence each.
+
+    Secrets of the configuration and of the environment are masked in all of them.
+    """
 
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", expected: str = "", fix: str = "") -> None:
-        self.what, self.where, self.expected, self.fix = what, where, expected, fix
-        super().__init__(what)
+        self.what, self.where, self.expected, self.fix = map(masked, (what, where, expected, fix))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         parts = [self.what]

@@ -14,6 +14,7 @@ from pipeline.config import Config, explained
 from pipeline.telling import Teller
 from retrieval.service.config import TOKEN, ServeConfig
 from stores.errors import ConfigError, UsageError
+from stores.masking import MaskedFormatter
 from stores.workspace import Workspace
 
 NEEDS = ("fastapi", "uvicorn", "prometheus_client")
@@ -50,7 +51,7 @@ def run(args: Namespace) -> Answer:
     if not settings.is_loopback and token is None:
         safe = f"{TOKEN}=… before the command, or --host 127.0.0.1"
         raise ConfigError(f"{settings.host} can be reached from elsewhere", expected=f"a token in {TOKEN}", fix=safe)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[_log_handler()])
     live = Live(Workspace.open(config.workspace), settings.refresh_s)
     live.refresh()  # here, so that a broken release is told as an error of this command
     with _bound(settings.host, settings.port) as bound:
@@ -61,6 +62,12 @@ def run(args: Namespace) -> Answer:
         with suppress(KeyboardInterrupt):
             server.run(sockets=[bound])
     return Answer({"address": address, "workspace": config.workspace, "swaps": live.swaps}, "stopped")
+
+
+def _log_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskedFormatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
 
 
 def _settings(config: Config, args: Namespace) -> ServeConfig:
