@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from pipeline import interruption
 from stores.aside import ASIDE
 from stores.errors import SamespaceError, UsageError
+from stores.masking import masked
 from stores.printed import until_printed
 from stores.terminal import print_anything, safe
 from stores.without_pandas import do_without_pandas
@@ -107,7 +108,7 @@ def _answer(args: argparse.Namespace) -> int:
             raise
         if isinstance(error, SamespaceError):
             return _fail(error, args.json)
-        sys.stderr.write(safe(traceback.format_exc()))
+        sys.stderr.write(safe(masked(traceback.format_exc())))
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
         )

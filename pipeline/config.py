@@ -21,13 +21,13 @@ from retrieval.config import CandidatesConfig, RetrievalConfig
 from retrieval.service.config import ServeConfig
 from stores.errors import ConfigError, NotFoundError
 from stores.features.repository import PublishConfig
+from stores.features.repository_config import FREE_FORM
 from stores.settings import Settings
 from validation.thresholds import GateConfig
 
 SAMPLE = "samespace init writes a file with every key and its meaning"
-SECRET = re.compile(
-    r"(?i)((?:password|passwd|secret|token(?!s))[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s,;'\"]+|(?<=://)[^/@\s]+(?=@)"
-)
+LONGEST = 80
+"""Characters of a refused value that are shown."""
 
 
 class NightConfig(Settings):
@@ -94,7 +94,13 @@ def given(settings: list[str], flags: dict[str, Any]) -> dict[str, Any]:
 def _origin(path: str | None, settings: list[str]) -> str:
     """Where values came from: the file if there is one, then each `--set`."""
     file = [path or DEFAULT_FILE] if Path(path or DEFAULT_FILE).exists() else []
-    return ", ".join([*file, *(f"--set {setting}" for setting in settings)])
+    return ", ".join([*file, *(f"--set {_name(setting)}" for setting in settings)])
+
+
+def _name(setting: str) -> str:
+    """The key of a `--set`, without its value, which may be a secret."""
+    found = re.match(r"[\w.\s-]*(?==)", setting)
+    return found[0] if found else "(no key)"
 
 
 def _read_toml(path: str | None) -> dict[str, Any]:
@@ -113,12 +119,12 @@ def _set(values: dict[str, Any], setting: str) -> None:
     """Apply `section.key=value`; the value is read as JSON, and as text where it is none."""
     name, equals, text = setting.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"cannot read the setting {setting!r}", expected="section.key=value", fix=SAMPLE)
+        raise ConfigError(f"cannot read the setting --set {_name(setting)}", expected="section.key=value", fix=SAMPLE)
     *sections, key = name.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{section} is no section", where=setting)
+            raise ConfigError(f"{section} is no section", where=f"--set {_name(setting)}")
     try:
         values[key] = json.loads(text)
     except json.JSONDecodeError:
@@ -131,10 +137,14 @@ def explained(error: ValidationError, where: str) -> ConfigError:
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])
         unknown = fault["type"] == "extra_forbidden"
-        lines.append(f"unknown key {name}" if unknown else f"{name}: {fault['msg']} (found {fault['input']!r})")
-    return ConfigError(without_secrets("; ".join(lines)), where=without_secrets(where), fix=SAMPLE)
+        lines.append(f"unknown key {name}" if unknown else f"{name}: {fault['msg']}{_found(fault)}")
+    return ConfigError("; ".join(lines), where=where, fix=SAMPLE)
 
 
-def without_secrets(text: str) -> str:
-    """Text for people, in which what follows a word like "password", and who logs in to a URL, is not told."""
-    return SECRET.sub(lambda found: f"{found[1] or ''}***", text)
+def _found(fault: Any) -> str:
+    """The refused value, if it is a plain one of a key that holds no secrets."""
+    value, place = fault["input"], [str(part) for part in fault["loc"]]
+    if set(place) & set(FREE_FORM) or (len(place) < 2 and place[:1] not in (["lake"], ["workspace"])):
+        return ""
+    plain = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= LONGEST)
+    return f" (found {value!r})" if plain else f" (found a {type(value).__name__})"

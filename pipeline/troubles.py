@@ -27,6 +27,7 @@ from stores.features.views import HISTORY
 from stores.features.written import damaged
 from stores.journal import MOVE, live, read_move
 from stores.lease import holder
+from stores.masking import masked
 from stores.pointer import promoted_at
 from stores.release import Release
 from stores.retention import due
@@ -49,8 +50,8 @@ Finding = dict[str, Any]
 
 
 def finding(what: str, state: State, says: str, fix: str = "") -> Finding:
-    """One finding."""
-    return {"what": what, "state": state, "says": says, "try": fix}
+    """One finding, without secrets."""
+    return {"what": what, "state": state, "says": masked(says), "try": masked(fix)}
 
 
 def machine() -> list[Finding]:

@@ -17,15 +17,20 @@ SamespaceError                   exit code 1
 └─ ClusterError                  1   Ray does not start or answer, or its workers keep dying
 """
 
+from stores.masking import masked
+
 
 class SamespaceError(Exception):
-    """What went wrong, where, what was expected, and what to do next, as one readable sentence each."""
+    """What went wrong, where, what was expected, and what to do next, as one readable sentence each.
+
+    Secrets of the configuration and of the environment are masked in all of them.
+    """
 
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", expected: str = "", fix: str = "") -> None:
-        self.what, self.where, self.expected, self.fix = what, where, expected, fix
-        super().__init__(what)
+        self.what, self.where, self.expected, self.fix = map(masked, (what, where, expected, fix))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         parts = [self.what]

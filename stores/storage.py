@@ -6,6 +6,7 @@ name and a rename, on an object store one PUT. Nothing relies on renaming a fold
 
 import hashlib
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 TEMPORARY = ".tmp-"
+CREDENTIALS = re.compile(r"[\w+.-]+://([^/]*@|[^?]*\?[\w.-]+=)")
+"""A login or options in an address."""
 
 
 def absolute(uri: str) -> str:
@@ -69,6 +72,13 @@ class Storage:
 
     def __init__(self, uri: str) -> None:
         self.uri = _text(uri.rstrip("/") or "/")
+        if CREDENTIALS.match(self.uri):
+            raise UsageError(
+                "an address must hold neither credentials nor options: it is written into manifests and reports",
+                where=self.uri,
+                expected="s3://bucket/prefix",
+                fix="AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL in the environment",
+            )
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": absolute(self.uri)}

@@ -15,6 +15,7 @@ from pipeline.config import Config, explained
 from pipeline.telling import Teller
 from retrieval.service.config import TOKEN, ServeConfig
 from stores.errors import ConfigError, UsageError
+from stores.masking import MaskedFormatter
 from stores.terminal import SafeFormatter
 from stores.workspace import Workspace
 
@@ -26,6 +27,10 @@ EXAMPLES = (
     "curl 'http://127.0.0.1:8080/v1/members/42/candidates?k=5&country=GB'",
     "SAMESPACE_TOKEN=… samespace serve --host 0.0.0.0 --port 80 --workspace ws",
 )
+
+
+class _LogFormatter(MaskedFormatter, SafeFormatter):
+    """Format a log record without secrets, and as lines that cannot steer a terminal."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -69,7 +74,7 @@ def run(args: Namespace) -> Answer:
 def _log_safely() -> None:
     """Log to stderr; what errors quote of names and ids cannot steer a terminal or begin a line."""
     handler = logging.StreamHandler()
-    handler.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

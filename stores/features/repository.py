@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # has no type stubs
+from pydantic import ValidationError
 
 from stores.checked_json import checked, read_checked
 from stores.errors import ConfigError, CorruptError, MismatchError
@@ -180,8 +181,8 @@ class FeatureRepository:
             _ = config.online_store, config.offline_store  # Feast parses them when they are first asked for
         except Exception as error:
             raise ConfigError(
-                f"Feast refuses [publish] online_store or offline_store: {error}", where=str(self.path)
-            ) from error
+                f"Feast refuses [publish] online_store or offline_store: {_reason(error)}", where=str(self.path)
+            ) from None  # the trace of Feast's error shows the values that it refused
         return config
 
     def _settings(self) -> dict[str, Any]:
@@ -241,6 +242,17 @@ def _bound(config: Any) -> None:
     if getattr(block, "type", "") == "redis":
         check_redis(block)
         block.connection_string = with_deadlines(block.connection_string)
+
+
+def _reason(error: BaseException) -> str:
+    """Why Feast refused a block: pydantic's reasons by key, without the values, parts of which its own text shows."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ValidationError):
+            faults = inner.errors(include_url=False, include_input=False, include_context=False)
+            return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        inner = inner.__cause__ or inner.__context__
+    return f"{type(error).__name__}: {error}"
 
 
 def _folder(uri: str, config: PublishConfig) -> Path:

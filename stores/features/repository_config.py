@@ -3,18 +3,22 @@
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from stores.masking import hide
 from stores.settings import Settings
+
+FREE_FORM = ("online_store", "offline_store")
+"""Blocks of Feast's own, which may hold secrets under any name."""
 
 
 class PublishConfig(Settings):
     """Where and how features are published."""
 
-    online_store: dict[str, Any] = Field(default_factory=lambda: {"type": "sqlite", "path": "online.db"})
+    online_store: dict[str, Any] = Field(default_factory=lambda: {"type": "sqlite", "path": "online.db"}, repr=False)
     """Feast's own block, as it goes into `feature_store.yaml`; Feast puts environment variables in place of
     `${NAME}`, which is where passwords belong."""
-    offline_store: dict[str, Any] = Field(default_factory=dict)
+    offline_store: dict[str, Any] = Field(default_factory=dict, repr=False)
     """Feast's own block. Empty: `duckdb` for a workspace on disk, `dask` for one on an object store, where DuckDB
     would fetch an extension at run time."""
     repository: str = ""
@@ -31,6 +35,14 @@ class PublishConfig(Settings):
     registry_ttl_s: int = Field(default=60, ge=1)
     """How long Feast's readers may keep the registry that they read. A new space goes live, and with two slots the
     idle one is written to, only when this time has passed since the registry changed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hides_its_secrets(cls, values: Any) -> Any:
+        """Before anything is checked, because the errors of a check show what they found."""
+        for name in FREE_FORM:
+            hide(values.get(name) if isinstance(values, dict) else values)
+        return values
 
     @field_validator("online_store")
     @classmethod
