@@ -149,8 +149,8 @@ class _ClusterPieces:
                     redirected.append(row)
                     if isinstance(error, MovedError):
                         self.nodes.move_slot(error)
-        for name, *arguments in redirected:
-            self.client.execute_command(name.decode(), *arguments)
+        for command, *arguments in redirected:
+            self.client.execute_command(command.decode(), *arguments)
 
     def _connection(self, node: Any) -> Any:
         if node.name not in self.connections:
