@@ -23,7 +23,7 @@ def gradient_of_heads(histories, catalogue, config):
     inputs, outputs = model.known_titles()
     states = model.members(batch, inputs, batch.titles, torch.ones_like(batch.valid))[asked]
     targets = batch.targets[asked]
-    learner._auxiliary(states, targets, outputs[targets - 1], batch.tenths[asked]).backward()
+    sum(learner._auxiliary(states, targets, outputs[targets - 1], batch.tenths[asked]).values()).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     return {name for name in reached if not name.startswith("heads.")}, reached
 
