@@ -11,11 +11,12 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.interruption import keep_handlers
-from pipeline.ray_checks import SHARED_MEMORY, RayConfig, check_object_store, check_ray
+from pipeline.ray_checks import LOCAL, SHARED_MEMORY, RayConfig, check_object_store, check_ray
 from stores.errors import ClusterError, ConfigError, SamespaceError
 from stores.ray_capacity import growing
 
@@ -106,7 +107,8 @@ class _Keeper(threading.Thread):
         import ray
 
         try:
-            ray.init(**self.arguments)
+            with _few_helpers() if self.arguments["address"] == LOCAL else nullcontext():
+                ray.init(**self.arguments)
         except BaseException as error:
             self.error = error
         self._done.set()
@@ -132,6 +134,31 @@ class _Keeper(threading.Thread):
         self.join()
 
 
+@contextmanager
+def _few_helpers() -> Iterator[None]:
+    """Let a local Ray start without processes for an autoscaler and for log lines, and its agents without a web server.
+
+    Nothing here uses them. On a machine under load they keep the agents from starting within the 15 seconds that the
+    raylet waits for them before it ends. Ray has no public names for this; where one is gone, that helper starts.
+    """
+    from ray._private import parameter, utils
+
+    changed = {
+        (parameter, "RayParams"): partial(
+            getattr(parameter, "RayParams", dict), include_log_monitor=False, no_monitor=True
+        ),
+        (utils, "get_dashboard_dependency_error"): lambda: ImportError("left out"),
+    }
+    before = {place: getattr(*place) for place in changed if hasattr(*place)}
+    for place in before:
+        setattr(*place, changed[place])
+    try:
+        yield
+    finally:
+        for place, value in before.items():
+            setattr(*place, value)
+
+
 def _arguments(config: RayConfig) -> dict[str, Any]:
     from ray.job_config import JobConfig
 
@@ -144,7 +171,7 @@ def _arguments(config: RayConfig) -> dict[str, Any]:
     if (place := check_object_store(config)) != SHARED_MEMORY:
         log.warning("%s is too small: Ray's object store lies in %s, which is slower", SHARED_MEMORY, place)
     local = {
-        "address": "local",
+        "address": LOCAL,
         "num_cpus": config.num_cpus or os.cpu_count() or 1,
         "include_dashboard": False,
         "object_store_memory": config.object_store_mb * 2**20,

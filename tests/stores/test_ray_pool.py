@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -223,10 +222,14 @@ def test_a_result_costs_the_same_whatever_the_number_of_actors() -> None:
 # --- on Ray
 
 
-def squared(folder: Path, path: str, died: int = 0, always: str = "") -> int:
-    """Kills its worker so many times, or always on one path."""
+PATHS = [str(number) for number in range(6)]
+SQUARES = [number**2 for number in range(6)]
+
+
+def squared(folder: Path, path: str, deadly: dict[str, int]) -> int:
+    """Kills its worker on some paths, so many times."""
     marks = list(folder.glob(f"{path}-*"))
-    if path == always or len(marks) < died:
+    if len(marks) < deadly.get(path, 0):
         (folder / f"{path}-{len(marks)}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return int(path) ** 2
@@ -236,22 +239,22 @@ def refused(folder: Path, path: str) -> int:
     raise ConfigError("not this one", where=path)
 
 
-PATHS = [str(number) for number in range(6)]
-
-
 def test_tasks_give_results_in_the_order_of_their_paths_also_where_workers_die(
     tmp_path: Path, ray_session: None
 ) -> None:
-    assert map_tasks(squared, tmp_path, PATHS, 1) == [number**2 for number in range(6)]
-    assert len(list(tmp_path.iterdir())) == len(PATHS)
-    assert map_tasks(squared, tmp_path, []) == []
+    assert map_tasks(squared, tmp_path, PATHS, {"0": 1, "4": 1}) == SQUARES
+    assert len(list(tmp_path.iterdir())) == 2
+    assert map_tasks(squared, tmp_path, [], {}) == []
 
 
-def test_a_task_that_keeps_killing_is_named_and_what_a_task_raises_is_raised(tmp_path: Path, ray_session: None) -> None:
+def test_a_task_that_keeps_killing_is_named_and_what_a_task_raises_is_raised(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
     with pytest.raises(ClusterError, match="keep dying") as caught:
-        map_tasks(squared, tmp_path, PATHS, 0, "3")
+        map_tasks(squared, tmp_path, PATHS, {"3": 9})
     assert caught.value.where == "3"
-    assert len(list(tmp_path.glob("3-*"))) == MAX_DEATHS
+    assert len(list(tmp_path.glob("3-*"))) == 2
     with pytest.raises(ConfigError, match="not this one"):
         map_tasks(refused, tmp_path, PATHS)
 
@@ -262,21 +265,21 @@ class Squares:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def work(self, path: str, died: int, always: str) -> int:
-        time.sleep(0.01)
-        return squared(self.folder, path, died, always)
+    def work(self, path: str, deadly: dict[str, int]) -> int:
+        return squared(self.folder, path, deadly)
 
 
-def on_ray(folder: Path) -> WorkerSpec:
+def test_a_pool_on_ray_replaces_actors_that_are_killed(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
-    return WorkerSpec(lambda: ray.remote(Squares).options(num_cpus=1, max_concurrency=AHEAD).remote(folder), "work")
-
-
-def test_a_pool_on_ray_replaces_actors_that_are_killed(tmp_path: Path, ray_session: None) -> None:
-    with ElasticActorPool(on_ray(tmp_path)) as pool:
-        assert sorted(pool.run(PATHS, 1, "")) == [number**2 for number in range(6)]
-    assert MAX_DEATHS <= pool.lost <= len(PATHS)
-    with pytest.raises(ClusterError, match="keep dying") as caught, ElasticActorPool(on_ray(tmp_path)) as pool:
-        list(pool.run(PATHS, 0, "4"))
+    monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
+    actor = ray.remote(Squares).options(num_cpus=1, max_concurrency=AHEAD)
+    spec = WorkerSpec(lambda: actor.remote(tmp_path), "work")
+    with ElasticActorPool(spec) as pool:
+        assert sorted(pool.run(PATHS, {"1": 1})) == SQUARES
+        assert pool.lost == 1
+        with pytest.raises(ClusterError, match="keep dying") as caught:
+            list(pool.run(PATHS, {"4": 9}))
     assert caught.value.where == "4"
