@@ -14,7 +14,7 @@ import traceback
 import warnings
 from typing import Any, NoReturn
 
-from stores.errors import SamespaceError, UsageError
+from stores.errors import SamespaceError, UsageError, require_text
 from stores.printed import until_printed
 from stores.without_pandas import do_without_pandas
 
@@ -115,6 +115,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         if verb == asked:
             fill(sub, verb)
     try:
+        require_text(*argv)
         return parser.parse_args(argv)
     except UsageError as error:
         sys.exit(_fail(error, "--json" in argv))

@@ -111,7 +111,7 @@ def _small_files(workspace: Workspace) -> list[Finding]:
         partial(read_erasure, storage),
         workspace.next_model,
         partial(suppressed, storage),
-        FeatureRepository(storage, PublishConfig()).described,
+        lambda: FeatureRepository(storage, PublishConfig()).described(),
     ]
     found = [_tried("small files", partial(_looked_at, look)) for look in looks]
     return [one for one in found if one is not None] or [_named("small files", [])]

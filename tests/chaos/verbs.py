@@ -41,7 +41,15 @@ from tests.chaos.nights import CONTEXT, ROOT
 from tests.stores.conftest import Nights
 
 CONTEXT.set_forkserver_preload(
-    ["pipeline.nightly", "pipeline.switching", "pipeline.erasing", "pipeline.backfill", "feast", "torch"]
+    [
+        "pipeline.cli",
+        "pipeline.nightly",
+        "pipeline.switching",
+        "pipeline.erasing",
+        "pipeline.backfill",
+        "feast",
+        "torch",
+    ]
     + [f"pipeline.commands.{verb}" for verb in ("nightly", "train", "report", "gc", "erase", "rollback", "promote")]
 )
 SETTINGS = ["ray.num_cpus=2", "encode.workers=1", "publish.registry_ttl_s=1", "gate.quality.min_ratio_to_popularity=0"]
@@ -115,7 +123,7 @@ def completed(place: Path, words: list[str]) -> float:
     with started(place, words) as process:
         process.join(LIMIT_S)
         if process.exitcode != 0:
-            raise RuntimeError(f"{words[0]}: exit {process.exitcode}\n{(place / 'log.txt').read_text()[-3000:]}")
+            raise RuntimeError(f"{words[0]}: exit {process.exitcode}\n{_log(place)[-3000:]}")
     return time.monotonic() - began
 
 
@@ -345,7 +353,7 @@ def together(trials: Trials, pair: tuple[str, str], delay: float) -> list[str]:
                 process = again
             if process.exitcode != 0 and (name, process.exitcode) not in MAY_FAIL:
                 wrong.append(f"{name}: exit {process.exitcode}")
-        log = (place / "log.txt").read_text()
+        log = _log(place)
         wrong += ["a trace"] if "Traceback" in log else []
         workspace = Workspace.open(str(place / "ws"))
         wrong += [fault for release in workspace.releases() for fault in release.verify()]
