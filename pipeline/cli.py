@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from pipeline import interruption
 from stores.aside import ASIDE
-from stores.errors import SamespaceError, UsageError
+from stores.errors import SamespaceError, UsageError, require_text
 from stores.masking import masked
 from stores.printed import until_printed
 from stores.terminal import print_anything, safe
@@ -147,6 +147,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         if verb == asked:
             fill(sub, verb)
     try:
+        require_text(*argv)
         return parser.parse_args(argv)
     except UsageError as error:
         sys.exit(_fail(error, "--json" in argv))

@@ -115,7 +115,7 @@ def _small_files(workspace: Workspace) -> list[Finding]:
         partial(read_erasure, storage),
         workspace.next_model,
         partial(suppressed, storage),
-        FeatureRepository(storage, PublishConfig()).described,
+        lambda: FeatureRepository(storage, PublishConfig()).described(),
         partial(identity_of, storage),
     ]
     found = [_tried("small files", partial(_looked_at, look)) for look in looks]

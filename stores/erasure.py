@@ -20,7 +20,7 @@ from pydantic import Field
 
 from stores.checked_json import checked, read_checked, read_facts
 from stores.columns import MEMBER_ID, VALUE, dead_letter_schema
-from stores.errors import BusyError, CorruptError, NotFoundError
+from stores.errors import BusyError, CorruptError, NotFoundError, require_text
 from stores.features.history import WRITING, rewrite_history
 from stores.features.online import OnlineViews
 from stores.features.ownership import claim
@@ -208,6 +208,7 @@ def _give_receipts(workspace: Workspace, begun: Erasure, receipt: Receipt) -> No
 
 def _typed(workspace: Workspace, member: str) -> int | str:
     """The id in the type that the workspace's ids have. Raises NotFoundError where nothing is sealed."""
+    require_text(member)
     for release in reversed(workspace.releases()):
         if release.storage.files("members"):
             kind = release.members().schema.field(MEMBER_ID).type

@@ -115,3 +115,12 @@ class StoreError(SamespaceError):
 
 class ClusterError(SamespaceError):
     """Ray does not start or answer, no node came in time, or its workers keep dying."""
+
+
+def require_text(*words: str) -> None:
+    """Raise UsageError for a word of a command line, or a name of a file, whose bytes are not UTF-8."""
+    for word in words:
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(
+                f"not UTF-8: {word!r}", expected="text in UTF-8", fix="rename the file, or give the word in UTF-8"
+            )

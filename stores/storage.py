@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from stores.errors import CorruptError, StoreError, UsageError
+from stores.errors import CorruptError, StoreError, UsageError, require_text
 from stores.parquet import named
 
 if TYPE_CHECKING:
@@ -166,13 +166,13 @@ class Storage:
         """All files below a folder, temporary ones too, sorted by path; with sizes and times."""
         with self._reached(folder):
             found = self.fs.get_file_info(pafs.FileSelector(_inside(folder), recursive=True, allow_not_found=True))
-        return sorted((info for info in found if info.type == pafs.FileType.File), key=lambda info: info.path)
+            return sorted((info for info in found if info.type == pafs.FileType.File), key=lambda info: info.path)
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders directly in a folder, sorted."""
         with self._reached(folder):
             infos = self.fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+            return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
     def read(self, path: str, max_bytes: int | None = None, fix: str = "") -> bytes:
         """All bytes of a file.
@@ -279,8 +279,7 @@ def _inside(path: str) -> str:
 
 def _text(name: str) -> str:
     """A name that a command line or a file system gave. Raises UsageError where it was not UTF-8 there."""
-    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-        raise UsageError(f"not UTF-8: {name!r}", expected="a name in UTF-8", fix="rename the file or folder")
+    require_text(name)
     return name
 
 

@@ -41,7 +41,15 @@ from tests.chaos.nights import CONTEXT, ROOT
 from tests.stores.conftest import Nights
 
 CONTEXT.set_forkserver_preload(
-    ["pipeline.nightly", "pipeline.switching", "pipeline.erasing", "pipeline.backfill", "feast", "torch"]
+    [
+        "pipeline.cli",
+        "pipeline.nightly",
+        "pipeline.switching",
+        "pipeline.erasing",
+        "pipeline.backfill",
+        "feast",
+        "torch",
+    ]
     + [f"pipeline.commands.{verb}" for verb in ("nightly", "train", "report", "gc", "erase", "rollback", "promote")]
 )
 SETTINGS = ["ray.num_cpus=2", "encode.workers=1", "publish.registry_ttl_s=1", "gate.quality.min_ratio_to_popularity=0"]
@@ -115,7 +123,7 @@ def completed(place: Path, words: list[str]) -> float:
     with started(place, words) as process:
         process.join(LIMIT_S)
         if process.exitcode != 0:
-            raise RuntimeError(f"{words[0]}: exit {process.exitcode}\n{(place / 'log.txt').read_text()[-3000:]}")
+            raise RuntimeError(f"{words[0]}: exit {process.exitcode}\n{_log(place)[-3000:]}")
     return time.monotonic() - began
 
 
@@ -323,15 +331,22 @@ BESIDE = {
     "promote current": ("promote", "current"),
 }
 """Commands that are given beside the writing verbs, readers most of them."""
+LOOKING = {"candidates": ("candidates", "1"), "similar": ("similar", "1")}
+NIGHT_PAIRS = [
+    *(("train", other) for other in ("train", "nightly", "gc", "erase")),
+    *(("nightly", other) for other in ("nightly", "backfill", "erase", "gc", "promote current", *LOOKING)),
+    *(("backfill", other) for other in ("erase", "report", *LOOKING)),
+]
+"""Pairs of the verbs that need a lake, on a workspace with a real night."""
 MAY_FAIL = {("gc", 2), ("promote", 2), ("rollback", 2), ("report", 2), ("diff", 2)}
 """A release that one verb names may be dropped by the other: then that is said, as wrong usage."""
 
 
-def together(trials: Trials, pair: tuple[str, str], delay: float) -> list[str]:
+def together(trials: Trials, prepared: str, pair: tuple[str, str], delay: float) -> list[str]:
     """Give two commands at once, then again those that found the workspace busy; what is wrong afterwards."""
-    lines = {name: verb.words for name, verb in VERBS.items()} | BESIDE
+    lines = {name: verb.words for name, verb in VERBS.items()} | BESIDE | LOOKING
     wrong = []
-    with trials.copy("small") as place:
+    with trials.copy(prepared) as place:
         words = [line(place, lines[name]) for name in pair]
         with started(place, words[0]) as first:
             time.sleep(delay)
@@ -345,7 +360,7 @@ def together(trials: Trials, pair: tuple[str, str], delay: float) -> list[str]:
                 process = again
             if process.exitcode != 0 and (name, process.exitcode) not in MAY_FAIL:
                 wrong.append(f"{name}: exit {process.exitcode}")
-        log = (place / "log.txt").read_text()
+        log = _log(place)
         wrong += ["a trace"] if "Traceback" in log else []
         workspace = Workspace.open(str(place / "ws"))
         wrong += [fault for release in workspace.releases() for fault in release.verify()]
@@ -353,14 +368,16 @@ def together(trials: Trials, pair: tuple[str, str], delay: float) -> list[str]:
         return [f"{fault}\n{log[-2000:]}" for fault in wrong]
 
 
-def all_pairs(trials: Trials, seed: int) -> dict[str, Any]:
-    """Every pair of the verbs that need no Ray, and each of them beside every reader."""
+def all_pairs(trials: Trials, seed: int, end: float) -> dict[str, Any]:
+    """Every pair of the verbs that need no Ray, each of them beside every reader, and `NIGHT_PAIRS`."""
     random_ = random.Random(seed)
     writing = [name for name, verb in VERBS.items() if verb.prepared == "small"]
-    pairs = [*itertools.product(writing, writing), *itertools.product(writing, BESIDE)]
+    pairs = [("small", pair) for pair in (*itertools.product(writing, writing), *itertools.product(writing, BESIDE))]
     found: dict[str, Any] = {"pairs": 0, "wrong": []}
-    for pair in pairs:
-        faults = together(trials, pair, random_.uniform(0, 0.6))
+    for prepared, pair in [*pairs, *(("night", pair) for pair in NIGHT_PAIRS)]:
+        if time.monotonic() > end:
+            break
+        faults = together(trials, prepared, pair, random_.uniform(0, 0.6 if prepared == "small" else 10))
         found["pairs"] += 1
         found["wrong"] += [{"pair": pair, "faults": faults}] if faults else []
         print(f"{' + '.join(pair)}  {faults or 'well'}", flush=True)
@@ -381,7 +398,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         trials = Trials(Path(folder))
         if args.pairs:
-            found = all_pairs(trials, args.seed)
+            found = all_pairs(trials, args.seed, end)
             wrong = found["wrong"]
         else:
             found = repeat_killed(trials, args.verbs, args.kills, args.seed, end)

@@ -112,3 +112,71 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(storage: 
     storage.write(PATH, json.dumps(held).encode())
     with lease(storage, "next") as token:
         assert token == 2
+
+
+def moved_clock(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
+    """Set the clock of this host forward or back; its time since boot goes on as before."""
+    monkeypatch.setattr(leases, "_now", lambda: datetime.now(UTC) + by)
+
+
+@pytest.mark.parametrize("hours", [-24, -1, 1, 24 * 365])
+def test_a_clock_that_is_moved_takes_the_workspace_from_no_living_command(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    with lease(storage, "a night") as token:
+        moved_clock(monkeypatch, timedelta(hours=hours))
+        with pytest.raises(BusyError, match="a night"), lease(storage, "another"):
+            pass
+        check_token(storage, token)
+        assert holder(storage)
+    with lease(storage, "next") as later:
+        assert later == token + 1
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_after_a_clock_was_moved_a_dead_process_of_this_host_is_taken_over_at_once(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    died = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, storage.uri], check=False)
+    assert died.returncode == 9
+    moved_clock(monkeypatch, timedelta(hours=hours))
+    with lease(storage, "next") as token:
+        assert token == 2
+
+
+def test_a_command_of_this_host_that_stopped_renewing_is_taken_over(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process lives, but it is stopped or hangs: two minutes of this host's time since boot are enough."""
+    up = leases._up_s()
+    if up is None:
+        pytest.skip("this kernel does not say how long it has been up")
+    with lease(storage, "a night") as token:
+        monkeypatch.setattr(leases, "_up_s", lambda: up + 1000)
+        with lease(storage, "another") as later:
+            assert later == token + 1
+        with pytest.raises(BusyError, match="taken over"):
+            check_token(storage, token)
+
+
+def test_a_lease_of_another_host_whose_clock_was_ahead_says_how_to_end_it(storage: Storage) -> None:
+    held = {"token": 7, "purpose": "far", "host": "elsewhere", "pid": 1, "started": "1"}
+    later = datetime.now(UTC) + timedelta(days=400)
+    storage.write(PATH, json.dumps({**held, "expires_at": later.isoformat()}).encode())
+    with pytest.raises(BusyError, match="elsewhere") as caught, lease(storage, "next"):
+        pass
+    assert "a clock was moved" in caught.value.fix
+    assert "delete lease.json" in caught.value.fix
+    storage.delete(PATH)
+    storage.write("releases/x", b"")
+    with lease(storage, "next") as token:
+        assert token > 7
+
+
+def test_a_place_that_cannot_be_written_is_named(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreError, match=r"lease\.json.*Read-only file system"), lease(storage, "next"):
+        pass

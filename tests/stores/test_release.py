@@ -1,12 +1,13 @@
 """A release: resume by hash, nothing visible before the manifest, damage named."""
 
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from stores import release as release_module
 from stores.errors import BusyError, CorruptError, NotFoundError, UsageError
 from stores.lease import lease
 from stores.release import Plan, Release, StageReport
@@ -136,3 +137,27 @@ def test_events_are_kept_in_order(staged: Release) -> None:
     staged.add_event("published", rows=1)
     staged.add_event("promoted", why="because")
     assert [event["event"] for event in staged.events()] == ["published", "promoted"]
+
+
+def test_events_keep_their_order_when_the_clock_is_moved_back(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = stage(workspace, 0)
+    for number in range(3):
+        monkeypatch.setattr(release_module, "datetime", clock_at(datetime(2027 - number, 1, 1, tzinfo=UTC)))
+        staged.add_event("published", number=number)
+    assert [event["number"] for event in staged.events()] == [0, 1, 2]
+
+
+def clock_at(moment: datetime) -> type[datetime]:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return moment
+
+    return Clock
+
+
+def test_a_folder_that_only_looks_like_a_release_gives_no_time(workspace: Workspace) -> None:
+    workspace.storage.write("releases/99999999T999999Z-ffff/x", b"")
+    assert workspace.new_release_id("abcd", NOW) == f"{NOW:%Y%m%dT%H%M%SZ}-abcd"
