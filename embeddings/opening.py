@@ -13,6 +13,7 @@ from stores.errors import StoreError
 from stores.lake.contract import Lake, id_type_of
 from stores.lake.scan import connect
 from stores.lake.tables import INTERACTIONS, TITLES
+from stores.s3 import is_outage, outage
 from stores.suppression import Suppression
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def open_snapshot(
         try:
             yield _judge(lake, lambda sound: _of_lake(connection, sound, moment, config, erased))
         except (duckdb.Error, OSError) as error:
+            if is_outage(error):
+                raise outage(lake.storage.uri, "", error) from error
             raise StoreError(
                 f"reading the lake failed: {error}",
                 where=lake.storage.uri,

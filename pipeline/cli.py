@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from stores.errors import SamespaceError, UsageError
 from stores.masking import masked
+from stores.s3 import is_outage, outage
 from stores.without_pandas import do_without_pandas
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
@@ -85,6 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if is_outage(error):
+            return _fail(outage("", "", error), args.json)
         sys.stderr.write(masked(traceback.format_exc()))
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from stores.s3 import is_outage, outage
 from stores.storage import Storage
 
 UNREADABLE = "unreadable file"
@@ -55,7 +56,10 @@ def list_files(storage: Storage, table: str) -> list[LakeFile]:
     Files and folders whose names begin with `_` or `.` are left out, as Spark and Hive do.
     """
     selector = pafs.FileSelector(table, recursive=True, allow_not_found=True)
-    found = [info for info in storage.fs.get_file_info(selector) if info.type == pafs.FileType.File]
+    try:
+        found = [info for info in storage.fs.get_file_info(selector) if info.type == pafs.FileType.File]
+    except OSError as error:
+        raise outage(storage.uri, table, error) from error
     kept = [info for info in found if _is_data(info.path)]
     files = [LakeFile(info.path, int(info.size or 0), int(info.mtime_ns or 0)) for info in kept]
     return sorted(files, key=lambda file: file.path)
@@ -83,6 +87,8 @@ def _read_footer(storage: Storage, file: LakeFile) -> LakeFile | str:
             parquet = pq.ParquetFile(stream)
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
+        if is_outage(error):
+            raise outage(storage.uri, file.path, error) from error
         return " ".join(str(error).split())
     types = {column.name: column.type for column in schema}
     return LakeFile(file.path, file.bytes, file.modified_ns, rows, types, dict(_folder_values(file.path)))
@@ -108,5 +114,7 @@ def read_fault(storage: Storage, file: LakeFile, columns: list[str]) -> str:
             for _ in parquet.iter_batches(columns=[name for name in columns if name in file.types]):
                 pass
     except (OSError, pa.ArrowException) as error:
+        if is_outage(error):
+            raise outage(storage.uri, file.path, error) from error
         return " ".join(str(error).split())
     return ""
