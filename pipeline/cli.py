@@ -21,6 +21,7 @@ from stores.aside import ASIDE
 from stores.errors import SamespaceError, UsageError, require_text
 from stores.masking import masked
 from stores.printed import until_printed
+from stores.s3 import is_outage, outage
 from stores.terminal import print_anything, safe
 from stores.without_pandas import do_without_pandas
 
@@ -108,6 +109,8 @@ def _answer(args: argparse.Namespace) -> int:
             raise
         if isinstance(error, SamespaceError):
             return _fail(error, args.json)
+        if is_outage(error):
+            return _fail(outage("", "", error), args.json)
         sys.stderr.write(safe(masked(traceback.format_exc())))
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json

@@ -105,7 +105,7 @@ def _release(workspace: Workspace, name: str) -> Finding | None:
 
 
 def _small_files(workspace: Workspace) -> list[Finding]:
-    """Pointer, lease, journals, next model, who was erased, Feast's views, the identity: a finding for each that is damaged."""
+    """Pointer, lease, journals, next model, who was erased, Feast's views, identity: a finding for each damaged one."""
     storage = workspace.storage
     looks: list[Callable[[], Any]] = [
         workspace.pointer,

@@ -55,7 +55,7 @@ def _locked(storage: Storage, path: str) -> Iterator[None]:
 def _replace_s3(storage: Storage, path: str, data: bytes, expected: bytes | None) -> bool:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from stores.s3 import client, place_of
+    from stores.s3 import CURE, client, place_of
 
     place = place_of(storage.uri, path)
     try:
@@ -69,7 +69,7 @@ def _replace_s3(storage: Storage, path: str, data: bytes, expected: bytes | None
     except ClientError as error:
         if error.response["Error"]["Code"] in REFUSED:
             return storage.exists(path) and storage.read(path) == data
-        raise StoreError(f"cannot replace {path}: {error}", where=storage.uri) from error
+        raise StoreError(f"cannot replace {path}: {error}", where=storage.uri, fix=CURE) from error
     except BotoCoreError as error:
-        raise StoreError(f"cannot reach {storage.uri}: {error}", where=path) from error
+        raise StoreError(f"cannot replace {path}: {error}", where=storage.uri, fix=CURE) from error
     return True

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stores.errors import CorruptError
+from stores.s3 import is_outage, outage
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
@@ -58,8 +59,10 @@ def table_of(
 
 @contextmanager
 def named(path: str, where: str = "") -> Iterator[None]:
-    """Raise CorruptError, which names the file, where Parquet cannot be read."""
+    """Raise CorruptError, which names the file, where Parquet cannot be read, StoreError where the store is away."""
     try:
         yield
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        if is_outage(error):
+            raise outage(where, path, error) from error
         raise CorruptError(f"cannot read {path}: {error}", where=where) from error

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from stores.errors import CorruptError, StoreError, UsageError, require_text
 from stores.parquet import named
+from stores.s3 import is_outage, outage
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -99,11 +100,9 @@ class Storage:
         scheme, _, rest = self.uri.partition("://")
         if scheme != "s3":
             raise UsageError(f"no such kind of storage: {scheme}://", expected="a folder or s3://bucket/prefix")
-        from stores.s3 import endpoint_url
+        from stores.s3 import file_system
 
-        endpoint = endpoint_url()
-        base = pafs.S3FileSystem(endpoint_override=endpoint) if endpoint else pafs.S3FileSystem()
-        return pafs.SubTreeFileSystem(rest, base)
+        return pafs.SubTreeFileSystem(rest, file_system())
 
     def below(self, *parts: str) -> "Storage":
         """The storage of a folder in this one."""
@@ -185,7 +184,10 @@ class Storage:
                     raise CorruptError(
                         f"{path} has {found:,} bytes", where=self.uri, expected=f"at most {max_bytes:,}", fix=fix
                     )
-                return bytes(stream.read())
+                data, size = bytes(stream.read()), stream.size()
+                if len(data) != size:
+                    raise OSError(f"{len(data):,} of {size:,} bytes were read")
+                return data
         except FileNotFoundError as error:
             raise CorruptError(f"the file {path} is missing", where=self.uri, fix=fix) from error
         except StoreError as error:
@@ -267,6 +269,8 @@ class Storage:
         try:
             return ds.dataset(files, filesystem=self.fs, format=checked, schema=schema)
         except (OSError, pa.ArrowInvalid) as error:
+            if is_outage(error):
+                raise outage(self.uri, folder, error) from error
             raise CorruptError(f"cannot read {folder}: {error}", where=self.uri) from error
 
 

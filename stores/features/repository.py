@@ -26,6 +26,7 @@ from stores.features.registry_specs import registry_facts
 from stores.features.repository_config import PublishConfig
 from stores.features.views import FOLDER, PROJECT
 from stores.features.written import FACTS, note_written
+from stores.s3 import is_outage, outage
 from stores.storage import Storage, sha256, temporary_folder
 
 __all__ = ["REGISTRY", "FeatureRepository", "PublishConfig"]
@@ -89,7 +90,12 @@ class FeatureRepository:
     def open(self) -> Any:
         """The repository as plain Feast opens it: a `feast.FeatureStore`."""
         self._mirror()
-        store = load_feast().FeatureStore(repo_path=str(self.path))
+        try:
+            store = load_feast().FeatureStore(repo_path=str(self.path))
+        except Exception as error:
+            if is_outage(error):  # the registry of a workspace on an object store
+                raise outage(self.storage.uri, REGISTRY, error) from error
+            raise
         _bound(store.config)
         return store
 

@@ -18,6 +18,7 @@ from stores.errors import StoreError
 from stores.lake.finding import FoundFile
 from stores.lake.object_keys import open_input
 from stores.lake.physical import UUID_BYTES
+from stores.s3 import is_outage, outage
 from stores.storage import Storage
 
 UNREADABLE = "unreadable file"
@@ -25,7 +26,7 @@ MISSING_COLUMN = "missing column"
 AMBIGUOUS = "ambiguous column"
 FOOTER_THREADS = 8
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_NO_DATA = ("AWS Error", "Curl error", "Too many open files", "Cannot allocate memory", "No space left")
+_NO_DATA = ("Curl error", "Too many open files", "Cannot allocate memory", "No space left")
 """What errors say where not the file is at fault but the store, the network or this machine."""
 _GONE = ("NO_SUCH_KEY", "NoSuchKey", "RESOURCE_NOT_FOUND")
 
@@ -95,6 +96,8 @@ def fault_of(storage: Storage, path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError) or any(words in told for words in _GONE):
         fix = "files must stay while they are read: run the command again when whoever rewrites them has finished"
         raise StoreError(f"{path} went away while the lake was read", where=storage.uri, fix=fix) from error
+    if is_outage(error):
+        raise outage(storage.uri, path, error) from error
     if any(words in told for words in _NO_DATA):
         fix = "check the store, the network and the limits of this machine, and run the command again"
         raise StoreError(f"the store does not give {path}: {told}", where=storage.uri, fix=fix) from error

@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 
 from stores.errors import ContractError, StoreError
 from stores.lake.object_keys import open_input
+from stores.s3 import outage
 from stores.storage import TEMPORARY, Storage
 
 THREADS = 8
@@ -79,7 +80,11 @@ def find_files(storage: Storage, table: str) -> tuple[list[FoundFile], list[Foun
 
 def _remote(storage: Storage, table: str) -> Iterator[FoundFile]:
     selector = pafs.FileSelector(table, recursive=True, allow_not_found=True)
-    for info in storage.fs.get_file_info(selector):
+    try:
+        infos = storage.fs.get_file_info(selector)
+    except OSError as error:
+        raise outage(storage.uri, table, error) from error
+    for info in infos:
         folder = info.type == pafs.FileType.Directory
         yield FoundFile(f"{info.path}/" if folder else info.path, int(info.size or 0), int(info.mtime_ns or 0))
 

@@ -20,6 +20,7 @@ from stores.lake.files import UNREADABLE, BrokenFile, LakeFile, broken, fault_of
 from stores.lake.plain import copy_file, is_misread
 from stores.lake.scan import file_source, lost_sql, name, rows_sql
 from stores.lake.tables import MEMBER_AND_TITLE
+from stores.s3 import is_outage, outage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection
@@ -140,6 +141,8 @@ def reading(lake: Lake) -> Iterator[None]:
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         if isinstance(error, pa.ArrowException) and not _is_streamed(error):
             raise
+        if is_outage(error):
+            raise outage(lake.storage.uri, "", error) from error
         told = _first_line(error)
         raise StoreError(f"reading the lake failed: {told}", where=lake.storage.uri, fix=_cure(error, told)) from error
 

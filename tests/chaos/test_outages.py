@@ -1,0 +1,17 @@
+"""The short form of `outages.py`: every kind of failure once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.outages import TROUBLES, redis_outages, s3_outages
+from tests.stores.sick_s3 import KINDS
+
+
+def test_redis_that_fails_in_the_middle_is_named_and_the_next_command_completes(tmp_path: Path) -> None:
+    redis_outages(tmp_path, [(name, 1 + number % 3) for number, name in enumerate(TROUBLES)])
+
+
+@pytest.mark.slow
+def test_s3_that_fails_in_the_middle_is_named_and_the_next_command_completes(tmp_path: Path) -> None:
+    s3_outages(tmp_path, [(kind, 0.1 + 0.17 * number) for number, kind in enumerate(KINDS)])
