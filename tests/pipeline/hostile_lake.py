@@ -72,29 +72,29 @@ def make_hostile(plain: Path, place: Path) -> None:
         if path.relative_to(plain).parts[0] == "_truth":
             continue
         columns: dict[str, Any] = {name: table[name] for name in table.column_names}
-        for key in ("member_id", "title_id"):
-            if key in columns:
-                columns[key] = pa.array([named(one) for one in table[key].to_pylist()], pa.string())
-        for key in ("country", "device", "locale", "language", "kind", "surface"):
-            if key in columns:
-                columns[key] = pa.array(
-                    [COUNTRIES.get(one, f"<i>{one}\x1b[1m\u202e") for one in table[key].to_pylist()]
-                )
+        for key in {"member_id", "title_id"} & {*columns}:
+            columns[key] = pa.array([named(one) for one in table[key].to_pylist()], pa.string())
+        for key in {"country", "device", "locale", "language", "kind", "surface"} & {*columns}:
+            texts = [COUNTRIES.get(one, f"<i>{one}\x1b[1m\u202e") for one in table[key].to_pylist()]
+            columns[key] = pa.array(texts)
         if "name" in columns:
-            columns["name"] = pa.array(
-                [NAMES[row] if row < len(NAMES) else f"Title {row}" for row in range(len(table))]
-            )
-        if "text" in columns:
-            columns["text"] = pa.array([f"{one} \x00 \x1b[2J \u202e <script>" for one in table["text"].to_pylist()])
-        if "genres" in columns:
-            rows = table["genres"].to_pylist()
-            for one in sorted({genre for row in rows for genre in row or []}):
-                genres.setdefault(one, (*IDS[10:16], *IDS[24:33])[len(genres) % 15] + ("" if len(genres) < 15 else one))
-            columns["genres"] = pa.array([[genres[genre] for genre in row or []] for row in rows])
-            places = table["available_countries"].to_pylist()
-            columns["available_countries"] = pa.array([[COUNTRIES[one] for one in row or []] for row in places])
+            columns |= _catalogue(table, genres)
         (place / path.relative_to(plain)).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns), place / path.relative_to(plain))
+
+
+def _catalogue(table: pa.Table, genres: dict[str, str]) -> dict[str, Any]:
+    """Hostile names, texts, genres (kept in `genres`) and countries of titles."""
+    rows = table["genres"].to_pylist()
+    for one in sorted({genre for row in rows for genre in row or []}):
+        genres.setdefault(one, (*IDS[10:16], *IDS[24:33])[len(genres) % 15] + ("" if len(genres) < 15 else one))
+    places = table["available_countries"].to_pylist()
+    return {
+        "name": pa.array([NAMES[row] if row < len(NAMES) else f"Title {row}" for row in range(len(table))]),
+        "text": pa.array([f"{one} \x00 \x1b[2J \u202e <script>" for one in table["text"].to_pylist()]),
+        "genres": pa.array([[genres[genre] for genre in row or []] for row in rows]),
+        "available_countries": pa.array([[COUNTRIES[one] for one in row or []] for row in places]),
+    }
 
 
 def named(number: int) -> str:
