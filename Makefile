@@ -48,6 +48,7 @@ chaos: setup  ## faults on purpose: readers under fire while releases are publis
 	PYTHONPATH=. $(BIN)/python tests/chaos/stopping.py --stops 20
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/verbs.py --kills 20
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/verbs.py --pairs
+	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/serving.py --cycles 30 --clients 6
 	SAMESPACE_FUZZ=2000 $(BIN)/pytest tests/chaos/test_fuzz.py
 
 soak: setup  ## a month of nights in a row: launches, departures, retrainings, bad nights, crashes; about 20 minutes

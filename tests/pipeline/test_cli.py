@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.answer import Answer
+from pipeline.answer import table as text_table
 from pipeline.cli import VERBS, main
 from pipeline.config import read_config
 
@@ -130,3 +132,37 @@ def test_doctor_is_content_with_this_environment(capsys: pytest.CaptureFixture[s
     facts = json.loads(capsys.readouterr().out)
     assert (code == 0) == facts["healthy"]
     assert {"ray", "torch", "faiss", "disk"} <= {finding["what"] for finding in facts["findings"]}
+
+
+def test_an_answer_cannot_steer_a_terminal_and_is_always_json() -> None:
+    answer = Answer({"a": [float("nan"), (float("-inf"), 1.5)], "b": {"c": float("inf")}}, "x\x1b[2J\u202e\ny")
+    assert json.loads(json.dumps(answer.facts, allow_nan=False)) == {"a": [None, [None, 1.5]], "b": {"c": None}}
+    assert answer.text == "x\\x1b[2J\\u202e\ny"
+
+
+def test_a_cell_of_a_table_is_one_line() -> None:
+    lines = text_table([{"name": "a\nb\x1b[1A", "n": 1}, {"name": None, "n": 2}]).splitlines()
+    assert len(lines) == 3
+    assert "a\\nb\\x1b[1A" in lines[1]
+
+
+@pytest.mark.parametrize("words", [["similar", "\x1b]0;x\x07\u202e"], ["candidates", "\x9b2J"], ["report", "\x1b[2J"]])
+def test_an_error_that_quotes_what_was_typed_cannot_steer_a_terminal(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert not set(told.err) & set("\x1b\x07\x9b\u202e")
+
+
+def test_a_crash_that_quotes_a_name_cannot_steer_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash(_: object) -> None:
+        raise ZeroDivisionError("\x1b[2J\u202e")
+
+    monkeypatch.setattr("pipeline.commands.releases.run", crash)
+    assert main(["releases"]) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert not set(told) & set("\x1b\u202e")

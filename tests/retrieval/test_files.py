@@ -8,6 +8,7 @@ import pytest
 from retrieval import IndexConfig, Origin, TitleIndex, files
 from retrieval.backend import Guide
 from retrieval.backends import BACKENDS
+from retrieval.card import FolderCard
 from retrieval.engine import Engine
 from stores.errors import CorruptError, MismatchError, NotFoundError
 
@@ -124,3 +125,32 @@ def test_indexes_in_one_folder_share_their_ids(index):
     other = TitleIndex.build(["x"], np.ones((1, 6)))
     with pytest.raises(MismatchError, match="other ids"):
         files.pack({"a": index, "b": other})
+
+
+def test_every_flip_in_the_card_is_refused(tmp_path, index):
+    """The card says how an index is searched: a changed figure of it would give other answers."""
+    index.save(tmp_path)
+    data = (tmp_path / "index.json").read_bytes()
+    taken = []
+    for at in range(len(data)):
+        changed = data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
+        try:
+            FolderCard.parse(changed, "index.json")
+        except (CorruptError, MismatchError):
+            continue
+        taken.append((at, data[max(0, at - 9) : at + 9]))
+    assert taken == []
+    for name in ("effort", "reach", "filter_from", "queries_per_second"):
+        card = json.loads(data)
+        card["indexes"]["index"][name] = 7
+        (tmp_path / "index.json").write_text(json.dumps(card, indent=1))
+        with pytest.raises(CorruptError, match="digest"):
+            TitleIndex.load(tmp_path)
+
+
+def test_a_card_without_a_digest_is_from_before_there_was_one(tmp_path, index):
+    index.save(tmp_path)
+    card = json.loads((tmp_path / "index.json").read_bytes())
+    del card["digest"]
+    (tmp_path / "index.json").write_text(json.dumps(card))
+    assert len(TitleIndex.load(tmp_path)) == 300

@@ -7,9 +7,9 @@ import pytest
 from safetensors.torch import load, save
 
 from embeddings.foundation import FoundationEncoder
-from embeddings.foundation.checkpoint import FORMAT
+from embeddings.foundation.checkpoint import FORMAT, _files
 from stores.errors import CorruptError, MismatchError, NotFoundError
-from stores.storage import sha256
+from stores.storage import Storage, sha256
 
 
 @pytest.fixture
@@ -77,3 +77,29 @@ def test_a_model_of_the_format_before_the_heads_has_none_and_is_otherwise_the_sa
 
 def test_metrics_are_stored(trained, folder):
     assert json.loads((folder / "metrics.json").read_text()) == trained[0].metrics
+
+
+def test_no_flip_in_the_list_of_hashes_leaves_a_file_unchecked(folder):
+    """In a hash, in a name, in what holds them together; flips that leave the same JSON change nothing."""
+    path = folder / "hashes.json"
+    data = path.read_bytes()
+    for at in range(0, len(data), 3):
+        changed = data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
+        path.write_bytes(changed)
+        with pytest.raises(CorruptError):
+            _files(Storage(str(folder)))
+    path.write_bytes(data)
+    assert set(_files(Storage(str(folder)))) == set(json.loads(data))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "5", "{}", '{"config.json": "x"}', '{"../../x": "y"}'])
+def test_a_list_of_hashes_that_is_none_is_refused(folder, text):
+    (folder / "hashes.json").write_text(text)
+    with pytest.raises(CorruptError, match=r"hashes\.json"):
+        FoundationEncoder.load(folder)
+
+
+def test_a_file_that_is_gone_is_named(folder):
+    (folder / "vocabulary.json").unlink()
+    with pytest.raises(CorruptError, match=r"vocabulary\.json is missing"):
+        FoundationEncoder.load(folder)
