@@ -39,12 +39,13 @@ bench: setup  ## every benchmark, in full, into docs/benchmarks.md; STAGES="enco
 	$(BIN)/pip install --quiet -c requirements.lock -e '.[$(EXTRA),dev,bench]'
 	$(BIN)/python benchmarks/report.py $(if $(STAGES),--only $(STAGES))
 
-chaos: setup  ## faults on purpose: readers under fire while releases are published, killed and spaces opened; killed nights
+chaos: setup  ## faults on purpose: readers under fire while releases are published, killed and spaces opened; killed nights; strange lakes
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --slots 2
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --store redis
 	PYTHONPATH=. $(BIN)/python tests/chaos/nights.py --kills 100
 	PYTHONPATH=. $(BIN)/python tests/chaos/encoding.py --trials 20 --kills 3
+	PYTHONPATH=. $(BIN)/python tests/chaos/lakes.py --lakes 500 --nights 5
 	SAMESPACE_FUZZ=2000 $(BIN)/pytest tests/chaos/test_fuzz.py
 
 soak: setup  ## a month of nights in a row: launches, departures, retrainings, bad nights, crashes; about 20 minutes
