@@ -39,7 +39,7 @@ bench: setup  ## every benchmark, in full, into docs/benchmarks.md; STAGES="enco
 	$(BIN)/pip install --quiet -c requirements.lock -e '.[$(EXTRA),dev,bench]'
 	$(BIN)/python benchmarks/report.py $(if $(STAGES),--only $(STAGES))
 
-chaos: setup  ## faults on purpose: readers under fire while releases are published, killed and spaces opened; killed verbs
+chaos: setup  ## faults on purpose: readers under fire, killed nights and verbs, stopped commands, strange lakes, a busy service
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --slots 2
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --store redis
@@ -49,6 +49,7 @@ chaos: setup  ## faults on purpose: readers under fire while releases are publis
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/verbs.py --kills 20
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/verbs.py --pairs
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/serving.py --cycles 30 --clients 6
+	PYTHONPATH=. $(BIN)/python tests/chaos/lakes.py --lakes 500 --nights 5
 	SAMESPACE_FUZZ=2000 $(BIN)/pytest tests/chaos/test_fuzz.py
 
 soak: setup  ## a month of nights in a row: launches, departures, retrainings, bad nights, crashes; about 20 minutes

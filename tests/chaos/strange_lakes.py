@@ -179,9 +179,13 @@ class StrangeLake:
                 file.forms[column] = self._form(table, column, file.rows)
         for column, form in files[0].forms.items():  # what every night must read, so that something is left to compare
             files[0].forms[column] = form if form.certain else self._plain(table, column)
+        for column, form in files[-1].forms.items():  # most rows have the lake's own kind of ids
+            if not self.text_ids and form.name.startswith("digits"):
+                files[-1].forms[column] = self._plain(table, column)
         return files
 
     def _plain(self, table: str, column: str) -> Form:
+        """The form that most writers use."""
         kind = KINDS[table][column]
         return (id_forms(self.text_ids) if kind is Kind.ID else FORMS[kind])[0]
 
