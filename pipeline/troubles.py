@@ -17,6 +17,7 @@ from pipeline.config import Config
 from stores.erasure import JOURNAL as ERASURE
 from stores.errors import CorruptError, SamespaceError
 from stores.features.identity import identity_of
+from stores.features.online_check import look_at_online_store
 from stores.features.views import HISTORY
 from stores.features.written import damaged
 from stores.journal import MOVE, live, read_move
@@ -29,7 +30,6 @@ from stores.workspace import Workspace
 PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations")
 SERVICE = ("fastapi", "uvicorn", "prometheus_client")
 FREE_GB, FREE_MEMORY_GB = 5, 1.5
-_PING_S = 2.0
 
 State = Literal["ok", "warn", "bad"]
 Finding = dict[str, Any]
@@ -56,7 +56,7 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
         ("writer", lambda: _writer(workspace)),
         ("model", lambda: _model(workspace)),
         ("lake", lambda: _lake(config)),
-        ("online store", lambda: _online(config)),
+        ("online store", lambda: _online(config, workspace)),
     ]
     found = [_tried(what, look) for what, look in looks]
     return [one for one in found if one is not None]
@@ -233,22 +233,6 @@ def _lake(config: Config) -> Finding | None:
     return finding("lake", "ok", told)
 
 
-def _online(config: Config) -> Finding:
-    store = config.publish.online_store
-    kind = str(store.get("type", "sqlite"))
-    if kind != "redis":
-        return finding("online store", "ok", f"{kind} (not asked)" if kind != "sqlite" else "sqlite")
-    from redis import Redis
-    from redis.exceptions import RedisError
-
-    address, *words = os.path.expandvars(str(store.get("connection_string", "localhost:6379"))).split(",")
-    host, _, port = address.partition(":")
-    given = (word.partition("=") for word in words)
-    options: dict[str, Any] = {name: {"true": True, "false": False}.get(value, value) for name, _, value in given}
-    try:
-        Redis(
-            host, int(port or 6379), **{"socket_connect_timeout": _PING_S, "socket_timeout": _PING_S} | options
-        ).ping()
-    except (RedisError, ValueError) as error:
-        return finding("online store", "bad", f"redis at {host} does not answer: {error}", "start it, or its password")
-    return finding("online store", "ok", f"redis at {host} answers")
+def _online(config: Config, workspace: Workspace) -> Finding:
+    found = look_at_online_store(workspace.storage, config.publish)
+    return finding("online store", "warn" if found.risk else "ok", found.says, found.cure)
