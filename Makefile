@@ -45,6 +45,7 @@ chaos: setup  ## faults on purpose: readers under fire while releases are publis
 	PYTHONPATH=. $(BIN)/python tests/chaos/publishing.py --publishes 30 --kills 5 --spaces 2 --store redis
 	PYTHONPATH=. $(BIN)/python tests/chaos/nights.py --kills 100
 	PYTHONPATH=. $(BIN)/python tests/chaos/encoding.py --trials 20 --kills 3
+	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/outages.py --redis 30 --s3 30
 	SAMESPACE_FUZZ=2000 $(BIN)/pytest tests/chaos/test_fuzz.py
 
 soak: setup  ## a month of nights in a row: launches, departures, retrainings, bad nights, crashes; about 20 minutes

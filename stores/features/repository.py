@@ -242,7 +242,7 @@ def online_store_of(config: Any) -> Any:
 def _bound(config: Any) -> None:
     """Check the address of a Redis and give every wait for it a deadline, in this process alone."""
     block = config.online_store
-    unset = sorted(set(re.findall(r"\$\{(\w+)\}", block.model_dump_json())))
+    unset = sorted(set(re.findall(r"\$\{(\w+)\}", repr(block))))
     if unset:
         raise ConfigError(
             f"the environment variable {', '.join(unset)} is not set",
