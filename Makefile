@@ -50,6 +50,7 @@ chaos: setup  ## faults on purpose: readers under fire, killed nights and verbs,
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/verbs.py --pairs
 	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/serving.py --cycles 30 --clients 6
 	PYTHONPATH=. $(BIN)/python tests/chaos/lakes.py --lakes 500 --nights 5
+	PYTHONPATH=. $(BIN)/python -W ignore tests/chaos/outages.py --redis 30 --s3 30
 	SAMESPACE_FUZZ=2000 $(BIN)/pytest tests/chaos/test_fuzz.py
 
 soak: setup  ## a month of nights in a row: launches, departures, retrainings, bad nights, crashes; about 20 minutes

@@ -22,6 +22,7 @@ from stores.erasure import JOURNAL as ERASURE
 from stores.erasure import read_erasure
 from stores.errors import CorruptError, NotFoundError, SamespaceError
 from stores.features.identity import identity_of
+from stores.features.online_check import look_at_online_store
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.features.views import HISTORY
 from stores.features.written import damaged
@@ -38,7 +39,6 @@ from stores.workspace import Workspace
 PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations")
 SERVICE = ("fastapi", "uvicorn", "prometheus_client")
 FREE_GB, FREE_MEMORY_GB = 5, 1.5
-_PING_S = 2.0
 _WRITING_S = 1.0
 _CLOCK_OFF = timedelta(minutes=5)
 HASHES = "hashes.json"
@@ -73,7 +73,7 @@ def around(config: Config, workspace: Workspace) -> list[Finding]:
         ("writer", lambda: _writer(workspace)),
         ("model", lambda: _model(workspace)),
         ("lake", lambda: _lake(config)),
-        ("online store", lambda: _online(config)),
+        ("online store", lambda: _online(config, workspace)),
         *_ray_looks(config.ray),
     ]
     found = [_tried(what, look) for what, look in looks]
@@ -344,22 +344,6 @@ def _ray_object_store(config: RayConfig) -> Finding:
     return finding("ray object store", "warn", slow, f"free {SHARED_MEMORY}, or docker run --shm-size")
 
 
-def _online(config: Config) -> Finding:
-    store = config.publish.online_store
-    kind = str(store.get("type", "sqlite"))
-    if kind != "redis":
-        return finding("online store", "ok", f"{kind} (not asked)" if kind != "sqlite" else "sqlite")
-    from redis import Redis
-    from redis.exceptions import RedisError
-
-    address, *words = os.path.expandvars(str(store.get("connection_string", "localhost:6379"))).split(",")
-    host, _, port = address.partition(":")
-    given = (word.partition("=") for word in words)
-    options: dict[str, Any] = {name: {"true": True, "false": False}.get(value, value) for name, _, value in given}
-    try:
-        Redis(
-            host, int(port or 6379), **{"socket_connect_timeout": _PING_S, "socket_timeout": _PING_S} | options
-        ).ping()
-    except (RedisError, ValueError) as error:
-        return finding("online store", "bad", f"redis at {host} does not answer: {error}", "start it, or its password")
-    return finding("online store", "ok", f"redis at {host} answers")
+def _online(config: Config, workspace: Workspace) -> Finding:
+    found = look_at_online_store(workspace.storage, config.publish)
+    return finding("online store", "warn" if found.risk else "ok", found.says, found.cure)

@@ -9,6 +9,7 @@ generated on local disk, and a copy of it lies beside the registry.
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from datetime import datetime
@@ -245,6 +246,13 @@ def online_store_of(config: Any) -> Any:
 def _bound(config: Any) -> None:
     """Check the address of a Redis and give every wait for it a deadline, in this process alone."""
     block = config.online_store
+    unset = sorted(set(re.findall(r"\$\{(\w+)\}", repr(block))))
+    if unset:
+        raise ConfigError(
+            f"the environment variable {', '.join(unset)} is not set",
+            where="[publish] online_store",
+            fix="set it where the command runs; Feast fills it in when it reads feature_store.yaml",
+        )
     if getattr(block, "type", "") == "redis":
         check_redis(block)
         block.connection_string = with_deadlines(block.connection_string)

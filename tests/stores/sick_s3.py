@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,78 +52,79 @@ class Illness:
         self.healed.set()
 
 
+class Server(ThreadingHTTPServer):
+    """The proxy: each request in a thread, which looks at the illness first."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.removeprefix("http://").partition(":")
+        self.target, self.illness = (host, int(port)), Illness()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away is no error here."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Passes a request on, or answers it wrongly."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        kind = self.server.illness.of(f"{self.command} {self.path}")
+        if kind in CODES:
+            self._send(int(kind), {}, ERROR.format(code=CODES[kind]).encode())
+        elif kind in ("hang", "drop"):
+            if kind == "hang":
+                self.server.illness.healed.wait(60)
+            self._close()
+        else:
+            self._forward(body, cut=kind == "cut")
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass  # noqa: N815  # the names that http.server looks for
+
+    def _forward(self, body: bytes, cut: bool) -> None:
+        with closing(http.client.HTTPConnection(*self.server.target, timeout=60)) as connection:
+            connection.request(self.command, self.path, body, dict(self.headers))
+            reply = connection.getresponse()
+            headers = {name: value for name, value in reply.getheaders() if name.lower() not in PASSED_ON}
+            self._send(reply.status, headers, reply.read(), cut, reply.getheader("Content-Length"))
+
+    def _send(
+        self, status: int, headers: dict[str, str], body: bytes, cut: bool = False, length: str | None = None
+    ) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", length or "0" if self.command == "HEAD" else str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+        if cut:
+            self._close()
+
+    def _close(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: Any) -> None:
+        """Be quiet."""
+
+
 @contextmanager
 def sick_proxy(target: str) -> Iterator[tuple[str, Illness]]:
     """The address of a proxy in front of a server, and what is wrong with it."""
-    host, _, port = target.removeprefix("http://").partition(":")
-    illness = Illness()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _pass(self) -> None:
-            body = self._body()
-            kind = illness.of(f"{self.command} {self.path}")
-            if kind in CODES:
-                self._send(int(kind), {}, ERROR.format(code=CODES[kind]).encode())
-            elif kind == "hang":
-                illness.healed.wait(60)
-                self._close()
-            elif kind == "drop":
-                self._close()
-            else:
-                self._forward(body, cut=kind == "cut")
-
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass
-
-        def _body(self) -> bytes:
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-        def _forward(self, body: bytes, cut: bool) -> None:
-            connection = http.client.HTTPConnection(host, int(port), timeout=60)
-            try:
-                connection.request(self.command, self.path, body, dict(self.headers))
-                reply = connection.getresponse()
-                headers = {name: value for name, value in reply.getheaders() if name.lower() not in PASSED_ON}
-                length = reply.getheader("Content-Length")
-                self._send(reply.status, headers, reply.read(), cut, length)
-            finally:
-                connection.close()
-
-        def _send(
-            self, status: int, headers: dict[str, str], body: bytes, cut: bool = False, length: str | None = None
-        ) -> None:
-            self.send_response_only(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", length or str(len(body)) if self.command == "HEAD" else str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body[: len(body) // 2] if cut else body)
-            if cut:
-                self._close()
-
-        def _close(self) -> None:
-            self.close_connection = True
-            with suppress(OSError):
-                self.wfile.flush()
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-        def log_message(self, *_: Any) -> None:
-            """Be quiet."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, *_: Any) -> None:
-            """A client that went away is no error here."""
-
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(target)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", illness
+        yield f"http://127.0.0.1:{server.server_address[1]}", server.illness
     finally:
-        illness.heal()
+        server.illness.heal()
         server.shutdown()
         server.server_close()
