@@ -74,8 +74,8 @@ def title_fields() -> list[pa.Field]:
 def catalogue_schema(title_id: pa.DataType) -> pa.Schema:
     """One row per title as of the night: the contract's columns, `plays` so far and `age_days` since launch.
 
-    This is what `Encoder.encode_titles` gets. `age_days` counts whole days and is NaN where the launch is unknown and
-    negative before it.
+    This is what `Encoder.encode_titles` gets. The vectors in `embedding` are finite and all of one length, or null.
+    `age_days` counts whole days and is NaN where the launch is unknown and negative before it.
     """
     night = [pa.field("plays", pa.int64()), pa.field("age_days", pa.float64())]
     return pa.schema([pa.field(TITLE_ID, title_id), *title_fields(), *night])

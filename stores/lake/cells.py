@@ -199,8 +199,9 @@ def _number(source: Stored, cell: str, wanted: str) -> Cell | None:
     if spelt is None:
         return None
     number = f"TRY_CAST({spelt} AS {wanted})"
-    bad = f"{cell} IS NOT NULL AND (({number}) IS NULL OR contains({spelt}, '_'))"  # DuckDB reads 1_000 as a number
-    return Cell(f"CASE WHEN abs({number}) <= {LARGEST} THEN {number} END", wrong=bad)
+    known = f"coalesce({number} IS NOT NULL AND NOT contains({spelt}, '_'), false)"  # DuckDB takes 1_000 as a number
+    value = f"CASE WHEN {known} AND abs({number}) <= {LARGEST} THEN {number} END"
+    return Cell(value, wrong=f"{cell} IS NOT NULL AND NOT {known}")
 
 
 # --- times
@@ -208,7 +209,8 @@ def _number(source: Stored, cell: str, wanted: str) -> Cell | None:
 
 def _time(source: Stored, cell: str, _: str) -> Cell | None:
     if source.form in (Form.TIMESTAMP, Form.DATE):
-        return Cell(f"epoch_us({cell})")
+        # Of infinite times epoch_us makes NULL, while DuckDB concludes from Parquet's statistics that none is NULL.
+        return Cell(f"CASE WHEN isfinite({cell}) THEN epoch_us({cell}) END")
     spelt = _spelling(source, cell)
     if spelt is None:
         return None  # a bare number does not say whether it counts seconds or nanoseconds

@@ -72,6 +72,11 @@ def _uuids(array: pa.Array) -> pa.Array:
     return pa.array([None if one is None else str(one) for one in array.to_pylist()], pa.string())
 
 
+def _counts(array: pa.Array) -> tuple[pa.Array, pa.DataType]:
+    """Durations as Parquet holds them; DuckDB would take Arrow's as intervals."""
+    return array.view(pa.int64()), array.type
+
+
 def _digits(array: pa.Array) -> tuple[pa.Array, pa.DataType]:
     """The digits of whole decimals; of others Arrow's own spelling, which no whole number has."""
     wide = array.cast(pa.decimal256(76, max(array.type.scale, 0)))
@@ -108,12 +113,11 @@ def _lists(array: pa.Array, source: Stored) -> tuple[pa.Array, pa.DataType]:
     """A list with plain elements; lists of lists and of structs only say whether they are there."""
     if source.element.form in (Form.LIST, Form.OTHER):
         return _presence(array), array.type
-    listed = array.cast(pa.large_list(array.type.value_type))
-    elements, kind = plain(listed.flatten())
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(listed), 0), np.int64)
-    offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int64())
-    mask = pc.is_null(listed)
-    return pa.LargeListArray.from_arrays(offsets, elements, mask=mask), pa.large_list(kind)
+    elements, kind = plain(array.flatten())  # no cast of the list: Arrow (26) makes list views invalid by it
+    there = array.is_valid().to_numpy(zero_copy_only=False)
+    lengths = np.where(there, pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False), 0)
+    offsets = pa.array(np.append(0, np.cumsum(lengths, dtype=np.int64)))
+    return pa.LargeListArray.from_arrays(offsets, elements, mask=pa.array(~there)), pa.large_list(kind)
 
 
 _PLAIN = {
@@ -122,6 +126,7 @@ _PLAIN = {
     Form.DIGITS: _digits,
     Form.TIMESTAMP: _timestamps,
     Form.DATE: _dates,
+    Form.DURATION: _counts,
 }
 
 

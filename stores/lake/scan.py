@@ -74,6 +74,10 @@ class _LakeFiles(ArrowFSWrapper):  # type: ignore[misc]  # fsspec ships no types
         found = KeyedObject(self.storage.uri, key)
         return {"name": key, "size": found.size, "type": "file", "mtime": found.modified}
 
+    def modified(self, path: str) -> Any:
+        """When a file was last changed."""
+        return self.info(path)["mtime"]
+
 
 @contextmanager
 def connect(lake: Lake | None, config: ScanConfig) -> Iterator["duckdb.DuckDBPyConnection"]:

@@ -38,8 +38,6 @@ FAULTS = [
     ({"event_time": NOW + timedelta(seconds=1)}, FUTURE, "2024-06-10 00:00:01"),
     ({"event_time": datetime(1970, 1, 1, tzinfo=UTC)}, "event before 1990", "1970-01-01 00:00:00"),
     ({"duration_s": -1.5}, "negative duration", "-1.5"),
-    ({"duration_s": float("nan")}, "duration is not finite", "nan"),
-    ({"duration_s": float("inf")}, "duration is not finite", "inf"),
     ({"title_id": 99}, "unknown title", "99"),
 ]
 
@@ -133,6 +131,15 @@ def test_listed_rows_are_capped_and_counts_are_exact(tmp_path: Path) -> None:
         letters = snapshot.letters(snapshot.interactions)
     assert [row for row in letters["row"].to_pylist() if row >= 0] == [0, 1, 2, 3, 10, 11, 12]
     assert count_reasons(letters) == {"unknown action": 10, "unknown title": 3}
+
+
+def test_a_duration_that_is_not_finite_is_a_missing_cell(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        [{**GOOD, "duration_s": float(one), "title_id": 7 + row % 2} for row, one in enumerate(["nan", "inf"])],
+    )
+    letters, counts, kept = judge(tmp_path)
+    assert (letters, counts, kept) == ([], {}, [0, 1])
 
 
 def test_an_unreadable_file_is_one_letter_that_counts_its_rows(tmp_path: Path) -> None:

@@ -139,21 +139,6 @@ def test_only_unreadable_files_break_the_contract(lake: Path) -> None:
         Lake.open(str(lake))
 
 
-def test_corrupt_pages_are_found_by_reading(tmp_path: Path) -> None:
-    for part in range(2):
-        members = [f"member {part} {row}" for row in range(2000)]
-        put_events(tmp_path / "interactions" / f"{part}.parquet", members, list(range(2000)))
-    put(tmp_path / "titles" / "t.parquet", title_id=[1])
-    place = tmp_path / "interactions" / "1.parquet"
-    content = bytearray(place.read_bytes())
-    content[8:4000] = b"\xff" * 3992
-    place.write_bytes(content)
-    opened = Lake.open(str(tmp_path))
-    assert not opened.interactions.broken
-    checked = opened.without_corrupt("interactions")
-    assert [(file.path, file.rows) for file in checked.interactions.broken] == [("interactions/1.parquet", 2000)]
-
-
 def test_the_fingerprint_follows_every_change(lake: Path) -> None:
     first = Lake.open(str(lake)).fingerprint()
     assert Lake.open(str(lake)).fingerprint() == first
@@ -189,8 +174,8 @@ def test_mixed_types_are_read_where_they_can_be_and_marked_where_not(lake: Path)
         pa.array([{"x": 1}, {"x": 2}]),
         pa.array([True, False]),
         pa.array([MOMENT] * 2),
-        pa.array([b"1", b"2"]),
-        pa.array([float("nan"), float("inf")]),
+        pa.array([b"\xff1", b"\xfe"]),
+        pa.array([1.5, 2.0**53]),
         pa.array([2**63, 2**64 - 1], pa.uint64()),
     ],
     ids=lambda array: str(array.type),
