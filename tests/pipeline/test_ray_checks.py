@@ -282,7 +282,7 @@ def test_a_cluster_is_joined_before_the_lease_and_may_grow(starts: Any, monkeypa
 
 def test_every_error_of_a_start_is_ours(starts: Any) -> None:
     for fault in (ConnectionError("no"), OSError(28, "No space left on device"), KeyError("session")):
-        starts(*[fault] * 3)
+        starts(*[fault] * RayConfig().start_attempts)
         with pytest.raises(SamespaceError), cluster(RayConfig()):
             pass
     assert sys.exc_info() == (None, None, None)
