@@ -48,7 +48,7 @@ def test_a_bounded_number_of_members_enters_the_moment_and_scores_stay_exact(
             read.extend(paths)
         return [function(release, path, *arguments) for path in paths]
 
-    monkeypatch.setattr(job, "each", here)
+    monkeypatch.setattr(job, "map_tasks", here)
     world = another_world(members=900, titles=200)
     config = AlignmentConfig(moment_members=300)
     service.align(world, "a", config=config)

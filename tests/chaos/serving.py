@@ -221,7 +221,7 @@ def _cycle(workspace: Workspace, config: Config, number: int, asking: Clients, s
     release_id = seal(workspace, number, frozenset(asking.gone))
     _publish(workspace, config, release_id)
     service.follow(release_id)
-    assert roll_back(config, "chaos").release_id == before
+    assert roll_back(config, "chaos", Teller(as_json=True)).release.release_id == before
     service.follow(before)
     switch_to(config, release_id, Decision(), Teller(as_json=True))
     switch_to(config, before, Decision(), Teller(as_json=True))

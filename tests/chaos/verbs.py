@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stores import publish
+from stores.features.markers import TABLE as OWNERS
 from stores.features.views import MEMBERS, TITLES
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.release import Release
@@ -233,7 +234,8 @@ def _online(workspace: Workspace) -> dict[str, list[Any]]:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         wanted = "SELECT hex(entity_key), feature_name, hex(value) FROM '{}' WHERE feature_name != 'encoded_at'"
         wanted += " ORDER BY 1, 2"
-        return {name: [(k, f, v.lower()) for k, f, v in database.execute(wanted.format(name))] for name in tables}
+        views = [name for name in tables if name != OWNERS]
+        return {name: [(k, f, v.lower()) for k, f, v in database.execute(wanted.format(name))] for name in views}
 
 
 def served(place: Path) -> list[str]:

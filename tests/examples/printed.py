@@ -80,6 +80,10 @@ class Shell:
             path.write_text(CLIENT.format(python=sys.executable, address=str(sockets / "s"), name=name))
             path.chmod(0o755)
 
+    def close(self) -> None:
+        """Listen no more."""
+        self.listening.close()
+
     def run(self, text: str) -> None:
         """Run a block of commands. Raises AssertionError with all that was said where one of them fails."""
         path = f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -67,13 +67,18 @@ COUNTRIES = {
 def make_hostile(plain: Path, place: Path) -> None:
     """Write a simulated lake again with hostile texts; who watched what and when stays as it was."""
     genres: dict[str, str] = {}
+    active = pq.read_table(plain / "interactions", columns=["member_id"], partitioning=None)["member_id"].to_pylist()
+    order = [*sorted(set(active)), *sorted(set(range(1, 1 + max(active))) - set(active))]
+    members = {number: place for place, number in enumerate(order, 1)}  # those with events have the hostile ids
     for path in sorted(plain.rglob("*.parquet")):
         table = pq.read_table(path)
         if path.relative_to(plain).parts[0] == "_truth":
             continue
         columns: dict[str, Any] = {name: table[name] for name in table.column_names}
         for key in {"member_id", "title_id"} & {*columns}:
-            columns[key] = pa.array([named(one) for one in table[key].to_pylist()], pa.string())
+            ids = table[key].to_pylist()
+            numbers = [members.setdefault(one, len(members) + 1) for one in ids] if key == "member_id" else ids
+            columns[key] = pa.array([named(one) for one in numbers], pa.string())
         for key in {"country", "device", "locale", "language", "kind", "surface"} & {*columns}:
             texts = [COUNTRIES.get(one, f"<i>{one}\x1b[1m\u202e") for one in table[key].to_pylist()]
             columns[key] = pa.array(texts)

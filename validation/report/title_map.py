@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from stores.release import Release
+from stores.terminal import safe
 from validation.geometry import TINY, Places, unit
 from validation.pairs import Titles
 from validation.report.facts import Facts
@@ -28,7 +29,8 @@ def section(facts: Facts) -> Html | None:
     if facts.titles is None or facts.catalogue is None or len(facts.titles.ids) < 3:
         return None
     data = points(facts.titles, facts.catalogue)
-    names = data["name"]
+    names = data["name"] = [safe(name) for name in data["name"]]
+    data["legend"] = [safe(genre) for genre in data["legend"]]
     del data["title_id"]
     label = f"Map of {len(names)} titles; titles that are alike lie close together"
     search = el("input", type="search", id="find", placeholder="Find a title", aria_label="Find a title on the map")
