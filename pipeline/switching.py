@@ -10,6 +10,7 @@ from pipeline.telling import Teller
 from stores.errors import GateError, UsageError
 from stores.features.ownership import take_over
 from stores.features.repository import FeatureRepository
+from stores.intent import interrupted
 from stores.journal import live
 from stores.lease import lease
 from stores.publish import COMPLETED, promote, recover, require_promotable, rollback
@@ -53,7 +54,7 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
         if decision.take_over:
             _take_over(config, workspace, release_id, decision.force)
         recover(workspace, config.publish, token)
-        if release_id != "current" and (workspace.pointer() or {}).get("release_id") != release_id:
+        if release_id != "current" and not _is_repeated(workspace, release_id):
             release = Release(workspace.uri, workspace.release(release_id).release_id, token)
             _require_decision(workspace, release, decision.new_space)
             if decision.new_space:
@@ -63,6 +64,12 @@ def switch_to(config: Config, release_id: str, decision: Decision, tell: Teller)
         report = promote(workspace, release_id, config.publish, why=decision.why, token=token, force=decision.force)
         refresh_reports(workspace, tell)
     return Switched(workspace.current(), bool(report.metrics.get(COMPLETED)))
+
+
+def _is_repeated(workspace: Workspace, release_id: str) -> bool:
+    """Whether an interrupted run of the same promote has made the release live: its decision was taken then."""
+    live = (workspace.pointer() or {}).get("release_id") == release_id
+    return live and interrupted(workspace, "promote", {"release_id": release_id}) is not None
 
 
 def _take_over(config: Config, workspace: Workspace, release_id: str, force: bool) -> None:

@@ -64,7 +64,7 @@ def test_an_unrelated_model_is_refused_until_a_person_opens_a_space_for_it(
     assert workspace.current().release_id == first.release_id
 
     answer = samespace("promote", held["release_id"], "--new-space", "--why", "another lake", cwd=place)
-    assert answer == {"current": held["release_id"], "space_id": "2"}
+    assert answer == {"current": held["release_id"], "space_id": "2", "completed": False}
     release = workspace.current()
     assert (release.release_id, release.manifest.status, release.verify()) == (held["release_id"], "ready", [])
     metrics = release.report("align").metrics
