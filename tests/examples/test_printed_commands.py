@@ -25,7 +25,7 @@ from tests.examples.printed import LANGUAGES, PAGES, ROOT, Shell, blocks, comman
 SMALL = [
     *("train.training.min_steps=20", "train.training.max_steps=20", "ray.num_cpus=2", "encode.workers=1"),
     *("gate.quality.min_ratio_to_popularity=0", "publish.registry_ttl_s=1", "tasks.steps_per_task=4"),
-    'tasks.names=["next_title", "next_genre"]',  # MovieLens has no durations to learn completion from
+    'tasks.names=["next_title", "next_genre", "next_id"]',  # MovieLens has no durations to learn completion from
 ]
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]
 STANDS_FOR = {"…": "1", "N": "1", "SHELL": "bash"}

@@ -13,7 +13,7 @@ from stores.workspace import Workspace
 
 
 def point(release):
-    pointer = {"release_id": release.release_id, "space_id": release.space_id, "promoted_at": "2026-07-21"}
+    pointer = {"release_id": release.release_id, "space_id": release.space_id, "promoted_at": "2026-07-21T02:00:00Z"}
     Workspace.open(release.workspace_uri).storage.write("current.json", json.dumps(pointer).encode())
 
 

@@ -58,7 +58,11 @@ class Published:
         return sealed
 
     def point(self, release: Release) -> None:
-        pointer = {"release_id": release.release_id, "space_id": release.space_id, "promoted_at": "2026-07-21"}
+        pointer = {
+            "release_id": release.release_id,
+            "space_id": release.space_id,
+            "promoted_at": "2026-07-21T02:00:00Z",
+        }
         self.workspace.storage.write("current.json", json.dumps(pointer).encode())
 
 

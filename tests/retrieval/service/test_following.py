@@ -133,7 +133,7 @@ def test_pauses_grow_and_another_release_is_not_made_to_wait(published, opening)
 def test_a_pointer_that_cannot_be_read_or_names_nothing_is_a_failure_like_any(published, followed):
     held = followed.opened.release_id
     good = published.workspace.storage.read("current.json")
-    gone = {"release_id": "20200101T000000Z-0000", "space_id": "1", "promoted_at": "2026-07-21"}
+    gone = {"release_id": "20200101T000000Z-0000", "space_id": "1", "promoted_at": "2026-07-21T02:00:00Z"}
     for bad in (b"", b"{", b"[]", b"{}", b'{"release_id": "../x"}', b"\xff\xfe", json.dumps(gone).encode()):
         before = followed.failures
         published.workspace.storage.write("current.json", bad)

@@ -205,7 +205,7 @@ def test_every_id_is_reachable(make_release, plane, listen):
     sealed = Release(release.workspace_uri, release.release_id)
     sealed.seal([], [], {})
     workspace = Workspace.open(release.workspace_uri)
-    pointer = {"release_id": sealed.release_id, "space_id": "1", "promoted_at": "2026-07-21"}
+    pointer = {"release_id": sealed.release_id, "space_id": "1", "promoted_at": "2026-07-21T02:00:00Z"}
     workspace.storage.write("current.json", json.dumps(pointer).encode())
     live = Live(workspace)
     with listen(create_app(live, ServeConfig(), plane)) as url:
