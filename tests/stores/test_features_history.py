@@ -152,4 +152,6 @@ def test_the_other_offline_store_of_feast_needs_no_place(local_nights, look, tmp
     answers = asked(look, local_nights, [datetime.now(UTC)], "release_id")
     assert len(set(answers.values())) == 1
     for path in (tmp_path / "elsewhere").rglob("*"):
+        if path.name == "registry.db":
+            continue  # `feast apply` notes where its SQLite table lies, and finds a change if nobody did
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path

@@ -156,7 +156,7 @@ def test_a_node_that_dies_is_a_named_error_and_the_next_command_completes_it(
         assert SECRET not in str(error.value)
         assert local_nights.workspace.pointer()["release_id"] == first.release_id
         servers[1].start()
-        until(lambda: b"cluster_state:ok" in servers[0].ask("CLUSTER", "INFO"), "the cluster is whole again")
+        until(lambda: all(b"cluster_state:ok" in one.ask("CLUSTER", "INFO") for one in servers), "all are whole again")
         publish.recover(local_nights.workspace, config)
         assert local_nights.workspace.pointer()["release_id"] == second.release_id
         assert look.same_bits(look.online(local_nights, "member", EVERYONE), look.published(second, "members"))
