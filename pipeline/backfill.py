@@ -22,6 +22,7 @@ from alignment.transform import AlignmentTransform
 from embeddings.carry import Carry
 from pipeline.carrying import Placing
 from pipeline.config import Config
+from pipeline.planning import require_same_ids
 from pipeline.telling import Teller
 from stores.errors import NotFoundError, UsageError
 from stores.features.delta import deltas
@@ -74,6 +75,7 @@ class Backfill:
         Raises UsageError where the span reaches into what is in the history already.
         """
         nights = span.nights()
+        require_same_ids(Lake.open(self.config.lake), self.workspace, self.config.publish)
         self._refuse_known(nights[-1])
         self._prepare(nights)
         filled, before = [], None

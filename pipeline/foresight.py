@@ -7,7 +7,7 @@ from embeddings.histories import plan_shards
 from embeddings.preview import preview
 from pipeline.config import Config
 from pipeline.estimate import Work
-from pipeline.planning import Request
+from pipeline.planning import Request, require_same_ids
 from stores.lake.contract import Lake
 from stores.release import Release
 from stores.suppression import suppressed
@@ -29,10 +29,11 @@ def foresee(config: Config, request: Request, model_id: str | None, workspace: W
 def foresee_judged(config: Config, request: Request, model_id: str | None, workspace: Workspace) -> Work:
     """The work of a night that began now, its input judged as the night will judge it; nothing is written.
 
-    Raises what that night would: ContractError where too many rows are bad, NotFoundError where there is no lake or
-    no event, StoreError where it cannot be read.
+    Raises what that night would: ContractError where too many rows are bad or ids have another type, NotFoundError
+    where there is no lake or no event, StoreError where it cannot be read.
     """
     lake, until = Lake.open(config.lake), request.as_of or datetime.now(UTC)
+    require_same_ids(lake, workspace, config.publish)
     live = _carried_from(config, request, model_id, workspace)
     since = live.plan.as_of if live else None
     found = preview(lake, until, since, config.histories, suppressed(workspace.storage))

@@ -23,7 +23,7 @@ from pipeline.config import Config
 from pipeline.features_config import FeaturesConfig
 from pipeline.forecast import Forecast
 from pipeline.interruption import raise_if_stopped
-from pipeline.planning import Request, Wish, begin_night
+from pipeline.planning import Request, Wish, begin_night, require_same_ids
 from pipeline.refused import keep_refused
 from pipeline.reporting import report_night
 from pipeline.telling import Teller
@@ -100,6 +100,7 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         if request.promote:
             check_early(FeatureRepository(workspace.storage, config.publish))
         recovered = stores.publish.recover(workspace, config.publish, token)
+        require_same_ids(Lake.open(config.lake), workspace, config.publish)
         try:
             model_id = model_for_tonight(config, workspace, request.as_of, tell)
         except ContractError:

@@ -5,10 +5,13 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
+
 from embeddings.histories import plan_shards
 from pipeline.config import Config
 from stores import intent
-from stores.errors import CorruptError
+from stores.errors import ContractError, CorruptError
+from stores.features.repository import FeatureRepository, PublishConfig
 from stores.lake.contract import Lake
 from stores.leftovers import tidy
 from stores.old_space import opener_of
@@ -51,6 +54,20 @@ class Wish:
             "config": {name: getattr(self.config, name).model_dump(mode="json") for name in SECTIONS},
         }
         return hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def require_same_ids(lake: Lake, workspace: Workspace, config: PublishConfig) -> None:
+    """Raise ContractError where the lake's ids have another type than those that the workspace has published."""
+    entities = FeatureRepository(workspace.storage, config).described()["entities"]
+    for entity in entities.values():
+        kind = "int64" if pa.types.is_integer(lake.id_type(entity["join_key"])) else "string"
+        if kind != entity["id"]:
+            raise ContractError(
+                f"{entity['join_key']} is {kind} in most rows of the lake, this workspace has published {entity['id']}",
+                where=lake.storage.uri,
+                expected="ids of one type in all releases of a workspace",
+                fix="write the ids as they were before, or use a new workspace for the other ids",
+            )
 
 
 def begin_night(

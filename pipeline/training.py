@@ -15,6 +15,7 @@ from embeddings.histories import read_histories
 from embeddings.job import load_model
 from pipeline.cluster import cluster
 from pipeline.config import Config
+from pipeline.planning import require_same_ids
 from pipeline.telling import Teller
 from stores.aside import within
 from stores.errors import EncoderError, NotFoundError
@@ -79,6 +80,7 @@ def train_tasks(
 def _data(config: Config, workspace: Workspace, as_of: datetime | None, tell: Teller) -> tuple[pa.Table, pa.Table]:
     """Histories and catalogue of the lake as of a moment, without the members who were erased."""
     lake, erased, moment = Lake.open(config.lake), suppressed(workspace.storage), as_of or datetime.now(UTC)
+    require_same_ids(lake, workspace, config.publish)
     histories, catalogue = read_histories(lake, moment, config.histories, erased)
     histories = with_exposure(histories, lake, config, moment)
     tell.line(f"training on {histories.num_rows:,} members and {catalogue.num_rows:,} titles")

@@ -207,17 +207,22 @@ def _give_receipts(workspace: Workspace, begun: Erasure, receipt: Receipt) -> No
 
 
 def _typed(workspace: Workspace, member: str) -> int | str:
-    """The id in the type that the workspace's ids have. Raises NotFoundError where nothing is sealed."""
+    """The id in the type that the workspace's ids have, text where any release has text.
+
+    Raises NotFoundError where nothing is sealed, or where no release can have such an id.
+    """
     require_text(member)
-    for release in reversed(workspace.releases()):
-        if release.storage.files("members"):
-            kind = release.members().schema.field(MEMBER_ID).type
-            if not pa.types.is_integer(kind):
-                return member
-            if re.fullmatch(r"-?\d{1,19}", member) and abs(int(member)) < 2**63:
-                return int(member)
-            raise NotFoundError(f"there can be no member {member!r}", where=workspace.uri, expected=f"an {kind}")
-    raise NotFoundError("nothing is published yet", where=workspace.uri)
+    holding = [release for release in workspace.releases() if release.storage.files("members")]
+    if not holding:
+        raise NotFoundError("nothing is published yet", where=workspace.uri)
+    kinds = {release.members().schema.field(MEMBER_ID).type for release in holding}
+    if not all(pa.types.is_integer(kind) for kind in kinds):
+        return member
+    if re.fullmatch(r"-?\d{1,19}", member) and abs(int(member)) < 2**63:
+        return int(member)
+    raise NotFoundError(
+        f"there can be no member {member!r}", where=workspace.uri, expected=f"an {' or '.join(map(str, kinds))}"
+    )
 
 
 # --- a release
@@ -291,10 +296,26 @@ def without(table: pa.Table, member_id: int | str, letters: bool = False) -> pa.
         named = pc.equal(table["column"], MEMBER_ID).fill_null(False)
         gone = pc.and_(shown, named) if isinstance(member_id, int) else shown
     elif MEMBER_ID in table.column_names:
-        gone = pc.equal(table[MEMBER_ID], pa.scalar(member_id, table.schema.field(MEMBER_ID).type)).fill_null(False)
+        kind = table.schema.field(MEMBER_ID).type
+        if (value := _in_type(member_id, kind)) is None:
+            return None
+        gone = pc.equal(table[MEMBER_ID], pa.scalar(value, kind)).fill_null(False)
     else:
         return None
     return table.filter(pc.invert(gone)) if pc.any(gone).as_py() else None
+
+
+def _in_type(member_id: int | str, kind: pa.DataType) -> int | str | None:
+    """Return the id as a table of another id type has it, None where it cannot.
+
+    Ids of one type are published from a workspace; a release that was held may have the other.
+    """
+    if not pa.types.is_integer(kind):
+        return str(member_id)
+    text = str(member_id)
+    if re.fullmatch(r"-?\d{1,19}", text) and str(int(text)) == text and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    return None
 
 
 # --- Feast
@@ -337,6 +358,8 @@ def _erase_online(repository: FeatureRepository, member_id: int | str) -> list[s
     names = [name for name, view in described["views"].items() if view["entity"] == "member"]
     if names:
         kind = pa.int64() if described["entities"]["member"]["id"] == "int64" else pa.string()
+        if (value := _in_type(member_id, kind)) is None:
+            return []
         with OnlineViews(repository, names) as views:
-            views.erase(MEMBER_ID, pa.array([member_id], kind))
+            views.erase(MEMBER_ID, pa.array([value], kind))
     return names

@@ -7,7 +7,8 @@ moved since, it is done. Every command that notes an intent replaces the one bef
 """
 
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import AwareDatetime
 
 from stores.checked_json import checked, read_facts
 from stores.conditional import replace_if
-from stores.errors import CorruptError, SamespaceError
+from stores.errors import CorruptError, GateError, SamespaceError, UsageError
 from stores.pointer import promoted_at
 from stores.printed import when_printed
 from stores.settings import Settings
@@ -60,6 +61,26 @@ def note(workspace: Workspace, verb: str, arguments: dict[str, Any], target: str
         return earlier if target in (None, earlier.target) else _write(workspace, earlier, target)
     fresh = Intent(name=secrets.token_hex(8), verb=verb, arguments=arguments, before=promoted_at(workspace))
     return _write(workspace, fresh, target)
+
+
+@contextmanager
+def noted(workspace: Workspace, verb: str, arguments: dict[str, Any], target: str | None = None) -> Iterator[Intent]:
+    """Note the intent of a command as long as it runs, and close it; a command that is refused leaves none.
+
+    A refusal is a UsageError, which ConfigError and NotFoundError are, or a GateError: nothing has moved by then.
+    """
+    storage = workspace.storage
+    before = storage.read(PATH) if storage.exists(PATH) else None
+    begun = note(workspace, verb, arguments, target)
+    try:
+        yield begun
+    except (UsageError, GateError):
+        if before is None:
+            storage.delete(PATH)
+        else:
+            storage.write(PATH, before)
+        raise
+    finish(workspace, begun)
 
 
 def has_moved(workspace: Workspace, intent: Intent) -> bool:

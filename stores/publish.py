@@ -11,7 +11,7 @@ from time import monotonic
 
 from stores import erasure, intent
 from stores.erasure import PageWriter, Receipt
-from stores.errors import ConfigError, CorruptError, GateError, NotFoundError
+from stores.errors import ConfigError, CorruptError, GateError, MismatchError, NotFoundError
 from stores.features.ownership import claim
 from stores.features.repository import FeatureRepository, PublishConfig
 from stores.journal import Move, Verb, close_move, effective_time, read_move, write_move
@@ -65,10 +65,8 @@ def promote(
     if release_id == "current":
         return Mover(workspace, _with_token(workspace, workspace.current().release_id, token), config).rebuild()
     release = _with_token(workspace, workspace.release(release_id).release_id, token)
-    begun = intent.note(workspace, "promote", {"release_id": release_id}, release_id)
-    report = _promoted(workspace, release, config, begun, why, force)
-    intent.finish(workspace, begun)
-    return report
+    with intent.noted(workspace, "promote", {"release_id": release_id}, release_id) as begun:
+        return _promoted(workspace, release, config, begun, why, force)
 
 
 def _promoted(
@@ -88,20 +86,17 @@ def rollback(workspace: Workspace, config: PublishConfig, why: str = "", token: 
     Where an interrupted run of this has gone back, that is all: the report's metrics say `completed`.
     """
     recovered = recover(workspace, config, token)
-    begun = intent.note(workspace, "rollback", {})
-    current = workspace.current()
-    if _went_back(recovered) or (begun.repeated and intent.has_moved(workspace, begun)):
-        report = _completed(current)
-    else:
+    with intent.noted(workspace, "rollback", {}) as begun:
+        current = workspace.current()
+        if _went_back(recovered) or (begun.repeated and intent.has_moved(workspace, begun)):
+            return _completed(current)
         earlier = [release_id for release_id in _line(workspace) if release_id != current.release_id]
         if not earlier:
             raise NotFoundError(
                 f"no earlier release than {current.release_id} was live, or it was taken back", where=workspace.uri
             )
         release = _with_token(workspace, workspace.release(earlier[-1]).release_id, token)
-        report = _begin(workspace, release, config, "rollback", why or "rollback")
-    intent.finish(workspace, begun)
-    return report
+        return _begin(workspace, release, config, "rollback", why or "rollback")
 
 
 def _went_back(recovered: Recovery | None) -> bool:
@@ -122,13 +117,14 @@ def recover(
 ) -> Recovery | None:
     """Complete an interrupted move, at a new effective time, and an interrupted erasure; None where there was neither.
 
-    A move whose release is damaged is given up instead, of which the release gets an event: what was live stays live.
+    A move whose release is damaged, or has ids of another type, is given up instead, of which the release gets an
+    event: what was live stays live.
     `write_page` writes the reports anew that an erasure removed. Also registers the Feast history's place again if the
     workspace was moved.
     """
     move, report = read_move(workspace), None
     if move is not None:
-        with suppress(CorruptError):
+        with suppress(CorruptError, MismatchError):
             report = _complete(workspace, move, config, token)
     receipt = erasure.resume(workspace, config, token, write_page)
     if move is None:
@@ -156,11 +152,11 @@ def _note(workspace: Workspace, release: Release, move: Move, config: PublishCon
 
 
 def _make(workspace: Workspace, release: Release, move: Move, config: PublishConfig) -> StageReport:
-    """Make a move; one that meets a damaged file is given up, so that it stands in nobody's way."""
+    """Make a move; undo it where a file is damaged or ids have another type, so that it blocks no later command."""
     began = monotonic()
     try:
         metrics = Mover(workspace, release, config).run(move)
-    except CorruptError as error:
+    except (CorruptError, MismatchError) as error:
         undo(workspace, release, move, error.what)
         raise
     return finish(workspace, release, move, metrics, began)

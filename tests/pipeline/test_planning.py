@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.planning import Request, Wish, begin, begin_night
+from pipeline.planning import Request, Wish, begin, begin_night, require_same_ids
 from stores import intent
+from stores.checked_json import checked
+from stores.errors import ContractError
+from stores.features.repository import FORMAT, VIEWS, FeatureRepository
 from stores.lake.contract import Lake
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.lease import lease
@@ -161,3 +164,22 @@ def test_a_damaged_release_holds_no_night_up(workspace: Workspace, wish: Wish, n
     assert second.release_id > first.release_id or name == "plan.json"  # one that was never sealed is gone, its id too
     assert second.plan.plan_hash == wish.hash(None)
     assert [release.release_id for release in workspace.staged()] == [second.release_id]
+
+
+@pytest.mark.parametrize("entity", ["member", "title"])
+@pytest.mark.parametrize("published", ["int64", "string"])
+def test_ids_of_another_type_than_those_published_are_refused_by_name(
+    workspace: Workspace, wish: Wish, entity: str, published: str
+) -> None:
+    lake, repository = Lake.open(wish.config.lake), FeatureRepository(workspace.storage, wish.config.publish)
+    require_same_ids(lake, workspace, wish.config.publish)  # nothing is published yet
+    entities = {name: {"join_key": f"{name}_id", "id": "int64"} for name in ("member", "title")}
+    entities[entity]["id"] = published
+    repository.storage.write(VIEWS, checked({"format": FORMAT, "entities": entities, "views": {}, "services": {}}))
+    if published == "int64":
+        require_same_ids(lake, workspace, wish.config.publish)
+        return
+    with pytest.raises(ContractError, match=f"{entity}_id is int64.*published string") as refused:
+        require_same_ids(lake, workspace, wish.config.publish)
+    assert refused.value.exit_code == 3
+    assert "new workspace" in refused.value.fix

@@ -241,6 +241,34 @@ def test_an_id_that_cannot_be_and_a_damaged_file_are_named(local_nights, config)
         erasure.erase(local_nights.workspace, "4", config)
 
 
+@pytest.mark.parametrize("published", [int, str])
+def test_a_held_release_with_ids_of_another_type_is_rewritten_too(local_nights, config, look, published):
+    nights, other = local_nights, str if published is int else int
+    nights.ids = published
+    release = nights.seal(dict.fromkeys(range(9), 1), {0: 1})
+    publish.publish(nights.workspace, release, config)
+    nights.ids = other
+    held = nights.seal(dict.fromkeys(range(9), 1), {0: 1}, held=True)
+    receipt = erasure.erase(nights.workspace, "4", config)
+    assert receipt.releases == {release.release_id: 2, held.release_id: 2}
+    for sealed, kind in ((release, published), (held, other)):
+        assert set(look.published(sealed, "members")) == {kind(i) for i in range(9) if i != 4}
+    assert set(look.online(nights, "member", [published(i) for i in range(9)])) == set(
+        look.published(release, "members")
+    )
+
+
+@pytest.mark.parametrize("published", [int, str])
+def test_ids_that_one_type_alone_can_have_are_erased_from_what_has_it(local_nights, config, look, published):
+    nights, other = local_nights, str if published is int else int
+    nights.ids = published
+    publish.publish(nights.workspace, nights.seal({4: 1, 7: 1}, {0: 1}), config)
+    nights.ids = {int: int, str: lambda i: "007" if i == 7 else str(i)}[other]
+    nights.seal({4: 1, 7: 1}, {0: 1}, held=True)
+    erasure.erase(nights.workspace, "007", config)
+    assert set(look.online(nights, "member", [published(4), published(7)])) == {published(4), published(7)}
+
+
 @pytest.mark.parametrize("member", ["1", "0000", "same"])
 def test_what_programs_read_of_a_release_is_not_rewritten(local_nights, config, member):
     """Ids that are also a space, the end of a release's id, part of a word."""

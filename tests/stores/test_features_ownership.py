@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stores import intent, publish
+from stores import publish
 from stores.erasure import erase
 from stores.errors import ConfigError, StoreError
 from stores.features import markers, ownership
@@ -254,8 +254,7 @@ def test_a_store_that_cannot_keep_marks_is_refused(workspace: Any, monkeypatch: 
 
 def files(made: Nights) -> dict[str, bytes]:
     root = Path(made.workspace.uri)
-    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    return {path: data for path, data in found.items() if path != intent.PATH}  # a refused command may note its intent
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def without_identity(found: dict[str, bytes]) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli import main
 from stores import intent, moving, publish
-from stores.errors import StoreError
+from stores.errors import GateError, NotFoundError, StoreError
 from stores.features.online import OnlineViews
 from stores.printed import until_printed
 from stores.release import Release
@@ -172,3 +172,31 @@ def test_the_same_arguments_are_asked_for(local_nights: Nights, four: list[str])
     again = intent.interrupted(local_nights.workspace, "promote", {"release_id": four[0]})
     assert again is not None
     assert (again.name, again.repeated) == (begun.name, True)
+
+
+def test_refused_commands_leave_the_intent_as_it_was(
+    local_nights: Nights, config: publish.PublishConfig, four: list[str], another_process: Callable[[], None]
+) -> None:
+    """With none noted before, and beside that of a rollback that was killed."""
+    workspace = local_nights.workspace
+    held = local_nights.seal({0: 9}, {0: 9}, held=True)
+    refused = [
+        lambda: publish.promote(workspace, held.release_id, config),
+        lambda: publish.promote(workspace, "20260721T020000Z-3f9a", config),
+    ]
+    for killed in (False, True):
+        if killed:
+            kill(lambda: publish.rollback(workspace, config), "pointer")
+            another_process()
+        before = noted(local_nights)
+        for verb in refused:
+            with pytest.raises((GateError, NotFoundError)):
+                verb()
+            assert noted(local_nights) == before
+    publish.rollback(workspace, config)
+    assert live(local_nights) == four[2]
+
+
+def noted(nights: Nights) -> bytes:
+    storage = nights.workspace.storage
+    return storage.read(intent.PATH) if storage.exists(intent.PATH) else b""

@@ -7,11 +7,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from stores import journal, moving, publish, release, space_views
-from stores.errors import GateError, NotFoundError, StoreError
+from stores.errors import GateError, MismatchError, NotFoundError, StoreError
 from stores.features import repository
 from stores.features.history import BEGINNING
 from stores.workspace import Workspace
@@ -30,6 +31,31 @@ def test_online_rows_equal_the_parquet_bit_for_bit(nights, config, look):
     assert nights.workspace.pointer()["release_id"] == release.release_id
     assert journal.read_move(nights.workspace) is None
     assert [event["event"] for event in release.events()] == ["published"]
+
+
+@pytest.mark.parametrize("entity", ["member", "title"])
+def test_a_release_with_ids_of_another_type_is_given_up_and_blocks_nothing(
+    local_nights, config, look, entity, monkeypatch
+):
+    nights = local_nights
+    before = [nights.seal(dict.fromkeys(range(9), seed), {0: seed}) for seed in (1, 2)]
+    for number in (0, 1):
+        publish.publish(nights.workspace, before[number], config)
+    table = getattr(nights, f"{entity}_table")
+    monkeypatch.setattr(nights, f"{entity}_table", lambda *of: as_text(table(*of)))
+    other = nights.seal(dict.fromkeys(range(9), 3), {0: 3})
+    for _ in range(2):
+        with pytest.raises(MismatchError, match="int64"):
+            publish.publish(nights.workspace, other, config)
+        assert journal.read_move(nights.workspace) is None
+        assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(before[1], "members"))
+    publish.rollback(nights.workspace, config)
+    assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(before[0], "members"))
+
+
+def as_text(table):
+    """The table with its ids as text."""
+    return table.set_column(0, table.column_names[0], table.column(0).cast(pa.string()))
 
 
 def test_only_what_changed_is_written_and_departed_members_go(nights, config, look):
