@@ -36,6 +36,8 @@ REGISTRY = "registry.db"
 VIEWS = "views.json"
 GENERATED = ("feature_store.yaml", "definitions.py", VIEWS)
 VIEWS_CURE = f"delete {FOLDER}/{VIEWS}, then samespace promote current: it registers every view again"
+SQLITE_PATH = "data/online.db"
+"""Where Feast puts a SQLite store whose settings name no path."""
 FORMAT = 2
 
 Described = dict[str, Any]
@@ -144,8 +146,13 @@ class FeatureRepository:
             return True
         if not self.storage.is_local:
             return f"{self.storage.uri}/history/".encode() not in self.storage.read(REGISTRY)
+        registry = self.storage.read(REGISTRY)
         duckdb = self.described().get("offline_store") == "duckdb"
-        return duckdb and f"{self.path.resolve()}/history/".encode() not in self.storage.read(REGISTRY)
+        places = [f"{self.path.resolve()}/history/"] if duckdb else []
+        if self.has_own_store:  # Feast notes where the tables of SQLite lie
+            online = os.path.expandvars(str(self.config.online_store.get("path", SQLITE_PATH)))
+            places.append(str(self.path.resolve() / online))
+        return any(place.encode() not in registry for place in places)
 
     def _register(self, described: Described) -> None:
         """`views.json` is written last: what it says is registered."""
@@ -216,6 +223,7 @@ class FeatureRepository:
         from stores.features.definitions import build
 
         config = self._read(self.path / "feature_store.yaml")
+        config.repo_path = self.path.resolve()  # as `feast apply` in that folder sees it
         with temporary_folder() as place:
             following = place / REGISTRY
             if (data := self._bytes(REGISTRY)) is not None:

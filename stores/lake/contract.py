@@ -14,7 +14,7 @@ import pyarrow as pa
 from stores import columns
 from stores.errors import ContractError, NotFoundError
 from stores.lake.files import AMBIGUOUS, MISSING_COLUMN, BrokenFile, LakeFile, ambiguous, broken, read_footers
-from stores.lake.finding import FoundFile, find_files
+from stores.lake.finding import FoundFile, find_files, list_files
 from stores.lake.physical import Form, form_of
 from stores.lake.tables import IMPRESSIONS, INTERACTIONS, MEMBERS, TABLES, TITLES, Column
 from stores.storage import Storage
@@ -117,6 +117,23 @@ class Lake:
         table = replace(self.tables[name], files=files, broken=broken)
         _require_files(self.storage, table)
         return Lake(self.storage, {**self.tables, name: table})
+
+    def require_unchanged(self, tables: Iterable[str]) -> None:
+        """Raise ContractError where a file of some tables changed or went since the lake was opened.
+
+        Its rows may have been read in part from one version and in part from the other. New files are no change.
+        """
+        for name in tables:
+            files = [*self.tables[name].files, *self.tables[name].broken]
+            now = {file.path: (file.bytes, file.modified_ns) for file in list_files(self.storage, name)}
+            changed = [file.path for file in files if now.get(file.path) != (file.bytes, file.modified_ns)]
+            if changed:
+                raise ContractError(
+                    f"{len(changed)} of {len(files)} files of {name}/ changed while they were read: {changed[0]}",
+                    where=self.storage.uri,
+                    expected="files that stay as they are; new ones may be added beside them",
+                    fix="run the command again once whatever writes the lake is done",
+                )
 
     @property
     def left_out(self) -> list[FoundFile]:

@@ -61,14 +61,7 @@ def find_files(storage: Storage, table: str) -> tuple[list[FoundFile], list[Foun
 
     Raises ContractError for a folder that a table format keeps, StoreError where a folder cannot be listed.
     """
-    try:
-        listed = list(_local(storage, table) if storage.is_local else _remote(storage, table))
-    except OSError as error:
-        raise StoreError(
-            f"{table}/ cannot be listed: {' '.join(str(error).split())}",
-            where=storage.uri,
-            fix="check the rights on this folder, and that the store answers",
-        ) from error
+    listed = list_files(storage, table)
     _refuse_formats(storage, table, [file.path for file in listed])
     files = [file for file in listed if not file.path.endswith("/") and not _is_by_product(file.path)]
     named = _once([replace(file, why=file.why or _why_by_name(file)) for file in files])
@@ -76,6 +69,18 @@ def find_files(storage: Storage, table: str) -> tuple[list[FoundFile], list[Foun
         looked = iter(list(pool.map(partial(_why_by_bytes, storage), [f for f in named if f.why == LOOK])))
     judged = [replace(file, why=next(looked)) if file.why == LOOK else file for file in named]
     return [file for file in judged if not file.why], [_printable(file) for file in judged if file.why]
+
+
+def list_files(storage: Storage, table: str) -> list[FoundFile]:
+    """Everything below a table's folder, links followed; folders end with a slash. Raises StoreError."""
+    try:
+        return list(_local(storage, table) if storage.is_local else _remote(storage, table))
+    except OSError as error:
+        raise StoreError(
+            f"{table}/ cannot be listed: {' '.join(str(error).split())}",
+            where=storage.uri,
+            fix="check the rights on this folder, and that the store answers",
+        ) from error
 
 
 def _remote(storage: Storage, table: str) -> Iterator[FoundFile]:

@@ -36,18 +36,21 @@ def attempt(connection: "Connection", lake: Lake, tables: tuple[str, ...], work:
     """`work` on a lake; where something in a file stops DuckDB, once more on the lake with that file mended.
 
     `work` reads `tables` through `scan` on this connection and must be able to begin anew. Raises as `work` does, and
-    ContractError where no file of a table can be read.
+    ContractError where no file of a table can be read, or one changed meanwhile.
     """
     sound = _without_misread(connection, lake, tables)
     try:
-        return work(sound)
+        result = work(sound)
     except Exception as error:
         if not _is_of_data(error):
             raise
+        lake.require_unchanged(tables)
         mended = mend(connection, sound, tables)
         if mended is sound:
             raise
-    return work(mended)
+        result = work(mended)
+    lake.require_unchanged(tables)
+    return result
 
 
 def mend(connection: "Connection", lake: Lake, tables: tuple[str, ...]) -> Lake:

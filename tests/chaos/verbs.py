@@ -37,6 +37,7 @@ from stores.features.markers import TABLE as OWNERS
 from stores.features.views import MEMBERS, TITLES
 from stores.lake.simulate import SimulationConfig, simulate
 from stores.release import Release
+from stores.suppression import suppressed
 from stores.workspace import Workspace
 from tests.chaos.nights import CONTEXT, ROOT
 from tests.stores.conftest import Nights
@@ -182,7 +183,7 @@ def state(place: Path) -> dict[str, Any]:
         "files": sorted({_path(path) for path in workspace.storage.files() if not any(p in path for p in PASSING)}),
         "faults": [fault for release in releases for fault in release.verify()],
         "decisions": [_decisions(release) for release in releases],
-        "events": [[_fact(event) for event in release.events()] for release in releases],
+        "events": [[_fact(event, workspace) for event in release.events()] for release in releases],
         "reports": [release.storage.exists("report.html") for release in releases],
         "rows": {f"{r.release_id} {path}": _rows(r.storage.read(path)) for r in releases for path in _tables(r)},
         "online": _online(workspace),
@@ -211,10 +212,14 @@ def _decisions(release: Release) -> list[Any]:
     return [manifest.status, manifest.revision, manifest.space_id, manifest.model_id, manifest.reasons, outcome, files]
 
 
-def _fact(event: dict[str, Any]) -> dict[str, Any]:
-    """What an event says, but for times, names that are random or hold a time, and hashes of a random salt."""
+def _fact(event: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
+    """What an event says, but for times and names that are random or hold a time; a salted hash is named."""
     passing = ("at", "effective_at", "move", "erasure", "subject")
-    return {name: value for name, value in event.items() if name not in passing}
+    fact = {name: value for name, value in event.items() if name not in passing}
+    if subject := event.get("subject"):
+        listed = suppressed(workspace.storage)
+        fact["subject"] = [one for one in range(1000) if listed and listed.name(one) == subject]
+    return fact
 
 
 def _rows(data: bytes) -> str:
