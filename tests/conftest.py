@@ -23,8 +23,8 @@ def ray_session() -> Iterator[None]:
     """A local Ray of two cores for the whole run."""
     from pipeline.cluster import RayConfig, cluster
 
-    # Workers inherit the environment: `own_models` and `planted_models` have encoders of a user's own.
-    folders = [HERE / "embeddings", HERE / "pipeline", HERE.parent]
+    # Workers inherit the environment: `own_models`, `planted_models` and the examples have encoders of a user's own.
+    folders = [HERE / "embeddings", HERE / "pipeline", HERE.parent / "examples", HERE.parent]
     places = [*map(str, folders), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(place for place in places if place))

@@ -45,11 +45,11 @@ ERRORS = [torch.OutOfMemoryError("no room"), MemoryError("no room"), CPU]
 @pytest.mark.parametrize("cyclic", [False, True])
 def test_nothing_of_a_failed_attempt_is_held_by_the_next(error: Exception, cyclic: bool) -> None:
     tensors = Tensors(3, error, cyclic)
-    halved(tensors.encode, np.arange(40))
-    assert tensors.done == list(range(40))
-    assert len(tensors.alive) > 16
+    halved(tensors.encode, np.arange(12))
+    assert tensors.done == list(range(12))
+    assert len(tensors.alive) == 7
     # a block that succeeded and is part of a cycle stays until Python looks for cycles; none of a failed one does
-    assert set(tensors.alive[:5]) == {0}
+    assert set(tensors.alive[:3]) == {0}
     if not cyclic:
         assert set(tensors.alive) == {0}
 

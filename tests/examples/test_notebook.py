@@ -25,7 +25,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published night of a small simulated service."""
     from pipeline.cli import main
     from stores.workspace import Workspace
@@ -33,7 +33,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("night")
     lake, there = str(folder / "lake"), str(folder / "ws")
     assert main(["simulate", lake, "--members", "400", "--titles", "300", "--days", "30"]) == 0
-    brief = ["--set", "train.training.max_steps=150", "--set", "train.training.min_steps=150"]
+    brief = ["--set", "train.training.max_steps=100", "--set", "train.training.min_steps=100"]
     if main(["nightly", "--lake", lake, "--workspace", there, *brief]) == 4:  # a brief model need not pass every gate
         held = Workspace.open(there).releases()[-1].release_id
         assert main(["promote", held, "--force", "--why", "a test", "--workspace", there]) == 0

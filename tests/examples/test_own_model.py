@@ -1,8 +1,6 @@
 """The example of a model of one's own."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -76,15 +74,12 @@ def test_a_vector_depends_on_its_own_row_alone(encoder):
 
 
 @pytest.mark.slow
-def test_it_runs_a_real_night(own_model, tmp_path):
+def test_it_runs_a_real_night(own_model, tmp_path, ray_session, capsys):
     simulate(str(tmp_path / "lake"), SimulationConfig(members=80, titles=60, days=20))
     place = ["--lake", str(tmp_path / "lake"), "--workspace", str(tmp_path / "workspace")]
     floor = ["--set", "gate.quality.min_ratio_to_popularity=0", "--set", "ray.num_cpus=2", "--json"]
-    command = [sys.executable, str(EXAMPLES / "own_model.py"), *place, "--words", "hashed", *floor]
-    environment = {**os.environ, "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{EXAMPLES.parent}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[0])
+    assert own_model.main([*place, "--words", "hashed", *floor]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[0])
     assert told["words"] == "hashed"
     release = Workspace.open(str(tmp_path / "workspace")).current()
     encoder = load("own_model:TextEncoder", str(tmp_path / "workspace" / "own_model"))

@@ -28,9 +28,9 @@ LENIENT = ("gate.quality.min_ratio_to_popularity=0", "publish.registry_ttl_s=1")
 Run = Callable[..., dict[str, Any]]
 
 
-def _words(words: tuple[str, ...]) -> list[str]:
+def _words(words: tuple[str, ...], as_json: bool = True) -> list[str]:
     settings = [part for setting in (*BRIEF, *LENIENT) for part in ("--set", setting)]
-    return [words[0], "--workspace", "ws", *words[1:], *settings, "--json"]
+    return [words[0], "--workspace", "ws", *words[1:], *settings, *(["--json"] if as_json else [])]
 
 
 def _answer(told: str, aside: str, code: int, expect: int) -> dict[str, Any]:
@@ -62,11 +62,14 @@ def here() -> Run:
 
 @pytest.fixture
 def process() -> Callable[..., subprocess.Popen[str]]:
-    """process(*words, cwd, path=""): the command as a process of its own session; `path` is a folder of modules."""
+    """process(*words, cwd, path="", as_json=True): the command as a process of its own session.
 
-    def start(*words: str, cwd: Path, path: str = "") -> subprocess.Popen[str]:
+    `path` is a folder of modules; without `as_json` it prints what a person is to read.
+    """
+
+    def start(*words: str, cwd: Path, path: str = "", as_json: bool = True) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), path]))}
-        command = [sys.executable, "-m", "pipeline.cli", *_words(words)]
+        command = [sys.executable, "-m", "pipeline.cli", *_words(words, as_json)]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True

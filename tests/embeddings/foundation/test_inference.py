@@ -70,15 +70,17 @@ def test_only_the_latest_tokens_are_looked_at(trained, make):
 
 def test_a_batch_that_does_not_fit_is_halved(model, mixed, monkeypatch):
     inference, states = Inference(model), Inference.states
-    expected = states_of(inference, mixed)
+    expected, sizes = states_of(inference, mixed), []
 
     def short_of_memory(self, windows):
-        if len(windows.last) > 4:
+        sizes.append(len(windows.last))
+        if sizes[-1] > 24:
             raise torch.OutOfMemoryError("no room")
         return states(self, windows)
 
     monkeypatch.setattr(Inference, "states", short_of_memory)
     np.testing.assert_allclose(states_of(inference, mixed), expected, atol=1e-6)
+    assert max(sizes) > 48  # one of the batches was halved twice
 
 
 def test_one_member_that_never_fits_is_a_plain_memory_error(model, mixed, monkeypatch):

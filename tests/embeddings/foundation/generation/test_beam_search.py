@@ -11,7 +11,7 @@ from embeddings.foundation.semantic_ids import SemanticIds
 from embeddings.foundation.semantic_ids_config import SemanticIdsConfig
 from stores.errors import UsageError
 
-TITLES, DIM, MEMBERS = 500, 16, 7
+TITLES, DIM, MEMBERS = 200, 16, 4
 
 
 @pytest.fixture(scope="module")
