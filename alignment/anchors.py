@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment.gram import Rows, refuse_non_finite, rows_of, weights_of
+from alignment.second_moments import Rows, as_rows, as_weights, refuse_non_finite
 from stores.errors import AlignmentInputError, MismatchError
 
 
@@ -27,17 +27,17 @@ class Anchors:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "new", rows_of(self.new, "new"))
-        set_field(self, "reference", rows_of(self.reference, "reference"))
-        set_field(self, "weights", weights_of(self.weights, len(self.new)))
+        set_field(self, "new", as_rows(self.new, "new"))
+        set_field(self, "reference", as_rows(self.reference, "reference"))
+        set_field(self, "weights", as_weights(self.weights, len(self.new)))
         if (self.member_new is None) != (self.member_reference is None):
             raise AlignmentInputError("member anchors need both member_new and member_reference")
         for name, titles in (("member_new", self.new), ("member_reference", self.reference)):
             given = getattr(self, name)
-            set_field(self, name, titles[:0] if given is None else rows_of(given, name))
+            set_field(self, name, titles[:0] if given is None else as_rows(given, name))
         self._same_shapes()
-        refuse_non_finite(self.new[self.present], "anchors")
-        refuse_non_finite(self.reference[self.present], "references of anchors")
+        refuse_non_finite(self.new[self.has_weight], "anchors")
+        refuse_non_finite(self.reference[self.has_weight], "references of anchors")
         refuse_non_finite(self.members[0], "member anchors")
         refuse_non_finite(self.members[1], "references of member anchors")
 
@@ -51,7 +51,7 @@ class Anchors:
                 raise MismatchError(f"anchors are {titles} wide for titles and {members} for members")
 
     @property
-    def present(self) -> NDArray[np.bool_]:
+    def has_weight(self) -> NDArray[np.bool_]:
         """Which titles have a weight above 0, (n,)."""
         return np.asarray(self.weights) > 0
 
@@ -63,11 +63,11 @@ class Anchors:
     @property
     def count(self) -> int:
         """Titles that count, and members."""
-        return int(self.present.sum()) + len(self.members[0])
+        return int(self.has_weight.sum()) + len(self.members[0])
 
-    def counted(self) -> "Anchors":
+    def without_zero_weights(self) -> "Anchors":
         """Without the titles of weight 0, so that they cannot touch a single bit."""
-        return self._take(self.present, np.ones(len(self.members[0]), dtype=bool))
+        return self._select(self.has_weight, np.ones(len(self.members[0]), dtype=bool))
 
     @property
     def width(self) -> int:
@@ -76,9 +76,9 @@ class Anchors:
 
     def split(self, held_out: NDArray[np.bool_], members_held_out: NDArray[np.bool_]) -> tuple["Anchors", "Anchors"]:
         """Those to fit and those to measure, by one boolean per title and per member."""
-        return self._take(~held_out, ~members_held_out), self._take(held_out, members_held_out)
+        return self._select(~held_out, ~members_held_out), self._select(held_out, members_held_out)
 
-    def _take(self, titles: NDArray[np.bool_], members: NDArray[np.bool_]) -> "Anchors":
+    def _select(self, titles: NDArray[np.bool_], members: NDArray[np.bool_]) -> "Anchors":
         new, reference = self.members
         weights = np.asarray(self.weights)[titles]
         return Anchors(self.new[titles], self.reference[titles], weights, new[members], reference[members])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alignment.gram import Gram, Matrix
+from alignment.second_moments import Gram, Matrix
 from stores.errors import AlignmentError, MismatchError
 
 
@@ -27,7 +27,7 @@ class Basis:
     energies: Matrix
     ridge: tuple[float, float] = (0.0, 0.0)
 
-    def first(self, rank: int) -> "Basis":
+    def truncate(self, rank: int) -> "Basis":
         """The `rank` columns of most energy: the best scores of that rank (Eckart–Young)."""
         return Basis(self.member_map[:, :rank], self.title_map[:, :rank], self.energies, self.ridge)
 
@@ -39,14 +39,14 @@ def canonical_basis(members: Gram, titles: Gram, ridge: float) -> Basis:
     Raises AlignmentError where a side has no rows or only zeros, MismatchError where the widths differ.
     """
     _same_width(members, titles)
-    R_W, ridge_W = _root(members, ridge, "members")
-    R_T, ridge_T = _root(titles, ridge, "titles")
+    R_W, ridge_W = _cholesky_with_ridge(members, ridge, "members")
+    R_T, ridge_T = _cholesky_with_ridge(titles, ridge, "titles")
     U, sigma, Vt = np.linalg.svd(R_T @ R_W.T)
     M_T = R_W.T @ (Vt.T / np.sqrt(sigma))
     M_W = R_T.T @ (U / np.sqrt(sigma))
     # One Newton step for the inverse: what rounding took from M_T M_Wᵀ = I at a high condition comes back.
     M_W = ((2 * np.eye(len(sigma)) - M_W @ M_T.T) @ M_W) if len(sigma) else M_W
-    sign = _signs(M_T)
+    sign = _column_signs(M_T)
     return Basis(M_W * sign, M_T * sign, sigma, (ridge_W, ridge_T))
 
 
@@ -57,9 +57,9 @@ def orthogonal_basis(members: Gram, titles: Gram) -> Basis:
     """
     _same_width(members, titles)
     G_W, G_T = members.mean, titles.mean
-    _, E = np.linalg.eigh(G_W / _scale(G_W, "members") + G_T / _scale(G_T, "titles"))
+    _, E = np.linalg.eigh(G_W / _mean_energy(G_W, "members") + G_T / _mean_energy(G_T, "titles"))
     E = E[:, ::-1]
-    E = E * _signs(E)
+    E = E * _column_signs(E)
     energies = np.sqrt(np.maximum(np.diag(E.T @ G_W @ E), 0) * np.maximum(np.diag(E.T @ G_T @ E), 0))
     return Basis(E, E, energies)
 
@@ -71,7 +71,7 @@ def native_basis(members: Gram, titles: Gram) -> Basis:
     return Basis(identity, identity, np.sqrt(np.diag(members.mean) * np.diag(titles.mean)))
 
 
-def _root(gram: Gram, ridge: float, side: str) -> tuple[Matrix, float]:
+def _cholesky_with_ridge(gram: Gram, ridge: float, side: str) -> tuple[Matrix, float]:
     """R (e, e) with RᵀR = the mean second moment plus the ridge that was needed, and that ridge.
 
     Eigen-roots, never Cholesky (it fails at condition 1e6 from float32). An eigenvalue below
@@ -79,12 +79,12 @@ def _root(gram: Gram, ridge: float, side: str) -> tuple[Matrix, float]:
     """
     G = gram.mean
     eigenvalues, E = np.linalg.eigh(G)
-    floor = ridge * _scale(G, side)
+    floor = ridge * _mean_energy(G, side)
     added = 0.0 if eigenvalues[0] > floor else floor
     return np.sqrt(np.maximum(eigenvalues, 0) + added)[:, None] * E.T, added
 
 
-def _scale(G: Matrix, side: str) -> float:
+def _mean_energy(G: Matrix, side: str) -> float:
     """The mean energy per dimension, tr/e."""
     scale = float(np.trace(G)) / len(G)
     if not scale > 0:
@@ -92,7 +92,7 @@ def _scale(G: Matrix, side: str) -> float:
     return scale
 
 
-def _signs(M: Matrix) -> Matrix:
+def _column_signs(M: Matrix) -> Matrix:
     """±1 per column that makes its largest |entry| positive: a convention, for the moments leave signs open."""
     largest = M[np.abs(M).argmax(axis=0), np.arange(M.shape[1])]
     return np.where(largest < 0, -1.0, 1.0)

@@ -7,7 +7,7 @@ from pydantic import Field
 from stores.settings import Settings
 
 
-class JudgeConfig(Settings):
+class AcceptanceConfig(Settings):
     """Thresholds on held-out anchors. `docs/log.md` has the figures of real retrains that they come from."""
 
     min_held_out: int = Field(default=10, ge=2)
@@ -88,4 +88,4 @@ class AlignmentConfig(Settings):
     """Members whose vectors enter the second moment, whole shards of them: a shard is random by id and the same
     every night. A million leave an error of a tenth of a percent; scores stay exact with any of them."""
 
-    judge: JudgeConfig = JudgeConfig()
+    acceptance: AcceptanceConfig = AcceptanceConfig()

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from alignment.anchors import Anchors
 from alignment.canonical import Basis, canonical_basis, native_basis, orthogonal_basis
 from alignment.config import AlignmentConfig
-from alignment.gram import Gram, Matrix, require
 from alignment.procrustes import Rotation, robust_procrustes
+from alignment.second_moments import Gram, Matrix, require
 from alignment.transform import AlignmentTransform
 from stores.errors import AlignmentError, AlignmentInputError, MismatchError
 
-ROUNDS = 10
+MAX_REWEIGHTING_ROUNDS = 10
 """Times that movers are taken out of stage 1; they settle in two or three."""
 
 
@@ -47,30 +47,32 @@ def fit(
         require(anchors, Anchors, "anchors")
     if config.mode == "off":
         width = anchors.width if anchors else config.rank or gram_t.dim
-        return _transform(native_basis(gram_m, gram_t), np.eye(min(gram_t.dim, width), width), config)
+        return _compose_transform(native_basis(gram_m, gram_t), np.eye(min(gram_t.dim, width), width), config)
     if anchors is None:
         width = config.rank or gram_t.dim
-        return _transform(_basis(gram_m, gram_t, config), np.eye(min(gram_t.dim, width), width), config)
-    _check(gram_m, gram_t, anchors, config)
+        return _compose_transform(_choose_basis(gram_m, gram_t, config), np.eye(min(gram_t.dim, width), width), config)
+    _check_inputs(gram_m, gram_t, anchors, config)
     return _fit_onto(gram_m, gram_t, anchors, config)
 
 
 def _fit_onto(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig) -> AlignmentTransform:
     """Alternate the two stages until the set of moved anchors no longer changes."""
-    positions, anchors = np.flatnonzero(anchors.present), anchors.counted()
+    positions, anchors = np.flatnonzero(anchors.has_weight), anchors.without_zero_weights()
     moved = np.zeros(len(positions), dtype=bool)
-    for _ in range(ROUNDS):
-        basis = _basis(gram_m, without(gram_t, anchors, moved), config).first(_rank(gram_t.dim, anchors, config))
-        rotation = _rotate(basis, anchors, config)
+    for _ in range(MAX_REWEIGHTING_ROUNDS):
+        basis = _choose_basis(gram_m, subtract_anchors(gram_t, anchors, moved), config).truncate(
+            _kept_rank(gram_t.dim, anchors, config)
+        )
+        rotation = _fit_rotation(basis, anchors, config)
         before, moved = moved, moved_anchors(rotation.residuals[: len(positions)], config)
         if config.mode != "canonical" or (moved == before).all():
             break
-    transform = _transform(basis, rotation.Q, config)
-    undetermined = _undetermined(basis, rotation)
+    transform = _compose_transform(basis, rotation.Q, config)
+    undetermined = _undetermined_energy(basis, rotation)
     return replace(transform, moved=positions[moved], undetermined=undetermined, fitted=anchors)
 
 
-def without(gram: Gram, anchors: Anchors, some: NDArray[np.bool_]) -> Gram:
+def subtract_anchors(gram: Gram, anchors: Anchors, some: NDArray[np.bool_]) -> Gram:
     """The Gram of all titles but some of the anchors, (n,): each was in it by its weight, or once if it had no weights.
 
     Raises AlignmentError where that is more than the Gram holds.
@@ -84,10 +86,10 @@ def without(gram: Gram, anchors: Anchors, some: NDArray[np.bool_]) -> Gram:
     return left
 
 
-def _undetermined(basis: Basis, rotation: Rotation) -> float:
+def _undetermined_energy(basis: Basis, rotation: Rotation) -> float:
     """Share of the model's energy, not only of the anchors', that lies where the anchors leave the rotation open."""
     energy = basis.energies[: len(rotation.Q)]
-    return float(energy @ (rotation.lost**2).sum(axis=1) / energy.sum())
+    return float(energy @ (rotation.undetermined**2).sum(axis=1) / energy.sum())
 
 
 def moved_anchors(residuals: Matrix, config: AlignmentConfig) -> NDArray[np.bool_]:
@@ -99,7 +101,7 @@ def moved_anchors(residuals: Matrix, config: AlignmentConfig) -> NDArray[np.bool
     return np.asarray(np.nan_to_num(residuals) > limit)
 
 
-def _rotate(basis: Basis, anchors: Anchors, config: AlignmentConfig) -> Rotation:
+def _fit_rotation(basis: Basis, anchors: Anchors, config: AlignmentConfig) -> Rotation:
     """The rotation of titles and members together; however many members there are, they weigh as much as the titles."""
     titles, weights = anchors.new.astype(np.float64) @ basis.title_map, np.asarray(anchors.weights)
     members, member_reference = anchors.members
@@ -111,19 +113,19 @@ def _rotate(basis: Basis, anchors: Anchors, config: AlignmentConfig) -> Rotation
     return robust_procrustes(x, y, weights, config.residual_floor, moved)
 
 
-def _basis(gram_m: Gram, gram_t: Gram, config: AlignmentConfig) -> Basis:
+def _choose_basis(gram_m: Gram, gram_t: Gram, config: AlignmentConfig) -> Basis:
     if config.mode == "orthogonal":
         return orthogonal_basis(gram_m, gram_t)
     return canonical_basis(gram_m, gram_t, config.ridge)
 
 
-def _rank(dim: int, anchors: Anchors, config: AlignmentConfig) -> int:
+def _kept_rank(dim: int, anchors: Anchors, config: AlignmentConfig) -> int:
     """Dimensions kept: no more than the model has, the space holds, or the configuration asks for."""
     return min(dim, anchors.width, config.rank or dim)
 
 
-def _transform(basis: Basis, Q: Matrix, config: AlignmentConfig) -> AlignmentTransform:
-    kept = basis.first(len(Q))
+def _compose_transform(basis: Basis, Q: Matrix, config: AlignmentConfig) -> AlignmentTransform:
+    kept = basis.truncate(len(Q))
     maps = kept.member_map @ Q, kept.title_map @ Q
     if not all(np.isfinite(part).all() for part in (*maps, basis.energies)):
         fix = "scale the model's vectors so that their squares are ordinary numbers"
@@ -131,7 +133,7 @@ def _transform(basis: Basis, Q: Matrix, config: AlignmentConfig) -> AlignmentTra
     return AlignmentTransform(*maps, basis.energies, config.mode, len(Q), basis.ridge)
 
 
-def _check(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig) -> None:
+def _check_inputs(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig) -> None:
     """Refuse what leaves the place in the space open."""
     if anchors.new.shape[1] != gram_t.dim:
         raise MismatchError(f"anchors are {anchors.new.shape[1]} wide, the model's Grams {gram_t.dim}")
@@ -142,7 +144,7 @@ def _check(gram_m: Gram, gram_t: Gram, anchors: Anchors, config: AlignmentConfig
                 expected=f"at least {gram.dim}",
                 fix="train a narrower model, or open a new space",
             )
-    rank = _rank(gram_t.dim, anchors, config)
+    rank = _kept_rank(gram_t.dim, anchors, config)
     if anchors.count < rank:
         raise AlignmentError(
             f"{anchors.count} anchors leave a rotation of {rank} dimensions open",

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment.gram import Matrix
+from alignment.second_moments import Matrix
 
-ITERATIONS = 100
-LOST = 1e-6
+MAX_IRLS_ITERATIONS = 100
+RANK_TOLERANCE = 1e-6
 """Share of the cross-Gram below which a direction says nothing: rounding of float32 rows leaves less than that."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
     """`Q` (k, s) with QQᵀ = I, the residual of each anchor (n,), the singular values of the cross-Gram (k,),
-    and `lost` (k, j), orthonormal: the directions of the new side whose rotation the anchors leave open.
+    and `undetermined` (k, j), orthonormal: the directions of the new side whose rotation the anchors leave open.
     """
 
     Q: Matrix
     residuals: Matrix
     singular_values: Matrix
-    lost: Matrix
+    undetermined: Matrix
 
 
 def procrustes(x: Matrix, y: Matrix, weights: Matrix) -> tuple[Matrix, Matrix, Matrix]:
@@ -43,12 +43,12 @@ def robust_procrustes(
     is refitted, with the weights given, on all that have not `moved`: farther than an absolute residual and than a
     multiple of the median one. Residuals are distances of unit vectors, 0 to 2; NaN for a zero row.
     """
-    x, x_known = _unit(x)
-    y, y_known = _unit(y)
+    x, x_known = _unit_rows(x)
+    y, y_known = _unit_rows(y)
     known = x_known & y_known
     weights = np.where(known, weights, 0.0)
     Q, _, _ = procrustes(x, y, weights)
-    for _ in range(ITERATIONS):
+    for _ in range(MAX_IRLS_ITERATIONS):
         residuals = np.linalg.norm(x @ Q - y, axis=1)
         settled, Q = Q, procrustes(x, y, weights / np.maximum(residuals, floor))[0]
         if np.abs(Q - settled).max() < 1e-9:
@@ -57,12 +57,12 @@ def robust_procrustes(
     stayed = residuals <= max(moved[0], moved[1] * weighted_median(residuals, weights))
     Q, D, P = procrustes(x, y, np.where(stayed, weights, 0.0))
     residuals = np.where(known, np.linalg.norm(x @ Q - y, axis=1), np.nan)
-    return Rotation(Q, residuals, D, P[:, np.less_equal(D, LOST * D.sum())])
+    return Rotation(Q, residuals, D, P[:, np.less_equal(D, RANK_TOLERANCE * D.sum())])
 
 
 def unit_residuals(x: Matrix, y: Matrix) -> Matrix:
     """‖x̂ᵢ − ŷᵢ‖ of aligned rows and their references at unit length, (n,), 0 to 2; NaN for a zero row."""
-    (x, x_known), (y, y_known) = _unit(x), _unit(y)
+    (x, x_known), (y, y_known) = _unit_rows(x), _unit_rows(y)
     return np.where(x_known & y_known, np.linalg.norm(x - y, axis=1), np.nan)
 
 
@@ -73,7 +73,7 @@ def weighted_median(values: Matrix, weights: Matrix) -> float:
     return float(values[order][np.searchsorted(below, below[-1] / 2)]) if weights.sum() > 0 else 0.0
 
 
-def _unit(x: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+def _unit_rows(x: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
     """Rows at unit length, and which have one."""
     norms = np.linalg.norm(x, axis=1)
     known = norms > 0

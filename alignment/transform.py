@@ -12,13 +12,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from alignment.anchors import Anchors
-from alignment.gram import BLOCK, Matrix, Rows, refuse_non_finite, rows_of
+from alignment.second_moments import ROWS_PER_BLOCK, Matrix, Rows, as_rows, refuse_non_finite
 from stores.errors import AlignmentInputError, CorruptError, MismatchError, NotFoundError
 
 FORMAT_VERSION = 1
 _SQUARED = 1e150
 """Energies above this have squares that float64 cannot hold."""
-_KEY = "samespace.alignment"
+_METADATA_KEY = "samespace.alignment"
 _UNSIGNED = {
     "dtype", "energy_kept", "format_version", "hash", "mode", "model_id", "rank", "ridge", "undetermined", "width"
 }  # fmt: skip
@@ -102,7 +102,7 @@ class AlignmentTransform:
             return self._apply(x, self.member_map if side == "members" else self.title_map, side)
 
     def _finite(self, x: Rows, M: Matrix, what: str) -> Rows:
-        x = rows_of(x, what)
+        x = as_rows(x, what)
         refuse_non_finite(x, what)
         return self._apply(x, M, what)
 
@@ -134,14 +134,14 @@ class AlignmentTransform:
         return self._finite(weight, M, "weight"), folded_bias
 
     def _apply(self, x: Rows, M: Matrix, what: str = "vectors") -> Rows:
-        x = rows_of(x, what)
+        x = as_rows(x, what)
         if x.shape[1] != len(M):
             raise MismatchError(f"vectors are {x.shape[1]} wide, the transform was fitted for {len(M)}")
         out = np.empty((len(x), M.shape[1]), dtype=x.dtype)
-        size = min(BLOCK, len(x))
+        size = min(ROWS_PER_BLOCK, len(x))
         wide, product = np.empty((size, len(M))), np.empty((size, M.shape[1]))
-        for start in range(0, len(x), BLOCK):
-            rows = min(BLOCK, len(x) - start)
+        for start in range(0, len(x), ROWS_PER_BLOCK):
+            rows = min(ROWS_PER_BLOCK, len(x) - start)
             wide[:rows] = x[start : start + rows]
             out[start : start + rows] = np.matmul(wide[:rows], M, out=product[:rows])
         return out
@@ -151,11 +151,11 @@ class AlignmentTransform:
     def to_bytes(self) -> bytes:
         """The artifact as safetensors; the same transform always gives the same bytes."""
         facts = {"hash": self.hash, "undetermined": self.undetermined, "format_version": FORMAT_VERSION}
-        header = _signed({**self._header(), **facts})
+        header = _with_digest({**self._header(), **facts})
         tensors = {"member_map": self.member_map, "title_map": self.title_map, "energies": self.energies}
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         # One metadata key: the order of several is not fixed by the format's writer.
-        return bytes(save(contiguous, metadata={_KEY: _text(header)}))
+        return bytes(save(contiguous, metadata={_METADATA_KEY: _text(header)}))
 
     def save(self, path: str | Path) -> None:
         """Write the artifact to a file; its folder is made where there is none."""
@@ -173,7 +173,7 @@ class AlignmentTransform:
     def from_bytes(cls, data: bytes, where: str = "transform.safetensors") -> "AlignmentTransform":
         """Read an artifact. Raises CorruptError where it is none, of another version, or not the bytes written."""
         try:
-            tensors, text = load(data), _metadata(data)
+            tensors, text = load(data), _read_metadata(data)
             header: dict[str, Any] = json.loads(text)
             version = header["format_version"]
             if version != FORMAT_VERSION:
@@ -181,7 +181,7 @@ class AlignmentTransform:
                 raise CorruptError(f"transform has format version {version}", where=where, expected=expected)
             # A flip in the name of the signature must not make a signed header one from before there were signatures.
             signed = "signature" in header or not set(header) <= _UNSIGNED
-            if signed and text != _text(_signed(header)):
+            if signed and text != _text(_with_digest(header)):
                 raise CorruptError("the header of the transform is not the one that was written", where=where)
             loaded = cls(
                 **tensors,
@@ -215,14 +215,14 @@ def _text(header: dict[str, Any]) -> str:
     return json.dumps(header, sort_keys=True, allow_nan=False)
 
 
-def _signed(header: dict[str, Any]) -> dict[str, Any]:
+def _with_digest(header: dict[str, Any]) -> dict[str, Any]:
     """The header with a hash over all the rest of it."""
     facts = {name: value for name, value in header.items() if name != "signature"}
     return {**facts, "signature": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
 
 
-def _metadata(data: bytes) -> str:
+def _read_metadata(data: bytes) -> str:
     """Our JSON in the header of a safetensors file (8 bytes of length, then JSON)."""
     length = int.from_bytes(data[:8], "little")
-    text = json.loads(data[8 : 8 + length])["__metadata__"][_KEY]
+    text = json.loads(data[8 : 8 + length])["__metadata__"][_METADATA_KEY]
     return str(text)

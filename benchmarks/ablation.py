@@ -21,13 +21,13 @@ from typing import Any
 
 from ablation_slices import Slice, difference, last_three, measure
 
-from embeddings.exposure import with_propensity
 from embeddings.foundation import FoundationEncoder, train
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.protocols import Exam, time_split
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.foundation.evaluation_splits import EvalSplit, time_split
+from embeddings.histories.job import HistoriesConfig, read_histories
+from embeddings.histories.propensity import with_propensity
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 Changes = dict[str, dict[str, Any]]
 SERVICES = {
@@ -37,29 +37,29 @@ SERVICES = {
 STEPS = {"ratings": 400, "sparse": 200, "dense": 300}
 """Eight to eleven passes over each: most of what a whole training gains, in a few minutes for each dozen variants."""
 TEST_SHARE = 0.15
-TAUGHT = {"auxiliary": 0.2}
+TAUGHT = {"aux_gradient_fraction": 0.2}
 VARIANTS: dict[str, tuple[str, Changes]] = {
     "again": ("ndcg", {}),
-    "hstu": ("ndcg", {"network": {"block": "hstu"}}),
+    "hstu": ("ndcg", {"network": {"block_type": "hstu"}}),
     "no time bias": ("ndcg", {"network": {"time_bias": False}}),
-    "no nested targets": ("half", {"training": {"nested": False}}),
+    "no nested targets": ("half", {"training": {"matryoshka": False}}),
     "hierarchical head": ("genre", {"network": {"hierarchical": True}}),
-    "genre head teaches": ("genre", {"training": {**TAUGHT, "teachers": ("genres",)}}),
-    "language head teaches": ("ndcg", {"training": {**TAUGHT, "teachers": ("language",)}}),
-    "engagement head teaches": ("through", {"training": {**TAUGHT, "teachers": ("watched",)}}),
+    "genre head teaches": ("genre", {"training": {**TAUGHT, "aux_heads": ("genres",)}}),
+    "language head teaches": ("ndcg", {"training": {**TAUGHT, "aux_heads": ("language",)}}),
+    "engagement head teaches": ("through", {"training": {**TAUGHT, "aux_heads": ("watched",)}}),
     "no content vectors": ("cold", {"network": {"content": False}}),
     "no merging": ("ndcg", {"histories": {"merge_gap_minutes": 0.0}}),
     "no engagement weights": ("through", {"training": {"engagement_weights": False}}),
-    "future window 12-72 h": ("48h", {"training": {"future_share": 0.3}}),
-    "future window 0-72 h": ("48h", {"training": {"future_share": 0.3, "future_hours": (0.0, 72.0)}}),
-    "hstu, 4 blocks": ("ndcg", {"network": {"block": "hstu", "blocks": 4}}),
+    "future window 12-72 h": ("48h", {"training": {"future_target_fraction": 0.3}}),
+    "future window 0-72 h": ("48h", {"training": {"future_target_fraction": 0.3, "future_window_hours": (0.0, 72.0)}}),
+    "hstu, 4 blocks": ("ndcg", {"network": {"block_type": "hstu", "num_layers": 4}}),
     "no metadata": ("cold", {"network": {"metadata": False, "content": False}}),
-    "exposure weights": ("tastes", {"training": {"exposure_clip": 5.0}}),
-    "no stand-in": ("neighbours", {"training": {"stand_in": 0.0}}),
-    "window of 16": ("ndcg", {"network": {"length": 16}}),
-    "window of 16, 4 latents": ("ndcg", {"network": {"length": 16, "latents": 4}}),
-    "512 draws": ("ndcg", {"training": {"full_softmax_titles": 0, "negatives": 512}}),
-    "no spectral start": ("ndcg", {"training": {"spectral_start": False}}),
+    "exposure weights": ("tastes", {"training": {"max_ips_weight": 5.0}}),
+    "no stand-in": ("neighbours", {"training": {"cold_start_loss_weight": 0.0}}),
+    "window of 16": ("ndcg", {"network": {"max_positions": 16}}),
+    "window of 16, 4 latents": ("ndcg", {"network": {"max_positions": 16, "latents": 4}}),
+    "512 draws": ("ndcg", {"training": {"max_full_softmax_titles": 0, "num_negatives": 512}}),
+    "no spectral start": ("ndcg", {"training": {"ppmi_init": False}}),
 }
 NOT_IN = {
     "ratings": ("content", "engagement", "exposure", "language", "merging", "stand-in"),
@@ -71,13 +71,13 @@ NOT_IN = {
 
 def config_of(changes: Changes, steps: int) -> FoundationConfig:
     """The default with a variant's changes and a fixed number of steps, five validations among them."""
-    training = {"min_steps": steps, "max_steps": steps, "evaluations": 5, "patience": 5}
+    training = {"min_steps": steps, "max_steps": steps, "num_validations": 5, "patience": 5}
     return FoundationConfig.model_validate(
         {"network": changes.get("network", {}), "training": {**training, **changes.get("training", {})}}
     )
 
 
-def exam_of(data: str, lake: Lake, changes: Changes) -> Exam:
+def exam_of(data: str, lake: Lake, changes: Changes) -> EvalSplit:
     """The questions that a lake asks; histories carry what was shown."""
     config, now = HistoriesConfig(**changes.get("histories", {})), datetime.now(UTC)
     histories, catalogue = read_histories(lake, now, config)
@@ -99,7 +99,7 @@ class Study:
         exam = exam_of(self.data, self.lake, changes) if "histories" in changes else self.usual
         with tempfile.TemporaryDirectory() as folder:
             begun = time.process_time()
-            model = train(exam.part, exam.catalogue, config_of(changes, self.steps), seed, folder)
+            model = train(exam.train_part, exam.catalogue, config_of(changes, self.steps), seed, folder)
             spent = time.process_time() - begun
             return measure(exam, FoundationEncoder.load(model.path), self.truth), spent
 

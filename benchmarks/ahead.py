@@ -22,15 +22,15 @@ FOLDER = str(Path(__file__).resolve().parent)
 
 def gated(uri: str, name: str, alone: bool) -> dict[str, Any]:
     """Judge the input of a release and, unless `alone`, encode it; seconds, and the figures of the stage."""
-    from embeddings.job import EncodeJob
-    from pipeline.carrying import carry_for
-    from pipeline.cluster import cluster
+    from embeddings.encode.job import EncodeJob
     from pipeline.config import Config
-    from stores.release import Release
+    from pipeline.ray_cluster import ray_cluster
+    from pipeline.vector_reuse import reuse_from_live
+    from stores.releases.release import Release
     from validation.job import run_input
 
     config, release = Config(workspace=uri), Release(uri, name)
-    with cluster(config.ray), EncodeJob(config.encode, release, carry_for(config, release)) as encoding:
+    with ray_cluster(config.ray), EncodeJob(config.encode, release, reuse_from_live(config, release)) as encoding:
         began = time.perf_counter()
         if not alone:
             encoding.start()

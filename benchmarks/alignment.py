@@ -28,12 +28,15 @@ from scipy.linalg import orthogonal_procrustes
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # or `import alignment` would find this script
 
 from alignment import AlignmentConfig, AlignmentTransform, Anchors, Gram, fit  # noqa: E402
-from alignment.reference import matrix_of, vector_array  # noqa: E402
-from alignment.sampling import shards_for  # noqa: E402
-from alignment.shards import apply_to_shard, gram_of_shard  # noqa: E402
-from stores.columns import TIME, member_vector_schema  # noqa: E402
-from stores.parquet import parquet_bytes  # noqa: E402
-from stores.release import Release  # noqa: E402
+from alignment.reference import (  # noqa: E402
+    sample_shards,
+    to_column,
+    to_matrix,
+)
+from alignment.shard_tasks import apply_to_shard, gram_of_shard  # noqa: E402
+from stores.files.parquet import parquet_bytes  # noqa: E402
+from stores.releases.release import Release  # noqa: E402
+from stores.schema import TIMESTAMP_TYPE, member_vector_schema  # noqa: E402
 
 DIM, TITLES, SHARD = 64, 20_000, 50_000
 SIZES = {"small": 200_000, "full": 5_000_000}
@@ -53,15 +56,15 @@ def problem(folder: str, members: int) -> tuple[Release, Rows, Anchors]:
         rows = np.arange(start, min(start + SHARD, members))
         vectors = rng.normal(size=(len(rows), DIM)).astype(np.float32) * (energy @ turn).astype(np.float32)
         release.write_table(f"work/native/members/part-{start // SHARD:05d}.parquet", shard_table(rows, vectors))
-    sample = Gram.of(matrix_of(release.storage.read_table(paths(release)[0])))
+    sample = Gram.of(to_matrix(release.storage.read_table(paths(release)[0])))
     return release, titles, Anchors(titles, fit(sample, Gram.of(titles)).titles(titles))
 
 
 def shard_table(ids: np.ndarray[Any, Any], vectors: Rows) -> pa.Table:
     """One shard as the encode stage writes it."""
-    when, name = pa.array([WHEN] * len(ids), TIME), pa.array([""] * len(ids))
+    when, name = pa.array([WHEN] * len(ids), TIMESTAMP_TYPE), pa.array([""] * len(ids))
     length = pa.array(np.full(len(ids), 50), pa.int32())
-    columns = [pa.array(ids), vector_array(vectors), when, name, length, name, when]
+    columns = [pa.array(ids), to_column(vectors), when, name, length, name, when]
     return pa.table(columns, schema=member_vector_schema(pa.int64(), DIM))
 
 
@@ -89,7 +92,7 @@ def floor(release: Release, matrix: Rows) -> None:
     """Read, multiply, write: nothing else."""
     for path in paths(release):
         table = release.storage.read_table(path)
-        product = vector_array(matrix_of(table) @ matrix)
+        product = to_column(to_matrix(table) @ matrix)
         target = release.storage.local(f"floor/{Path(path).name}")
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(parquet_bytes(table.set_column(1, "embedding", product)))
@@ -99,7 +102,7 @@ def ours(release: Release, titles: Rows, anchors: Anchors) -> AlignmentTransform
     """Moments of every shard, the fit, and the pass that applies it."""
     release.storage.delete_tree("members")  # of the round before, or it would not be redone
     rows = SHARD * len(paths(release))
-    sampled = shards_for(paths(release), rows, AlignmentConfig().moment_members)
+    sampled = sample_shards(paths(release), rows, AlignmentConfig().moment_members)
     gram = reduce(add, (gram_of_shard(release, path, "members", 5) for path in sampled))
     transform = fit(gram, Gram.of(titles), anchors)
     for path in paths(release):
@@ -139,7 +142,7 @@ def run(size: str) -> dict[str, Any]:
         bare, streamed = partial(floor, release, np.eye(DIM, dtype=np.float32)), partial(ours, release, titles, anchors)
         on_disk, seconds = in_turn({"floor": bare, "ours": streamed}, rounds)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        members = np.concatenate([matrix_of(release.storage.read_table(p, ["embedding"])) for p in paths(release)])
+        members = np.concatenate([to_matrix(release.storage.read_table(p, ["embedding"])) for p in paths(release)])
     arrays = (members, titles, anchors)
     routes = {route.__name__: partial(route, *arrays) for route in (ours_in_memory, numpy_qr, scipy)}
     in_memory, more = in_turn(routes, rounds)

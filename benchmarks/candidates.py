@@ -66,11 +66,11 @@ def product(queries: np.ndarray, vectors: np.ndarray) -> None:
 
 def ours(queries: np.ndarray, vectors: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
     """Rows (q, 100) as a worker of the job finds them."""
-    titles = replace(exact.Titles.of(vectors), compiled=True)
+    titles = replace(exact.TitleVectors.of(vectors), compiled=True)
     starts = range(0, len(queries), BATCH)
     wanted = Filter(None, seen)
     return np.concatenate(
-        [exact.top_k(titles, queries[s : s + BATCH], K, wanted.part(slice(s, s + BATCH)))[0] for s in starts]
+        [exact.top_k(titles, queries[s : s + BATCH], K, wanted.slice(slice(s, s + BATCH)))[0] for s in starts]
     )
 
 

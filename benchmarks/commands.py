@@ -22,7 +22,7 @@ from typing import Any
 
 from serve import publish
 
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = {"small": 5, "full": 15}

@@ -18,12 +18,12 @@ import torch
 
 from embeddings.foundation.checkpoint import Checkpoint
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.decoding import next_titles
-from embeddings.foundation.encoding import features_of, member_vectors
+from embeddings.foundation.encode import member_vectors, title_features
+from embeddings.foundation.generate import next_titles
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.sequences import TokenSequences
 from embeddings.foundation.vocabulary import Vocabulary
-from stores import columns
+from stores import schema as schema_module
 
 SIZES = {"small": (64, 1_000), "full": (512, 10_000)}
 LENGTHS, COUNT, ROUNDS = (100, 200), 10, 3
@@ -33,11 +33,11 @@ GENRES = ("drama", "comedy", "crime", "war")
 def data(members: int, titles: int, length: int) -> tuple[pa.Table, pa.Table]:
     """Histories of `length` random titles an hour apart, and a catalogue of four genres."""
     random = np.random.default_rng(0)
-    total, schema = members * length, columns.history_schema(pa.int64(), pa.int64())
+    total, schema = members * length, schema_module.history_schema(pa.int64(), pa.int64())
     offsets = pa.array(np.arange(members + 1, dtype=np.int32) * length)
-    times = pa.array(np.tile(np.arange(length) * 3_600_000_000, members)).cast(columns.TIME)
+    times = pa.array(np.tile(np.arange(length) * 3_600_000_000, members)).cast(schema_module.TIMESTAMP_TYPE)
     known = {
-        columns.TITLE_ID: pa.array(np.concatenate([random.permutation(titles)[:length] for _ in range(members)])),
+        schema_module.TITLE_ID: pa.array(np.concatenate([random.permutation(titles)[:length] for _ in range(members)])),
         "first_time": times,
         "last_time": times,
         "actions": pa.array(np.ones(total, np.int32)),
@@ -47,13 +47,13 @@ def data(members: int, titles: int, length: int) -> tuple[pa.Table, pa.Table]:
         pa.ListArray.from_arrays(offsets, known.get(field.name, pa.nulls(total)).cast(field.type.value_type))
         if pa.types.is_list(field.type)
         else pa.array(np.arange(members))
-        if field.name == columns.MEMBER_ID
+        if field.name == schema_module.MEMBER_ID
         else pa.nulls(members, field.type)
         for field in schema
     ]
-    shape = columns.catalogue_schema(pa.int64())
+    shape = schema_module.catalogue_schema(pa.int64())
     facts = {
-        columns.TITLE_ID: pa.array(np.arange(titles)),
+        schema_module.TITLE_ID: pa.array(np.arange(titles)),
         "genres": pa.array([[GENRES[title % 4]] for title in range(titles)]),
         "plays": pa.array(np.ones(titles, np.int64)),
         "age_days": pa.array(np.ones(titles)),
@@ -68,8 +68,8 @@ def untrained(histories: pa.Table, catalogue: pa.Table, length: int) -> Checkpoi
     config = FoundationConfig()
     vocabulary = Vocabulary.build(histories, catalogue, config)
     model = FoundationModel(config.network, vocabulary, length, config.training.temperature)
-    known = catalogue.filter(pa.array(vocabulary.rows(catalogue[columns.TITLE_ID]) > 0))
-    model.know(features_of(known, vocabulary))
+    known = catalogue.filter(pa.array(vocabulary.rows(catalogue[schema_module.TITLE_ID]) > 0))
+    model.set_known_titles(title_features(known, vocabulary))
     return Checkpoint(model.eval(), vocabulary, config)
 
 
@@ -88,7 +88,7 @@ def measured(members: int, titles: int, length: int) -> dict[str, float]:
     """Sessions a second with and without the cache, and encodings a second."""
     histories, catalogue = data(members, titles, length)
     trained = untrained(histories, catalogue, length)
-    tokens = Tokens.of(histories, trained.vocabulary)
+    tokens = TokenSequences.of(histories, trained.vocabulary)
     (cached, ours), (uncached, theirs), (once, _) = best_of(
         ROUNDS,
         lambda: next_titles(trained, histories, catalogue, COUNT).titles,

@@ -31,12 +31,12 @@ from staging import service, simulated, staged
 
 from embeddings.foundation import FoundationEncoder, train
 from embeddings.foundation.config import FoundationConfig, TrainingConfig
-from embeddings.foundation.encoding import batches_of, padded_lengths
-from embeddings.foundation.inference import Inference
-from embeddings.foundation.tokens import Tokens
-from pipeline.cluster import RayConfig, cluster
-from stores.release import Release
-from stores.workspace import Workspace
+from embeddings.foundation.encode import length_batches, padded_lengths
+from embeddings.foundation.inference import LastPositionForward
+from embeddings.foundation.sequences import TokenSequences
+from pipeline.ray_cluster import RayConfig, ray_cluster
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 
 SIZES = {"small": (3_000,), "medium": (20_000, 60_000), "full": (20_000, 200_000, 2_000_000)}
 """Members of each job."""
@@ -58,7 +58,7 @@ class Padded:
     @torch.no_grad()
     def vectors(self, histories: pa.Table) -> np.ndarray:
         """(n, dim) unit vectors."""
-        tokens = Tokens.of(histories, self.vocabulary)
+        tokens = TokenSequences.of(histories, self.vocabulary)
         lengths = np.minimum(tokens.lengths + 1, self.model.length)
         batch = tokens.windows(tokens.starts[1:] - lengths, lengths)
         last = torch.from_numpy(lengths - 1)
@@ -111,13 +111,13 @@ class Floor:
         torch.set_num_threads(1)
         encoder = FoundationEncoder.load(folder)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.inference = Inference(encoder._trained.model, dtype)
-        tokens = Tokens.of(histories, encoder._trained.vocabulary)
+        self.inference = LastPositionForward(encoder._trained.model, dtype)
+        tokens = TokenSequences.of(histories, encoder._trained.vocabulary)
         lengths = np.minimum(tokens.lengths + 1, self.inference.length)
         padded, first = padded_lengths(lengths, self.inference.length), tokens.starts[1:] - lengths
         self.batches = [
             self.inference.windows(tokens, first[rows], lengths[rows], int(padded[rows[0]]))
-            for rows in batches_of(padded, self.inference.budget)
+            for rows in length_batches(padded, self.inference.max_positions_per_batch)
         ]
         self.members = histories.num_rows
 
@@ -146,7 +146,7 @@ def floor(folder: str, histories: pa.Table, precision: str, members: int) -> flo
 def forward(folder: str, histories: pa.Table, precision: str) -> dict[str, float]:
     """How much faster the forward pass is than plain padded fp32 on one thread, and how near its vectors are."""
     torch.set_num_threads(1)
-    plain, fast = Padded(folder), FoundationEncoder.load(folder).tuned(precision, "cpu")
+    plain, fast = Padded(folder), FoundationEncoder.load(folder).with_precision(precision, "cpu")
     sample = histories.slice(0, 1024)
     seconds = {}
     for name, encode in (("plain", plain.vectors), ("fast", fast.encode_members)):
@@ -200,7 +200,7 @@ def measure(size: str, folder: Path) -> dict[str, Any]:
     releases = [staged(uri, str(i), service(few, n), catalogue, model.model_id) for i, n in enumerate(members)]
     gate = gate_alone(uri, releases[0].release_id)
     jobs = [job_of(release, n, gate) for release, n in zip(releases, members, strict=True)]
-    with cluster(RayConfig()):
+    with ray_cluster(RayConfig()):
         jobs = [
             given_to_ray_data(release, str(model.path), row, folder / f"out{row['members']}")
             for release, row in zip(releases, jobs, strict=True)

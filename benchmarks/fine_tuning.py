@@ -20,15 +20,15 @@ import pyarrow.compute as pc
 
 from embeddings.foundation.config import FineTuneConfig, FoundationConfig
 from embeddings.foundation.encoder import FoundationEncoder
+from embeddings.foundation.evaluation_splits import EvalSplit, leave_one_out
 from embeddings.foundation.fine_tuning import fine_tune
-from embeddings.foundation.metrics import of_vectors, rank
-from embeddings.foundation.protocols import Exam, leave_one_out
-from embeddings.foundation.training import train
-from embeddings.histories import HistoriesConfig, read_histories
-from stores import columns
+from embeddings.foundation.metrics import inner_product_scorer, rank_titles
+from embeddings.foundation.trainer import train
+from embeddings.histories.job import HistoriesConfig, read_histories
+from stores import schema
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.storage import Storage
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 SIZES = {"small": ((300, 150, 20), 30), "full": ((1000, 250, 40), 120)}
 SHARE, WATCHED_THROUGH, SURFACE = 0.1, 0.8, "tv"
@@ -38,9 +38,9 @@ MODES = ("adapters", "frozen", "full")
 def watched_through(histories: pa.Table) -> pa.Table:
     """Only the titles that were watched through on the application's surface; members without any are left out."""
     lists = {field.name: histories[field.name].combine_chunks() for field in histories.schema}
-    value, device = lists[columns.VALUE].flatten(), lists[columns.DEVICE].flatten()
+    value, device = lists[schema.VALUE].flatten(), lists[schema.DEVICE].flatten()
     kept = pc.fill_null(pc.and_(pc.greater_equal(value, WATCHED_THROUGH), pc.equal(device, SURFACE)), False)
-    lengths = np.asarray(pc.list_value_length(lists[columns.TITLE_ID]))
+    lengths = np.asarray(pc.list_value_length(lists[schema.TITLE_ID]))
     owner = np.repeat(np.arange(len(lengths)), lengths)
     left = np.bincount(owner[np.asarray(kept)], minlength=len(lengths))
     offsets = pa.array(np.append(0, np.cumsum(left)).astype(np.int32))
@@ -51,12 +51,12 @@ def watched_through(histories: pa.Table) -> pa.Table:
     return histories.filter(pa.array(left > 0))
 
 
-def quality(exam: Exam, model: str) -> dict[str, float]:
+def quality(exam: EvalSplit, model: str) -> dict[str, float]:
     """How the model in a folder answers the exam."""
     encoder, queries = FoundationEncoder.load(model), exam.queries
     members, titles = encoder.encode_members(queries.histories), encoder.encode_titles(exam.candidates)
-    ranking = rank(of_vectors(members, titles), queries, len(titles))
-    return {**ranking.metrics(), "gain": ranking.gain()}
+    ranking = rank_titles(inner_product_scorer(members, titles), queries, len(titles))
+    return {**ranking.metrics(), "gain": ranking.full_ndcg()}
 
 
 def measured(shape: tuple[int, int, int], steps: int, seed: int) -> dict[str, Any]:
@@ -68,10 +68,11 @@ def measured(shape: tuple[int, int, int], steps: int, seed: int) -> dict[str, An
         histories, catalogue = read_histories(Lake.open(f"{folder}/lake"), datetime.now(UTC), HistoriesConfig())
         halves = np.random.default_rng(seed).random(len(histories)) < 0.5
         exam = leave_one_out(watched_through(histories.filter(pa.array(~halves))), catalogue)
-        few = exam.part.filter(pa.array(np.random.default_rng(seed).random(len(exam.part)) < SHARE))
+        few = exam.train_part.filter(pa.array(np.random.default_rng(seed).random(len(exam.train_part)) < SHARE))
         base = train(histories.filter(pa.array(halves)), catalogue, config, seed, Path(folder)).path
         print(
-            f"{len(exam.part)} members of the application, {len(few)} of them to learn from in fine-tuning", flush=True
+            f"{len(exam.train_part)} members of the application, {len(few)} of them to learn from in fine-tuning",
+            flush=True,
         )
         found: dict[str, Any] = {"floor": told("floor", quality(exam, base))}
         for mode in MODES:
@@ -79,7 +80,7 @@ def measured(shape: tuple[int, int, int], steps: int, seed: int) -> dict[str, An
             model = fine_tune(few, catalogue, tuning, seed, Storage(folder), base)
             moved = model.metrics["fine_tune"]["trained_share"]
             found[mode] = told(mode, {**quality(exam, model.path), "moved": moved})
-        for name, part in (("scratch_all", exam.part), ("scratch_few", few)):
+        for name, part in (("scratch_all", exam.train_part), ("scratch_few", few)):
             model = train(part, exam.catalogue, config, seed, Path(folder))
             found[name] = told(name, quality(exam, model.path))
     return found

@@ -31,13 +31,13 @@ sys.path.remove(str(Path(__file__).resolve().parent))
 from embeddings.foundation import train
 from embeddings.foundation.config import FoundationConfig, TrainingConfig
 from pipeline.config import read_config
+from pipeline.console import ConsoleReporter
 from pipeline.nightly import run_night
-from pipeline.planning import Request
-from pipeline.telling import Teller
-from stores.columns import TIME
-from stores.parquet import parquet_bytes
-from stores.storage import Storage
-from stores.workspace import Workspace
+from pipeline.run_plan import NightRequest
+from stores.files.filesystem import Storage
+from stores.files.parquet import parquet_bytes
+from stores.releases.workspace import Workspace
+from stores.schema import TIMESTAMP_TYPE
 
 SIZES = {"small": (500, 2_000), "medium": (20_000, 200_000), "full": (200_000, 2_000_000)}
 EVENTS, TITLES, PART = 50, 2_000, 20_000
@@ -55,7 +55,7 @@ def write_lake(storage: Storage, members: int, titles: pa.Table) -> None:
             {
                 "member_id": pa.array(np.repeat(np.arange(first, first + rows // EVENTS), EVENTS)),
                 "title_id": titles["title_id"].take(pa.array(rng.integers(0, len(titles), rows))),
-                "event_time": pa.array(times).cast(TIME),
+                "event_time": pa.array(times).cast(TIMESTAMP_TYPE),
                 "action": pa.array(["play"]).take(pa.array(np.zeros(rows, np.int32))),
                 "duration_s": pa.array(rng.integers(60, 6000, rows).astype(np.float64)),
             }
@@ -90,7 +90,7 @@ def one_night(members: int, lake: str, uri: str) -> dict[str, Any]:
     watch.start()
     # The lake is drawn at random, so that no model is better than popularity.
     config = read_config(None, ["gate.quality.min_ratio_to_popularity=0"], lake=lake, workspace=uri)
-    night = run_night(config, Request(as_of=WHEN), Teller(as_json=True))
+    night = run_night(config, NightRequest(as_of=WHEN), ConsoleReporter(as_json=True))
     watch.going = False
     seconds = time.perf_counter() - began
     assert night.live, night.manifest.reasons

@@ -22,11 +22,11 @@ from typing import Any
 import pyarrow as pa
 from growth import EVENTS, WHEN, write_lake  # which takes this folder, with its namesakes of our packages, off the path
 
-from embeddings import histories
-from embeddings.histories_config import HistoriesConfig
-from embeddings.shards import shards_for
-from stores.release import Plan, Release
-from stores.storage import Storage
+from embeddings.histories import job
+from embeddings.histories.config import HistoriesConfig
+from embeddings.histories.sharding import shards_for
+from stores.files.filesystem import Storage
+from stores.releases.release import Plan, Release
 
 SIZES = {"small": 20_000, "full": 400_000}
 TITLES, ROUNDS = 2_000, 2
@@ -40,7 +40,7 @@ def ours(lake: Path, members: int) -> int:
         moments = {"as_of": WHEN, "created_at": WHEN, "shards": shards_for(members), "space_id": "1"}
         plan = Plan(**facts, **moments, reference_release=None, previous_release=None)
         release.storage.write("plan.json", plan.model_dump_json().encode())
-        return int(histories.run(HistoriesConfig(), release).metrics["events_accepted"])
+        return int(job.run(HistoriesConfig(), release).metrics["events_accepted"])
 
 
 def floor(lake: Path, _: int) -> int:

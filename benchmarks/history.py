@@ -22,13 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stores import columns
-from stores.features.delta import Delta
-from stores.features.history import history_path, history_rows, write_history
-from stores.features.registering import with_services, with_views
-from stores.features.repository import FeatureRepository, PublishConfig
-from stores.features.views import BLUE, MEMBERS, TITLES, history_schema
-from stores.storage import Storage
+from stores import schema
+from stores.feast.feature_views import BLUE_SLOT, MEMBERS, TITLES, history_schema
+from stores.feast.offline_store import history_path, history_rows, write_history
+from stores.feast.release_diff import ReleaseDiff
+from stores.feast.repository import FeatureRepository, PublishConfig, with_services, with_views
+from stores.files.filesystem import Storage
 
 SIZES = {"small": (20_000, 100_000), "full": (200_000, 1_000_000)}
 DASK_ROWS = 5_000
@@ -43,10 +42,10 @@ def night(ids: np.ndarray, number: int) -> pa.Table:
     made = np.random.default_rng(number).standard_normal((len(ids), DIM), dtype=np.float32)
     return pa.table(
         {
-            columns.MEMBER_ID: ids,
-            columns.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), DIM),
-            columns.RELEASE_ID: [f"night {number}"] * len(ids),
-            columns.ENCODED_AT: pa.array([BEGIN] * len(ids), columns.TIME),
+            schema.MEMBER_ID: ids,
+            schema.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), DIM),
+            schema.RELEASE_ID: [f"night {number}"] * len(ids),
+            schema.ENCODED_AT: pa.array([BEGIN] * len(ids), schema.TIMESTAMP_TYPE),
         }
     )
 
@@ -59,16 +58,16 @@ def written(place: str, members: int, offline: str) -> FeatureRepository:
         random = np.random.default_rng(1000 + number)
         ids = np.arange(members) if number == 0 else random.choice(members, int(members * SHARE), replace=False)
         table, at = night(ids, number), BEGIN + timedelta(days=number)
-        rows = history_rows(MEMBERS, "1", at, Delta(table, pa.array([], pa.int64()), pa.array([], pa.int64())))
+        rows = history_rows(MEMBERS, "1", at, ReleaseDiff(table, pa.array([], pa.int64()), pa.array([], pa.int64())))
         path = history_path(MEMBERS, "1", f"{number:03}")
         write_history(storage, path, history_schema(MEMBERS, table.schema), iter([rows]), lambda: None)
     found = {
         MEMBERS: table.schema,
-        TITLES: pa.schema([pa.field(columns.TITLE_ID, pa.int64()), *list(table.schema)[1:]]),
+        TITLES: pa.schema([pa.field(schema.TITLE_ID, pa.int64()), *list(table.schema)[1:]]),
     }
     empty = history_schema(TITLES, found[TITLES])
     write_history(storage, history_path(TITLES, "1", "000"), empty, iter([]), lambda: None)
-    repository.change(lambda d: with_services(with_views(d, found, "1", 1), [MEMBERS, TITLES], "1", BLUE, {}))
+    repository.update(lambda d: with_services(with_views(d, found, "1", 1), [MEMBERS, TITLES], "1", BLUE_SLOT, {}))
     return repository
 
 
@@ -76,15 +75,15 @@ def questions(members: int, rows: int) -> pd.DataFrame:
     """Members at random moments of the thirty days, to the microsecond."""
     random = np.random.default_rng(5)
     offsets = pd.to_timedelta(random.integers(0, NIGHTS * 86_400_000_000, rows), unit="us")
-    asked = {columns.MEMBER_ID: random.integers(0, members, rows), "event_timestamp": pd.Timestamp(BEGIN) + offsets}
+    asked = {schema.MEMBER_ID: random.integers(0, members, rows), "event_timestamp": pd.Timestamp(BEGIN) + offsets}
     return pd.DataFrame(asked).sort_values("event_timestamp", ignore_index=True)
 
 
 def by_feast(repository: FeatureRepository, asked: pd.DataFrame) -> pa.Table:
     """What a Feast user writes."""
-    features = [f"{VIEW}:{columns.EMBEDDING}"]
+    features = [f"{VIEW}:{schema.EMBEDDING}"]
     found: pa.Table = repository.open().get_historical_features(asked, features).to_arrow()
-    return found.select([columns.MEMBER_ID, "event_timestamp", columns.EMBEDDING])
+    return found.select([schema.MEMBER_ID, "event_timestamp", schema.EMBEDDING])
 
 
 def by_duckdb(files: str, asked: pd.DataFrame) -> pa.Table:
@@ -101,16 +100,16 @@ def by_duckdb(files: str, asked: pd.DataFrame) -> pa.Table:
 def by_pandas(files: list[Path], asked: pd.DataFrame) -> pa.Table:
     """`merge_asof` with rows of the history instead of vectors, which pandas would box one by one."""
     table = pa.concat_tables([pq.read_table(path) for path in files])
-    history = table.select([columns.MEMBER_ID, "event_timestamp"]).to_pandas()
+    history = table.select([schema.MEMBER_ID, "event_timestamp"]).to_pandas()
     history["row"] = np.arange(len(history))
     history = history.sort_values("event_timestamp").astype({"event_timestamp": asked["event_timestamp"].dtype})
-    found = pd.merge_asof(asked, history, on="event_timestamp", by=columns.MEMBER_ID)
-    vectors = table[columns.EMBEDDING].combine_chunks().take(pa.array(found["row"].to_numpy()))
+    found = pd.merge_asof(asked, history, on="event_timestamp", by=schema.MEMBER_ID)
+    vectors = table[schema.EMBEDDING].combine_chunks().take(pa.array(found["row"].to_numpy()))
     return pa.table(
         {
-            columns.MEMBER_ID: asked[columns.MEMBER_ID],
+            schema.MEMBER_ID: asked[schema.MEMBER_ID],
             "event_timestamp": asked["event_timestamp"],
-            columns.EMBEDDING: vectors,
+            schema.EMBEDDING: vectors,
         }
     )
 
@@ -119,14 +118,14 @@ def brute_force(files: list[Path], asked: pd.DataFrame) -> np.ndarray:
     """(rows, DIM): the newest row of the member at or before the moment, by one sorted search in NumPy."""
     table = pa.concat_tables([pq.read_table(path) for path in files])
     since = table["event_timestamp"].cast(pa.int64()).to_numpy()
-    member = table[columns.MEMBER_ID].to_numpy()
+    member = table[schema.MEMBER_ID].to_numpy()
     order = np.lexsort([since, member])
     start = _micros(pd.DataFrame({"event_timestamp": [pd.Timestamp(BEGIN)]}))[0]
     span = NIGHTS * 86_400_000_000 + 1
     keys = member[order] * span + (since[order] - start)
-    wanted = asked[columns.MEMBER_ID].to_numpy() * span + (_micros(asked) - start)
+    wanted = asked[schema.MEMBER_ID].to_numpy() * span + (_micros(asked) - start)
     at = np.searchsorted(keys, wanted, side="right") - 1
-    matrix = pc.list_flatten(table[columns.EMBEDDING]).to_numpy().reshape(-1, DIM)
+    matrix = pc.list_flatten(table[schema.EMBEDDING]).to_numpy().reshape(-1, DIM)
     return matrix[order[at]]
 
 
@@ -138,15 +137,15 @@ def agrees(found: pa.Table, asked: pd.DataFrame, expected: np.ndarray) -> bool:
     """Whether an answer, whose rows may come in any order, is the expected one bit for bit."""
     frame = pd.DataFrame(
         {
-            "m": found[columns.MEMBER_ID].to_numpy(),
-            "t": found["event_timestamp"].cast(columns.TIME).cast(pa.int64()).to_numpy(),
+            "m": found[schema.MEMBER_ID].to_numpy(),
+            "t": found["event_timestamp"].cast(schema.TIMESTAMP_TYPE).cast(pa.int64()).to_numpy(),
         }
     )
     there = np.lexsort([frame["t"], frame["m"]])
-    wanted = np.lexsort([_micros(asked), asked[columns.MEMBER_ID].to_numpy()])
-    if found[columns.EMBEDDING].null_count or found.num_rows != len(asked):
+    wanted = np.lexsort([_micros(asked), asked[schema.MEMBER_ID].to_numpy()])
+    if found[schema.EMBEDDING].null_count or found.num_rows != len(asked):
         return False
-    matrix = pc.list_flatten(found[columns.EMBEDDING].combine_chunks()).to_numpy().reshape(-1, DIM)
+    matrix = pc.list_flatten(found[schema.EMBEDDING].combine_chunks()).to_numpy().reshape(-1, DIM)
     return matrix[there].tobytes() == expected[wanted].tobytes()
 
 

@@ -29,18 +29,17 @@ sys.path.remove(str(Path(__file__).resolve().parent))
 import alignment.job
 from alignment.config import AlignmentConfig
 from alignment.transform import AlignmentTransform
-from embeddings import job
-from embeddings.encode_config import EncodeConfig
+from embeddings.encode import job
+from embeddings.encode.config import EncodeConfig
 from embeddings.foundation import train
 from embeddings.foundation.config import FoundationConfig, TrainingConfig
-from pipeline.cluster import RayConfig, cluster
-from stores.features.delta import vectors
-from stores.features.library import load_feast
-from stores.features.repository import PublishConfig
-from stores.lease import lease
-from stores.publish import publish
-from stores.release import Release, StageReport
-from stores.workspace import Workspace
+from pipeline.ray_cluster import RayConfig, ray_cluster
+from stores.feast.release_diff import vectors
+from stores.feast.repository import PublishConfig, import_feast
+from stores.publishing.publish import publish
+from stores.releases.lease import lease
+from stores.releases.release import Release, StageReport
+from stores.releases.workspace import Workspace
 
 SIZES = {"small": 2_000, "medium": 1_000_000, "full": 2_000_000}
 
@@ -79,7 +78,7 @@ def night(release: Release, workspace: Workspace, transform: AlignmentTransform,
 def measure(members: int, share: float, folder: Path) -> dict[str, Any]:
     """The whole table of one size."""
     workspace, began = Workspace.open(str(folder / "ws")), time.perf_counter()
-    load_feast()
+    import_feast()
     feast_s = time.perf_counter() - began
     few, catalogue = simulated(folder)
     config = FoundationConfig(training=TrainingConfig(min_steps=5, max_steps=5))
@@ -88,7 +87,7 @@ def measure(members: int, share: float, folder: Path) -> dict[str, Any]:
     same = AlignmentTransform(np.eye(dim), np.eye(dim), np.ones(dim), AlignmentConfig().mode, dim)
     opened = staged(workspace.uri, "1", service(few, members), catalogue, model.model_id)
     gate = gate_alone(workspace.uri, opened.release_id)
-    with cluster(RayConfig()):
+    with ray_cluster(RayConfig()):
         full = night(opened, workspace, same, gate)
         live = Release(workspace.uri, opened.release_id)
         tonight = staged(workspace.uri, "2", tomorrow(few, members, share), catalogue, model.model_id, live)

@@ -21,16 +21,16 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings.foundation import FoundationConfig, FoundationEncoder, train
-from embeddings.histories import HistoriesConfig, read_histories
-from stores.columns import EMBEDDING, MEMBER_ID, TIME, TITLE_ID, member_vector_schema, title_vector_schema
+from embeddings.histories.job import HistoriesConfig, read_histories
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.release import Plan, Release, StageReport
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.release import Plan, Release, StageReport
+from stores.schema import EMBEDDING, MEMBER_ID, TIMESTAMP_TYPE, TITLE_ID, member_vector_schema, title_vector_schema
 from validation.checks import Expectation
-from validation.gate import judge
+from validation.config import GateConfig
+from validation.gx_gate import judge
 from validation.job import run_vectors
 from validation.statistics import batches
-from validation.thresholds import GateConfig
 
 SIZES = {"small": (20_000, 60_000), "full": (200_000, 2_000_000)}
 WIDTH, TITLES, PER_SHARD = 64, 10_000, 20_000
@@ -48,7 +48,10 @@ def vectors(seed: int, again: int, rows: int) -> pa.Array:
 def table(schema: pa.Schema, release: Release, given: dict[str, pa.Array]) -> pa.Table:
     """Rows of a schema; what is not given is null."""
     rows = len(given[EMBEDDING])
-    given |= {"release_id": pa.array([release.release_id] * rows), "encoded_at": pa.array([NIGHT] * rows, TIME)}
+    given |= {
+        "release_id": pa.array([release.release_id] * rows),
+        "encoded_at": pa.array([NIGHT] * rows, TIMESTAMP_TYPE),
+    }
     return pa.table([given.get(field.name, pa.nulls(rows, field.type)) for field in schema], schema=schema)
 
 
@@ -74,7 +77,7 @@ def write_night(workspace: str, number: int, members: int, before: Release | Non
     release.write_table("titles/part-00000.parquet", table(title_vector_schema(IDS, WIDTH), release, given))
     release.write_table("work/catalogue.parquet", pa.table(titles))
     aligned = {"outcome": "same_space", "opened": before is None, "space_id": "1", "width": WIDTH}
-    report = release.once("align", lambda: StageReport(name="align", metrics=aligned))
+    report = release.run_stage("align", lambda: StageReport(name="align", metrics=aligned))
     if before is None:
         release.seal([], [report], {})
     return release

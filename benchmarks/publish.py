@@ -23,19 +23,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stores import columns
-from stores.features.bulk_redis import _field, _stamp, _timestamp
-from stores.features.bulk_sqlite import UPSERT, seconds
-from stores.features.delta import deltas
-from stores.features.history import history_path, history_rows, write_history
-from stores.features.online import Moment, OnlineViews
-from stores.features.registering import with_services, with_views
-from stores.features.repository import FeatureRepository, PublishConfig
-from stores.features.values import entity_keys, feature_values
-from stores.features.views import BLUE, MEMBERS, PROJECT, history_schema
-from stores.release import Plan, Release
-from stores.space_views import stored_views
-from stores.workspace import Workspace
+from stores import schema as schema_module
+from stores.feast.feature_views import BLUE_SLOT, MEMBERS, PROJECT, history_schema
+from stores.feast.offline_store import history_path, history_rows, write_history
+from stores.feast.online_store import OnlineStoreWriter, WriteContext
+from stores.feast.redis_writer import _field, _stamp, _timestamp
+from stores.feast.release_diff import iter_diffs
+from stores.feast.repository import FeatureRepository, PublishConfig, with_services, with_views
+from stores.feast.serialization import entity_keys, feature_values
+from stores.feast.sqlite_writer import UPSERT, seconds
+from stores.publishing.space_publisher import stored_views
+from stores.releases.release import Plan, Release
+from stores.releases.workspace import Workspace
 
 SIZES = {"small": 20_000, "full": 200_000}
 DIM, SHARDS, READ, ROUNDS = 64, 10, 20_000, 3
@@ -53,8 +52,11 @@ def sealed(workspace: Workspace, rows: int) -> Release:
     release = Release(workspace.uri, plan.release_id)
     for shard, ids in enumerate(np.array_split(np.random.default_rng(0).permutation(rows), SHARDS)):
         release.write_table(f"members/part-{shard:05}.parquet", _members(ids, plan.release_id, shard))
-    title = {columns.TITLE_ID: pa.array([0]), columns.EMBEDDING: _vectors(1, 99)}
-    title |= {columns.RELEASE_ID: pa.array(["x"]), columns.ENCODED_AT: pa.array([NOW], columns.TIME)}
+    title = {schema_module.TITLE_ID: pa.array([0]), schema_module.EMBEDDING: _vectors(1, 99)}
+    title |= {
+        schema_module.RELEASE_ID: pa.array(["x"]),
+        schema_module.ENCODED_AT: pa.array([NOW], schema_module.TIMESTAMP_TYPE),
+    }
     release.write_table("titles/part-00000.parquet", pa.table(title))
     release.seal([], [], {})
     return Release(workspace.uri, plan.release_id)
@@ -64,10 +66,10 @@ def _members(ids: np.ndarray, release_id: str, seed: int) -> pa.Table:
     rows = len(ids)
     return pa.table(
         {
-            columns.MEMBER_ID: ids,
-            columns.EMBEDDING: _vectors(rows, seed),
-            columns.RELEASE_ID: [release_id] * rows,
-            columns.ENCODED_AT: pa.array([NOW] * rows, columns.TIME),
+            schema_module.MEMBER_ID: ids,
+            schema_module.EMBEDDING: _vectors(rows, seed),
+            schema_module.RELEASE_ID: [release_id] * rows,
+            schema_module.ENCODED_AT: pa.array([NOW] * rows, schema_module.TIMESTAMP_TYPE),
         }
     )
 
@@ -81,8 +83,8 @@ def registered(workspace: Workspace, release: Release, block: dict[str, Any]) ->
     """A Feast repository with the views and the history that `feast materialize` reads."""
     repository = FeatureRepository(workspace.storage, PublishConfig(online_store=block))
     found = stored_views(release, None)
-    repository.change(lambda d: with_services(with_views(d, found, "1", 1), list(found), "1", BLUE, {}))
-    tables = (history_rows(MEMBERS, "1", NOW, part) for part in deltas(MEMBERS, None, release))
+    repository.update(lambda d: with_services(with_views(d, found, "1", 1), list(found), "1", BLUE_SLOT, {}))
+    tables = (history_rows(MEMBERS, "1", NOW, part) for part in iter_diffs(MEMBERS, None, release))
     schema = history_schema(MEMBERS, found[MEMBERS])
     write_history(workspace.storage, history_path(MEMBERS, "1", "night"), schema, tables, lambda: None)
     return repository
@@ -90,8 +92,8 @@ def registered(workspace: Workspace, release: Release, block: dict[str, Any]) ->
 
 def ours(repository: FeatureRepository, release: Release) -> None:
     """What publishing does to the online store."""
-    with OnlineViews(repository, [VIEW]) as views:
-        views.write(MEMBERS, ("1", BLUE), deltas(MEMBERS, None, release), Moment(NOW, lambda: None))
+    with OnlineStoreWriter(repository, [VIEW]) as views:
+        views.write(MEMBERS, ("1", BLUE_SLOT), iter_diffs(MEMBERS, None, release), WriteContext(NOW, lambda: None))
 
 
 def materialize(repository: FeatureRepository) -> None:
@@ -102,8 +104,10 @@ def materialize(repository: FeatureRepository) -> None:
 
 def ready(release: Release) -> list[tuple[list[bytes], dict[str, list[bytes]]]]:
     """Every key and value of the release as bytes, shard by shard."""
-    tables = [delta.written for delta in deltas(MEMBERS, None, release)]
-    keys = [entity_keys(table.column(columns.MEMBER_ID).combine_chunks(), columns.MEMBER_ID) for table in tables]
+    tables = [delta.upserts for delta in iter_diffs(MEMBERS, None, release)]
+    keys = [
+        entity_keys(table.column(schema_module.MEMBER_ID).combine_chunks(), schema_module.MEMBER_ID) for table in tables
+    ]
     return [(key, feature_values(MEMBERS, table, "1")) for key, table in zip(keys, tables, strict=True)]
 
 
@@ -158,12 +162,14 @@ def identical(repository: FeatureRepository, release: Release, rows: int) -> boo
     """Whether plain Feast serves what the release holds, on all rows or a random READ of them."""
     table = release.members().to_table()
     chosen = np.random.default_rng(1).permutation(rows)[:READ]
-    ids = table[columns.MEMBER_ID].to_numpy()[chosen]
-    expected = table[columns.EMBEDDING].combine_chunks().flatten().to_numpy().reshape(-1, DIM)[chosen]
+    ids = table[schema_module.MEMBER_ID].to_numpy()[chosen]
+    expected = table[schema_module.EMBEDDING].combine_chunks().flatten().to_numpy().reshape(-1, DIM)[chosen]
     store, same = repository.open(), True
     for start in range(0, len(ids), 2000):
-        part = [{columns.MEMBER_ID: int(one)} for one in ids[start : start + 2000]]
-        found = store.get_online_features([f"{VIEW}:{columns.EMBEDDING}"], part).to_dict()[columns.EMBEDDING]
+        part = [{schema_module.MEMBER_ID: int(one)} for one in ids[start : start + 2000]]
+        found = store.get_online_features([f"{VIEW}:{schema_module.EMBEDDING}"], part).to_dict()[
+            schema_module.EMBEDDING
+        ]
         same &= np.array(found, np.float32).tobytes() == expected[start : start + 2000].tobytes()
     return same
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.rows import embeddings
-from stores.columns import EMBEDDING
-from stores.workspace import Workspace
+from retrieval.release_reader import read_embeddings
+from stores.releases.workspace import Workspace
+from stores.schema import EMBEDDING
 
 STEPS = 300
 
@@ -22,7 +22,7 @@ def vectors(workspace: str | Path, members: int) -> tuple[np.ndarray, np.ndarray
     """Titles (n, 64) and some members (q, 64), float32, of the live release of a workspace."""
     release = Workspace.open(str(workspace)).current()
     titles, asked = (
-        embeddings(kind.to_table(columns=[EMBEDDING]), "") for kind in (release.titles(), release.members())
+        read_embeddings(kind.to_table(columns=[EMBEDDING]), "") for kind in (release.titles(), release.members())
     )
     return titles, asked[np.random.default_rng(0).permutation(len(asked))[:members]]
 

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn import functional
 
 from embeddings.foundation.config import NetworkConfig
-from embeddings.foundation.lesson import Lesson
-from embeddings.foundation.metrics import Ranking, of_vectors, rank
-from embeddings.foundation.queries import Queries
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.evaluation_queries import Queries
+from embeddings.foundation.metrics import Ranking, inner_product_scorer, rank_titles
+from embeddings.foundation.sequences import TokenSequences
+from embeddings.foundation.training_data import TrainingData
 
 BATCHES, STEPS_AN_EPOCH, RATE = (16, 128), 50, 1e-3
 
@@ -33,9 +33,11 @@ class SASRec(nn.Module):
         self.titles = nn.Embedding(titles + 1, config.width, padding_idx=0)
         self.places = nn.Embedding(length, config.width)
         layer = nn.TransformerEncoderLayer(
-            config.width, config.heads, config.width, config.dropout, batch_first=True, norm_first=True
+            config.width, config.num_heads, config.width, config.dropout, batch_first=True, norm_first=True
         )
-        self.body = nn.TransformerEncoder(layer, config.blocks, nn.LayerNorm(config.width), enable_nested_tensor=False)
+        self.body = nn.TransformerEncoder(
+            layer, config.num_layers, nn.LayerNorm(config.width), enable_nested_tensor=False
+        )
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.titles.weight, std=0.02)
         nn.init.normal_(self.places.weight, std=0.02)
@@ -67,7 +69,9 @@ class Course:
     """Whether validation stopped improving before the time was up."""
 
 
-def learn(lesson: Lesson, config: NetworkConfig, length: int, seconds: float, patience: int) -> tuple[SASRec, Course]:
+def learn(
+    lesson: TrainingData, config: NetworkConfig, length: int, seconds: float, patience: int
+) -> tuple[SASRec, Course]:
     """Train for so many seconds, or until so many epochs brought no better validation; the best weights."""
     torch.manual_seed(0)
     model, course = SASRec(config, len(lesson.vocabulary.title_ids), length), Course()
@@ -83,9 +87,9 @@ def learn(lesson: Lesson, config: NetworkConfig, length: int, seconds: float, pa
         tokens, course.seconds = tokens + int((two > 0).sum()), course.seconds + time.monotonic() - begun
         if done % per_epoch == 0 or course.seconds > seconds:
             course.epochs = done / per_epoch
-            gain = answers(model, lesson, lesson.queries, lesson.vocabulary.title_ids).gain()
-            if gain > course.gain:
-                course.gain, course.best_epoch, kept = gain, course.epochs, copy.deepcopy(model.state_dict())
+            gain = answers(model, lesson, lesson.queries, lesson.vocabulary.title_ids).full_ndcg()
+            if gain > course.full_ndcg:
+                course.full_ndcg, course.best_epoch, kept = gain, course.epochs, copy.deepcopy(model.state_dict())
             course.converged = course.epochs - course.best_epoch >= patience
             if course.converged or course.seconds > seconds:
                 break
@@ -95,10 +99,10 @@ def learn(lesson: Lesson, config: NetworkConfig, length: int, seconds: float, pa
 
 
 @torch.no_grad()
-def answers(model: SASRec, lesson: Lesson, queries: Queries, title_ids: pa.Array) -> Ranking:
+def answers(model: SASRec, lesson: TrainingData, queries: Queries, title_ids: pa.Array) -> Ranking:
     """How the peer ranks titles; those that it never met come last."""
     model.eval()
-    tokens, length, vectors = Tokens.of(queries.histories, lesson.vocabulary), model.places.num_embeddings, []
+    tokens, length, vectors = TokenSequences.of(queries.histories, lesson.vocabulary), model.places.num_embeddings, []
     for start, count in zip(tokens.starts[:-1], tokens.lengths, strict=True):
         history = np.maximum(tokens.targets[start : start + count], 0)[-length:]
         vectors.append(model(torch.from_numpy(history)[None, :])[0, -1])
@@ -107,10 +111,10 @@ def answers(model: SASRec, lesson: Lesson, queries: Queries, title_ids: pa.Array
     titles = torch.cat([model.titles.weight[rows], unknown], dim=1).numpy()
     members = torch.cat([torch.stack(vectors), torch.ones(len(vectors), 1)], dim=1).numpy()
     model.train()
-    return rank(of_vectors(members, titles), queries, len(titles))
+    return rank_titles(inner_product_scorer(members, titles), queries, len(titles))
 
 
-def windows(tokens: Tokens, length: int) -> tuple[np.ndarray, np.ndarray]:
+def windows(tokens: TokenSequences, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the inputs and of the targets, (windows, length): every history in pieces, padded with 0."""
     inputs, targets = [], []
     for start, count in zip(tokens.starts[:-1], tokens.lengths, strict=True):

@@ -26,14 +26,14 @@ import pyarrow.compute as pc
 from embeddings.foundation import checkpoint
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.encoder import FoundationEncoder
-from embeddings.foundation.metrics import of_vectors, rank
-from embeddings.foundation.protocols import Exam, leave_one_out
-from embeddings.foundation.queries import ask
-from embeddings.foundation.training import train
-from embeddings.histories import HistoriesConfig, read_histories
-from stores.columns import TITLE_ID
+from embeddings.foundation.evaluation_queries import build_queries
+from embeddings.foundation.evaluation_splits import EvalSplit, leave_one_out
+from embeddings.foundation.metrics import inner_product_scorer, rank_titles
+from embeddings.foundation.trainer import train
+from embeddings.histories.job import HistoriesConfig, read_histories
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.schema import TITLE_ID
 
 
 @dataclass(frozen=True)
@@ -46,47 +46,53 @@ class Size:
 
 
 SIZES = {
-    "small": Size((200, 100, 20), 40, {"width": (8, 16, 32), "share": (0.25, 0.5, 1), "length": (4, 8, 16)}),
+    "small": Size((200, 100, 20), 40, {"width": (8, 16, 32), "share": (0.25, 0.5, 1), "max_positions": (4, 8, 16)}),
     "full": Size(
         (3000, 600, 90),
         600,
-        {"width": (8, 16, 32, 64), "share": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), "length": (4, 8, 16, 32, 64)},
+        {"width": (8, 16, 32, 64), "share": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), "max_positions": (4, 8, 16, 32, 64)},
     ),
 }
 STEEPEST = 3.0
 """Exponents beyond it are noise: published ones are below one."""
-NAMES = {"width": "parameters of the transformer", "share": "tokens learned from", "length": "positions seen at once"}
+NAMES = {
+    "width": "parameters of the transformer",
+    "share": "tokens learned from",
+    "max_positions": "positions seen at once",
+}
 
 
 class Ladder:
     """An exam, and trainings of any size for it."""
 
-    def __init__(self, exam: Exam, size: Size) -> None:
+    def __init__(self, exam: EvalSplit, size: Size) -> None:
         self.exam, self.size = exam, size
-        self.order = np.random.default_rng(0).random(len(exam.part)).argsort().argsort() / len(exam.part)
-        owners = np.searchsorted(np.cumsum(pc.list_value_length(exam.histories[TITLE_ID])), exam.asked, side="right")
-        asked = exam.asked[(self.order < size.axes["share"][0])[owners]]
-        self.queries = ask(exam.histories, exam.title_ids, asked)
+        self.order = np.random.default_rng(0).random(len(exam.train_part)).argsort().argsort() / len(exam.train_part)
+        owners = np.searchsorted(
+            np.cumsum(pc.list_value_length(exam.histories[TITLE_ID])), exam.query_positions, side="right"
+        )
+        asked = exam.query_positions[(self.order < size.axes["share"][0])[owners]]
+        self.queries = build_queries(exam.histories, exam.title_ids, asked)
 
     def climb(self, width: float, share: float, length: float) -> dict[str, float]:
         """What a training of this size had on each axis, and its "bits"."""
-        network = {"dim": int(width), "width": int(width), "length": int(length)}
+        network = {"dim": int(width), "width": int(width), "max_positions": int(length)}
         training = {"min_steps": min(1000, self.size.steps), "max_steps": self.size.steps, "patience": 20}
         config = FoundationConfig.model_validate({"network": network, "training": training})
-        part = self.exam.part.filter(pa.array(self.order < share))
+        part = self.exam.train_part.filter(pa.array(self.order < share))
         with tempfile.TemporaryDirectory() as folder:
             trained = train(part, self.exam.catalogue, config, 0, Path(folder))
             bits = self._bits(FoundationEncoder.load(trained.path))
-            body = checkpoint.read(trained.path)[0].model.transformer
+            body = checkpoint.load_checkpoint(trained.path)[0].model.transformer
         weights = sum(weight.numel() for weight in body.parameters())
         tokens = pc.sum(pc.list_value_length(part[TITLE_ID])).as_py()
         print(f"width {width}, share {share:.3f}, length {length}: {bits:.3f} bits", flush=True)
-        return {"width": weights, "share": tokens, "length": length, "bits": bits}
+        return {"width": weights, "share": tokens, "max_positions": length, "bits": bits}
 
     def _bits(self, encoder: FoundationEncoder) -> float:
         members = encoder.encode_members(self.queries.histories)
         titles = encoder.encode_titles(self.exam.candidates)
-        ranking = rank(of_vectors(members, titles), self.queries, len(titles))
+        ranking = rank_titles(inner_product_scorer(members, titles), self.queries, len(titles))
         return float(np.log2(ranking.ranks + 1.0).mean())
 
 

@@ -91,7 +91,7 @@ def ours(titles: np.ndarray, members: np.ndarray, expected: np.ndarray, target: 
     index = TitleIndex.build(np.arange(len(titles)), titles, members[:-ASKED], config)
     seconds, busy = time.perf_counter() - began, time.process_time() - used
     queries = members[-ASKED:]
-    name = f"{index.card.backend} {index.card.effort}"
+    name = f"{index.card.backend} {index.card.search_effort}"
     made = point("samespace", name, lambda: index.search(queries, K)[0], expected)
     one = timed(lambda: np.concatenate([index.search(queries[i : i + 1], K)[0] for i in range(200)]))[1] / 200
     print(f"samespace      {name:16} built in {seconds:.1f} s; one query alone takes {1e3 * one:.2f} ms", flush=True)

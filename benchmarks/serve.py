@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stores.columns import EMBEDDING, MEMBER_ID, TITLE_ID, history_schema, member_vector_schema, title_vector_schema
-from stores.release import Plan, Release
+from stores.releases.release import Plan, Release
+from stores.schema import EMBEDDING, MEMBER_ID, TITLE_ID, history_schema, member_vector_schema, title_vector_schema
 
 SIZES = {"small": (5_000, 2_000, 600), "full": (50_000, 100_000, 6_000)}
 WIDTH, SEEN, CONNECTIONS, ROUNDS = 64, 30, 8, 3
@@ -109,10 +109,10 @@ def plain(folder: str) -> Any:
 
 def ours(folder: str) -> Any:
     """Our service over the same release."""
-    from retrieval.service import Live, ServeConfig, create_app
-    from stores.workspace import Workspace
+    from retrieval.service import ReleaseWatcher, ServeConfig, create_app
+    from stores.releases.workspace import Workspace
 
-    return create_app(Live(Workspace.open(folder)), ServeConfig(), lambda _: {})
+    return create_app(ReleaseWatcher(Workspace.open(folder)), ServeConfig(), lambda _: {})
 
 
 def serve(kind: str, folder: str) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from embeddings.changed import set_apart
-from embeddings.histories import HistoriesConfig, read_histories
-from embeddings.shards import shards_for
-from stores.columns import HISTORY_HASH, MEMBER_ID
+from embeddings.histories.changed_histories import write_changed_histories
+from embeddings.histories.job import HistoriesConfig, read_histories
+from embeddings.histories.sharding import shards_for
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.release import Plan, Release
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.release import Plan, Release
+from stores.schema import HISTORY_HASH, MEMBER_ID
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ def staged(
         shard = f"part-{count:05d}.parquet"
         release.write_table(f"histories/{shard}", table)
         if live:
-            set_apart(release, live, shard, table)
+            write_changed_histories(release, live, shard, table)
         count += 1
     release.write_table("work/catalogue.parquet", catalogue)
     plan = Plan(

@@ -23,23 +23,22 @@ import numpy as np
 import torch
 from scipy import stats
 
+from benchmarks.candidate_fusion import fuse, of_scores
 from embeddings.foundation import checkpoint, train
 from embeddings.foundation.checkpoint import Checkpoint
-from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.decoding import met_titles
-from embeddings.foundation.encoding import member_vectors, title_vectors
-from embeddings.foundation.generation.union import of_scores, united
-from embeddings.foundation.metrics import K
-from embeddings.foundation.protocols import Exam, leave_one_out
-from embeddings.foundation.queries import ask, counts
-from embeddings.foundation.tasks.config import TasksConfig
-from embeddings.foundation.tasks.questions import Questions
-from embeddings.foundation.tasks.training import Course, TrainedTasks, task_of, train_tasks
-from embeddings.foundation.tokens import Tokens
-from embeddings.histories import HistoriesConfig, read_histories
-from stores import columns
+from embeddings.foundation.config import FoundationConfig, TasksConfig
+from embeddings.foundation.encode import member_vectors, title_vectors
+from embeddings.foundation.evaluation_queries import build_queries, event_counts
+from embeddings.foundation.evaluation_splits import EvalSplit, leave_one_out
+from embeddings.foundation.generate import seen_titles
+from embeddings.foundation.metrics import TOP_K
+from embeddings.foundation.sequences import TokenSequences
+from embeddings.foundation.tasks.task import EvalQueries
+from embeddings.foundation.tasks.trainer import TaskTrainer, TrainedTasks, create_task, train_tasks
+from embeddings.histories.job import HistoriesConfig, read_histories
+from stores import schema
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 ALL = ("next_title", "trailers", "plays", "thumbs", "next_genre", "completion", "co_members", "next_id")
 OF_RATINGS = ("next_title", "next_genre", "co_members", "next_id")
@@ -51,12 +50,12 @@ SERVICES = {
 SHARE, LISTED = 0.3, 50
 SHARES = (0.25, 0.5, 0.75)
 """Of generation in the union."""
-PLAIN: dict[str, Any] = {"scheduled": False, "merge": False}
+PLAIN: dict[str, Any] = {"adaptive_sampling": False, "merge": False}
 WAYS = ("shared", "mixture", "scheduled", "merged")
 """The last two are one training, looked at before merging and after."""
 
 
-def data(name: str, lake: str | None, folder: str, seed: int) -> tuple[Exam, tuple[str, ...]]:
+def data(name: str, lake: str | None, folder: str, seed: int) -> tuple[EvalSplit, tuple[str, ...]]:
     """What is learned from and what is asked."""
     place, names = lake or f"{folder}/lake", OF_RATINGS
     if name != "ratings":
@@ -65,11 +64,13 @@ def data(name: str, lake: str | None, folder: str, seed: int) -> tuple[Exam, tup
     return leave_one_out(*read_histories(Lake.open(place), datetime.now(UTC), HistoriesConfig())), names
 
 
-def measured(exam: Exam, names: tuple[str, ...], config: FoundationConfig, steps: int, seed: int) -> dict[str, Any]:
+def measured(
+    exam: EvalSplit, names: tuple[str, ...], config: FoundationConfig, steps: int, seed: int
+) -> dict[str, Any]:
     """Scores by way and task, steps and processor seconds by way, and what generation finds."""
     with tempfile.TemporaryDirectory() as folder:
-        parent = checkpoint.read(train(exam.part, exam.catalogue, config, seed, Path(folder)).path)[0]
-    questions = Questions.of(exam.histories, parent.vocabulary, exam.asked, parent.model.length)
+        parent = checkpoint.load_checkpoint(train(exam.train_part, exam.catalogue, config, seed, Path(folder)).path)[0]
+    questions = EvalQueries.of(exam.histories, parent.vocabulary, exam.query_positions, parent.model.length)
     found: dict[str, dict[str, float]] = {"base": told("base", base(parent, names, questions))}
     plain = TasksConfig(names=names, steps_per_task=steps, rounds=1, experts="shared", **PLAIN)
     alone = [learned(parent, exam, config, plain.model_copy(update={"names": (name,)}), seed) for name in names]
@@ -82,10 +83,10 @@ def measured(exam: Exam, names: tuple[str, ...], config: FoundationConfig, steps
         found[way], cost[way] = told(way, trained.scores(questions)), costs(trained)
     torch.manual_seed(seed)
     tasks = TasksConfig(names=names, steps_per_task=share, merge=True)
-    course = Course(parent, exam.part, exam.catalogue, config, tasks, seed)
+    course = TaskTrainer(parent, exam.train_part, exam.catalogue, config, tasks, seed)
     course.run()
     for way, merge in (("scheduled", False), ("merged", True)):
-        trained = course.trained(merge)
+        trained = course.extract_models(merge)
         found[way], cost[way] = told(way, trained.scores(questions)), costs(trained)
     return {
         "scores": found,
@@ -101,34 +102,38 @@ def costs(trained: TrainedTasks) -> list[float]:
     return [float(trained.report[what]) for what in ("steps", "processor_seconds")]
 
 
-def learned(parent: Checkpoint, exam: Exam, config: FoundationConfig, tasks: TasksConfig, seed: int) -> TrainedTasks:
+def learned(
+    parent: Checkpoint, exam: EvalSplit, config: FoundationConfig, tasks: TasksConfig, seed: int
+) -> TrainedTasks:
     """A training of tasks on the exam's part."""
-    return train_tasks(parent, exam.part, exam.catalogue, config, tasks, seed)
+    return train_tasks(parent, exam.train_part, exam.catalogue, config, tasks, seed)
 
 
 @torch.no_grad()
-def base(parent: Checkpoint, names: tuple[str, ...], questions: Questions) -> dict[str, float]:
+def base(parent: Checkpoint, names: tuple[str, ...], questions: EvalQueries) -> dict[str, float]:
     """The scores of the model as it is."""
-    tasks = [task_of(name, parent.model) for name in names]
-    return {task.name: task.score(parent.model, questions.seen_by(task.view(questions.tokens))) for task in tasks}
+    tasks = [create_task(name, parent.model) for name in names]
+    return {task.name: task.score(parent.model, questions.for_task(task.view(questions.tokens))) for task in tasks}
 
 
 @torch.no_grad()
-def generation(trained: TrainedTasks, parent: Checkpoint, exam: Exam) -> dict[str, dict[str, float]]:
+def generation(trained: TrainedTasks, parent: Checkpoint, exam: EvalSplit) -> dict[str, dict[str, float]]:
     """Recall@10 of the tower, of generation, and of what both say together, by slice."""
     histories, catalogue, model = exam.queries.histories, exam.catalogue, trained.models["next_title"].eval()
-    members = torch.from_numpy(member_vectors(model, Tokens.of(histories, parent.vocabulary))) * model.scale
+    members = torch.from_numpy(member_vectors(model, TokenSequences.of(histories, parent.vocabulary))) * model.scale
     titles = torch.from_numpy(title_vectors(model, parent.vocabulary, catalogue))
-    scores = (members @ titles.T).masked_fill(met_titles(histories, catalogue), float("-inf"))
+    scores = (members @ titles.T).masked_fill(seen_titles(histories, catalogue), float("-inf"))
     tower, found = of_scores(scores, LISTED), trained.generator(parent).candidates(histories, catalogue, LISTED)
     generated = torch.from_numpy(found.titles), torch.from_numpy(found.scores)
-    answers = ask(exam.histories, catalogue[columns.TITLE_ID].combine_chunks(), exam.asked).targets
+    answers = build_queries(exam.histories, catalogue[schema.TITLE_ID].combine_chunks(), exam.query_positions).targets
     ways = {"tower": tower, "generated": generated}
-    ways |= {f"union {share}": united(tower, generated, K, share) for share in SHARES}
-    hits = {name: (rows[:, :K].numpy() == answers[:, None]).any(axis=1) for name, (rows, _) in ways.items()}
+    ways |= {f"union {share}": fuse(tower, generated, TOP_K, share) for share in SHARES}
+    hits = {name: (rows[:, :TOP_K].numpy() == answers[:, None]).any(axis=1) for name, (rows, _) in ways.items()}
     return {
         part: {"questions": int(chosen.sum()), **{name: float(hit[chosen].mean()) for name, hit in hits.items()}}
-        for part, chosen in slices(counts(exam.part, catalogue[columns.TITLE_ID].combine_chunks()), answers).items()
+        for part, chosen in slices(
+            event_counts(exam.train_part, catalogue[schema.TITLE_ID].combine_chunks()), answers
+        ).items()
         if chosen.any()
     }
 
@@ -178,7 +183,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         asked = [run["generation"][part] for run in runs if part in run["generation"]]
         weights = [each["questions"] for each in asked]
         means = {name: np.average([each[name] for each in asked], weights=weights) for name in asked[0]}
-        lines.append([f"recall@{K} {part}", *(f"{name} {mean:.4f}" for name, mean in means.items())])
+        lines.append([f"recall@{TOP_K} {part}", *(f"{name} {mean:.4f}" for name, mean in means.items())])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -209,8 +214,8 @@ def main() -> None:
         "min_steps": first,
         "max_steps": first,
         "batch_tokens": 1024,
-        "validation_members": 300,
-        "evaluations": 5,
+        "max_validation_members": 300,
+        "num_validations": 5,
     }
     config, runs = FoundationConfig.model_validate({"training": training}), []
     for seed in range(args.first, args.first + args.seeds):

@@ -23,25 +23,25 @@ import pyarrow as pa
 import torch
 from sasrec import RATE, SASRec, answers, batch_size, batches, learn, windows
 
-from embeddings.foundation.batches import endless
+from embeddings.foundation.batches import endless_batches
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.evaluation import train_and_evaluate
-from embeddings.foundation.lesson import Lesson
-from embeddings.foundation.protocols import leave_one_out
-from embeddings.foundation.step import Learner
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.foundation.evaluation_splits import leave_one_out
+from embeddings.foundation.train_step import TrainStep
+from embeddings.foundation.training_data import TrainingData
+from embeddings.histories.job import HistoriesConfig, read_histories
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 SIZES = {"small": (300, 400, 20), "full": (4000, 2000, 60)}
 STEPS = {"small": 100, "full": 30_000}
 TIMED, ROUNDS, PATIENCE = 8, 3, 15
 
 
-def stepper(lesson: Lesson, config: FoundationConfig) -> Callable[[], int]:
+def stepper(lesson: TrainingData, config: FoundationConfig) -> Callable[[], int]:
     """One step of our training; how many real tokens it learned from."""
-    learner = Learner(lesson.model(config), config.training, 1000, 0.1)
-    source = endless(lesson.tokens, learner.model.length, config.training, 0)
+    learner = TrainStep(lesson.model(config), config.training, 1000, 0.1)
+    source = endless_batches(lesson.tokens, learner.model.length, config.training, 0)
 
     def step() -> int:
         batch = next(source)
@@ -51,7 +51,7 @@ def stepper(lesson: Lesson, config: FoundationConfig) -> Callable[[], int]:
     return step
 
 
-def peer_stepper(lesson: Lesson, config: FoundationConfig, length: int) -> Callable[[], int]:
+def peer_stepper(lesson: TrainingData, config: FoundationConfig, length: int) -> Callable[[], int]:
     """The same of the plain loop."""
     model = SASRec(config.network, len(lesson.vocabulary.title_ids), length)
     optimiser = torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.98))
@@ -82,7 +82,7 @@ def speeds(*ways: Callable[[], int]) -> list[float]:
 def measured(data: tuple[pa.Table, pa.Table], config: FoundationConfig, seconds: float) -> dict[str, Any]:
     """Speed and quality of both, and the quality of the floors."""
     exam = leave_one_out(*data)
-    lesson = Lesson.of(exam.part, exam.catalogue, config, seed=0)
+    lesson = TrainingData.of(exam.train_part, exam.catalogue, config, seed=0)
     length = lesson.model(config).length
     ours, plain = speeds(stepper(lesson, config), peer_stepper(lesson, config, length))
     model, course = learn(lesson, config.network, length, seconds, PATIENCE)

@@ -20,41 +20,43 @@ from ablation_slices import Slice, difference
 
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.encoder import FoundationEncoder
-from embeddings.foundation.metrics import of_vectors, rank
-from embeddings.foundation.protocols import Exam, time_split, with_plays_of
-from embeddings.foundation.queries import Events, cut
-from embeddings.foundation.training import TrainedModel, train
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.foundation.evaluation_queries import EventTable, truncate_histories
+from embeddings.foundation.evaluation_splits import EvalSplit, time_split, with_plays_of
+from embeddings.foundation.metrics import inner_product_scorer, rank_titles
+from embeddings.foundation.trainer import TrainedModel, train
+from embeddings.histories.job import HistoriesConfig, read_histories
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 SIZES = {"small": ((200, 100, 20), 60), "full": ((2000, 800, 90), 30_000)}
 HOUR = 3600
 
 
-def quality(exam: Exam, model: TrainedModel) -> tuple[dict[str, float], Slice]:
+def quality(exam: EvalSplit, model: TrainedModel) -> tuple[dict[str, float], Slice]:
     """How a model answers the exam and the steps that it took; the gain of each question."""
     encoder, queries = FoundationEncoder.load(model.path), exam.queries
     members, titles = encoder.encode_members(queries.histories), encoder.encode_titles(exam.candidates)
-    ranking = rank(of_vectors(members, titles), queries, len(titles))
-    owners = np.searchsorted(Events.of(exam.histories, exam.title_ids).starts, exam.asked, side="right") - 1
-    gains = Slice(exam.asked, owners, 1 / np.log2(ranking.ranks + 2.0))
+    ranking = rank_titles(inner_product_scorer(members, titles), queries, len(titles))
+    owners = (
+        np.searchsorted(EventTable.of(exam.histories, exam.title_ids).starts, exam.query_positions, side="right") - 1
+    )
+    gains = Slice(exam.query_positions, owners, 1 / np.log2(ranking.ranks + 2.0))
     steps = {name: float(model.metrics[name]) for name in ("steps", "best_step")}
-    return {**ranking.metrics(), "gain": ranking.gain(), **steps}, gains
+    return {**ranking.metrics(), "gain": ranking.full_ndcg(), **steps}, gains
 
 
-def measured(exam: Exam, config: FoundationConfig, hours: float, seed: int) -> dict[str, dict[str, float]]:
+def measured(exam: EvalSplit, config: FoundationConfig, hours: float, seed: int) -> dict[str, dict[str, float]]:
     """Yesterday's model, today's from nothing, and today's from yesterday's."""
-    events = Events.of(exam.part, exam.title_ids)
+    events = EventTable.of(exam.train_part, exam.title_ids)
     known = events.last < events.last.max() - hours * HOUR
-    ends = np.bincount(events.owner[known], minlength=len(exam.part))
-    before = cut(exam.part, np.arange(len(exam.part)), ends)
-    then = with_plays_of(before, exam.part, exam.catalogue)
+    ends = np.bincount(events.owner[known], minlength=len(exam.train_part))
+    before = truncate_histories(exam.train_part, np.arange(len(exam.train_part)), ends)
+    then = with_plays_of(before, exam.train_part, exam.catalogue)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         yesterday = train(before, then, config, seed, place / "yesterday")
-        fresh = train(exam.part, exam.catalogue, config, seed, place / "fresh")
-        warm = train(exam.part, exam.catalogue, config, seed, place / "warm", parent=yesterday.path)
+        fresh = train(exam.train_part, exam.catalogue, config, seed, place / "fresh")
+        warm = train(exam.train_part, exam.catalogue, config, seed, place / "warm", parent=yesterday.path)
         ways = {"yesterday": yesterday, "from_nothing": fresh, "warm": warm}
         found = {name: quality(exam, model) for name, model in ways.items()}
     usual = found["from_nothing"][1]

@@ -1,17 +1,5 @@
-"""From interactions to native vectors; torch lives here and nowhere else."""
+"""Turn interactions into native vectors; torch is imported here and nowhere else."""
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "Encoder": "embeddings.encoder",
-    "load": "embeddings.encoder",
-}
-
-__all__ = ["Encoder", "load"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

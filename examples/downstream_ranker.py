@@ -23,9 +23,9 @@ from rankers import HeadRanker, PairRanker, Pairs
 from ten_nights import Matrix, Night, nights
 
 from alignment import AlignmentConfig, Anchors, Gram, fit
-from pipeline.answer import table
-from pipeline.cluster import RayConfig, cluster
-from stores.workspace import Workspace
+from pipeline.arguments import format_table
+from pipeline.ray_cluster import RayConfig, ray_cluster
+from stores.releases.workspace import Workspace
 
 MIN = AlignmentConfig().min_plays
 Space = tuple[Matrix, Matrix]
@@ -93,7 +93,7 @@ def run(data: str, count: int, cache: str) -> dict[str, Any]:
     lines, hits, first = [], [], None
     with ExitStack() as stack:
         workspace = Workspace.open(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(cluster(RayConfig(num_cpus=1)))
+        stack.enter_context(ray_cluster(RayConfig(num_cpus=1)))
         for number, night in enumerate(nights(data, count, cache)):
             live = publish_night(workspace, night, number)
             space = (
@@ -190,7 +190,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(found))
         return
-    print(table(found["nights"]))
+    print(format_table(found["nights"]))
     print(json.dumps(found["summary"], indent=1, ensure_ascii=False))
 
 

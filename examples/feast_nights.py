@@ -10,11 +10,11 @@ from ten_nights import Matrix, Night
 
 import alignment.job
 from alignment import AlignmentConfig
-from alignment.reference import vector_array
-from stores.columns import TIME, member_vector_schema, title_vector_schema
-from stores.publish import PublishConfig, publish
-from stores.release import Plan, Release, StageReport
-from stores.workspace import Workspace
+from alignment.reference import to_column
+from stores.publishing.publish import PublishConfig, publish
+from stores.releases.release import Plan, Release, StageReport
+from stores.releases.workspace import Workspace
+from stores.schema import TIMESTAMP_TYPE, member_vector_schema, title_vector_schema
 
 SPACE = "1"
 
@@ -33,7 +33,7 @@ def publish_night(workspace: Workspace, night: Night, number: int) -> Published:
     Raises RuntimeError where alignment does not place the night in the space.
     """
     release = _staged(workspace, night, number)
-    report = release.once("align", lambda: alignment.job.run(AlignmentConfig(), release))
+    report = release.run_stage("align", lambda: alignment.job.run(AlignmentConfig(), release))
     if number and report.metrics["outcome"] != "same_space":
         raise RuntimeError(f"night {number}: {report.metrics['outcome']}, {report.metrics['reasons']}")
     release.seal([], [report], {})
@@ -84,7 +84,7 @@ def _staged(workspace: Workspace, night: Night, number: int) -> Release:
 
 def _table(rows: pa.Table, vectors: Matrix, schema: pa.Schema, made: dict[str, Any], now: datetime) -> pa.Table:
     """Rows with their vectors in the columns of `schema`."""
-    given = {**made, "embedding": vector_array(vectors), "encoded_at": pa.array([now] * len(vectors), TIME)}
+    given = {**made, "embedding": to_column(vectors), "encoded_at": pa.array([now] * len(vectors), TIMESTAMP_TYPE)}
     columns = [given.get(field.name, rows[field.name] if field.name in rows.column_names else None) for field in schema]
     typed = [pa.chunked_array([pa.array(c)]) if isinstance(c, np.ndarray) else c for c in columns]
     return pa.table([c.cast(f.type) for c, f in zip(typed, schema, strict=True)], schema=schema)

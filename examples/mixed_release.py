@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from alignment import AlignmentConfig, Anchors, Gram, fit
 from embeddings.foundation import FoundationEncoder
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.training import train
-from embeddings.histories import HistoriesConfig, read_histories
-from pipeline.answer import table
+from embeddings.foundation.trainer import train
+from embeddings.histories.job import HistoriesConfig, read_histories
+from pipeline.arguments import format_table
 from stores.lake.contract import Lake
 from stores.lake.movielens import import_movielens
 
@@ -115,7 +115,7 @@ def main() -> None:
         questions = Questions.of(*read_histories(Lake.open(lake), datetime.now(UTC), HistoriesConfig()))
         native = [encode(questions, seed, str(Path(scratch) / "models")) for seed in (0, 1)]
         rows = measure(questions, native)
-    print(json.dumps(rows) if args.json else table(rows))
+    print(json.dumps(rows) if args.json else format_table(rows))
 
 
 if __name__ == "__main__":

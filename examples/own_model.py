@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.foundation.evaluation import evaluate
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.histories.job import HistoriesConfig, read_histories
 from pipeline.cli import main as samespace
-from stores.columns import TITLE_ID
+from stores.files.filesystem import sha256
 from stores.lake.contract import Lake
-from stores.storage import sha256
+from stores.schema import TITLE_ID
 
 DIM, RECENT, BUCKETS = 64, 20, 4096
 Vectors = np.ndarray

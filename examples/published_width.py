@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ten_nights import Night, nights
 
 from alignment import AlignmentConfig, Gram, fit
-from pipeline.answer import table
+from pipeline.arguments import format_table
 
 WIDTHS = (64, 48, 32, 16, 8)
 DRAWS = 2000
@@ -62,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         lines = compare(list(nights(args.data, args.trainings - 1, args.cache or scratch)))
-    print(json.dumps(lines) if args.json else table(lines))
+    print(json.dumps(lines) if args.json else format_table(lines))
 
 
 if __name__ == "__main__":

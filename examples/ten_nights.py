@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from mixed_release import Questions, encode
 from numpy.typing import NDArray
 
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.histories.job import HistoriesConfig, read_histories
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake
 from stores.lake.movielens import import_movielens
-from stores.storage import Storage
 
 FIRST, LAST = 0.90, 1.00
 """Share of all events that the first and the last of the nights know."""

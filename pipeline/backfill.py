@@ -16,26 +16,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import alignment.job
-import embeddings.histories
-import embeddings.job
+import embeddings.encode.job
+import embeddings.histories.job
 from alignment.transform import AlignmentTransform
-from embeddings.carry import Carry
-from pipeline.carrying import Placing
+from embeddings.encode.reuse import ReusableVectors
 from pipeline.config import Config
-from pipeline.planning import require_same_ids
-from pipeline.telling import Teller
+from pipeline.console import ConsoleReporter
+from pipeline.run_plan import require_same_ids
+from pipeline.vector_reuse import AlignMembers
 from stores.errors import NotFoundError, UsageError
-from stores.features.delta import deltas
-from stores.features.history import history_path, history_rows, write_history
-from stores.features.views import EMBEDDINGS, history_folder, history_schema
-from stores.features.written import forget_written
+from stores.feast.checksums import forget_checksum
+from stores.feast.feature_views import EMBEDDINGS, history_folder, history_schema
+from stores.feast.offline_store import history_path, history_rows, write_history
+from stores.feast.release_diff import iter_diffs
 from stores.lake.contract import Lake
-from stores.lease import check_token
-from stores.release import Plan, Release
-from stores.suppression import PATH as SUPPRESSED
-from stores.suppression import suppressed
-from stores.workspace import BACKFILL as FOLDER
-from stores.workspace import MODELS, Workspace
+from stores.publishing.suppression_list import SUPPRESSION_FILE as SUPPRESSED
+from stores.publishing.suppression_list import read_suppression_list
+from stores.releases.lease import check_token
+from stores.releases.release import Plan, Release
+from stores.releases.workspace import BACKFILL as FOLDER
+from stores.releases.workspace import MODELS, Workspace
 
 PREFIX = "backfill-"
 _STAMP = "%Y%m%dT%H%M%S%f"
@@ -69,7 +69,7 @@ class Backfill:
         self.key = self._key()
         self.scratch = Workspace.open(f"{workspace.uri}/{FOLDER}/{self.key}")
 
-    def run(self, span: Span, tell: Teller) -> list[dict[str, object]]:
+    def run(self, span: Span, tell: ConsoleReporter) -> list[dict[str, object]]:
         """Fill the nights of a span; the rows of history written for each.
 
         Raises UsageError where the span reaches into what is in the history already.
@@ -93,7 +93,7 @@ class Backfill:
         return filled
 
     def _key(self) -> str:
-        erased = suppressed(self.workspace.storage)
+        erased = read_suppression_list(self.workspace.storage)
         wish = [
             self.live.manifest.model_id,
             self.transform.hash,
@@ -134,7 +134,7 @@ class Backfill:
             for path in self.workspace.storage.files(history_folder(view, self.live.space_id)):
                 name = path.rsplit("/", 1)[-1].removesuffix(".parquet")
                 if name.startswith(PREFIX) and name not in kept and _name(first) <= name <= _name(last):
-                    forget_written(self.workspace.storage, path)
+                    forget_checksum(self.workspace.storage, path)
                     self.workspace.storage.delete(path)
 
     def _release(self, night: datetime, before: Release | None) -> Release:
@@ -145,11 +145,11 @@ class Backfill:
         self._check()
         if not release.storage.exists("plan.json"):
             self.scratch.stage(self._plan(release.release_id, night, before), self.token)
-        carry = Carry(before, Placing(self.transform)) if before else None
+        carry = ReusableVectors(before, AlignMembers(self.transform)) if before else None
         reports = [
-            release.once("histories", lambda: embeddings.histories.run(self.config.histories, release)),
-            release.once("encode", lambda: embeddings.job.run(self.config.encode, release, carry)),
-            release.once("align", lambda: alignment.job.apply(release, self.transform)),
+            release.run_stage("histories", lambda: embeddings.histories.job.run(self.config.histories, release)),
+            release.run_stage("encode", lambda: embeddings.encode.job.run(self.config.encode, release, carry)),
+            release.run_stage("align", lambda: alignment.job.apply(release, self.transform)),
         ]
         release.seal([], reports, {})
         return Release(self.scratch.uri, release.release_id)
@@ -173,7 +173,7 @@ class Backfill:
         """Append what changed since the night before to the history; the rows of each view."""
         rows = {}
         for view in EMBEDDINGS:
-            tables = (history_rows(view, self.live.space_id, night, part) for part in deltas(view, before, release))
+            tables = (history_rows(view, self.live.space_id, night, part) for part in iter_diffs(view, before, release))
             schema = history_schema(view, release.storage.dataset(view.folder).schema)
             path = history_path(view, self.live.space_id, _name(night))
             rows[view.folder] = write_history(self.workspace.storage, path, schema, tables, self._check)

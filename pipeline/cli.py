@@ -17,13 +17,11 @@ import warnings
 from typing import Any, NoReturn
 
 from pipeline import interruption
-from stores.aside import ASIDE
 from stores.errors import SamespaceError, UsageError, require_text
-from stores.masking import masked
-from stores.printed import until_printed
-from stores.s3 import is_outage, outage
-from stores.terminal import print_anything, safe
-from stores.without_pandas import do_without_pandas
+from stores.files.object_store import is_outage, outage
+from stores.masking import mask_secrets
+from stores.runtime import THREAD_NAME, do_without_pandas
+from stores.terminal import defer_until_output, escape_controls, print_anything
 
 # Before torch loads: threads that wait by spinning for long take the processors from one another as soon as there are
 # more of them than processors, and those that never spin are asleep when the next piece of a step begins.
@@ -54,9 +52,9 @@ VERBS = {
     "doctor": "check the environment and, with --verify, every published file",
 }
 
-HANGING = ("ray", ASIDE)
+HANGING = ("ray", THREAD_NAME)
 """Names of threads that are over when a command is, unless they hang."""
-LOOKING = ("releases", "similar", "candidates", "index", "dead-letter")
+READ_ONLY_VERBS = ("releases", "similar", "candidates", "index", "dead-letter")
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,15 +68,15 @@ class Parser(argparse.ArgumentParser):
 
 def command() -> int:
     """The process of one command, as it is installed."""
-    interruption.install()
+    interruption.install_handlers()
     # Imports make objects that stay: looking for garbage among them takes a fifth of their time.
     gc.set_threshold(10_000)
-    if len(sys.argv) > 1 and sys.argv[1] in LOOKING:
+    if len(sys.argv) > 1 and sys.argv[1] in READ_ONLY_VERBS:
         do_without_pandas()
     print_anything()
-    code = interruption.over(main())
+    code = interruption.command_is_over(main())
     if any(thread.name in HANGING for thread in threading.enumerate()):
-        interruption.leave(code)  # a thread that hangs in Ray or in an encoder would be waited for
+        interruption.end_process(code)  # a thread that hangs in Ray or in an encoder would be waited for
     return code
 
 
@@ -88,30 +86,30 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _answer(_parse(words))
     except (KeyboardInterrupt, Exception) as error:
-        if not isinstance(error, KeyboardInterrupt) and interruption.received() is None:
+        if not isinstance(error, KeyboardInterrupt) and interruption.received_signal() is None:
             raise
-        return _stopped(interruption.received() or signal.SIGINT, words)
+        return _stopped(interruption.received_signal() or signal.SIGINT, words)
 
 
 def _answer(args: argparse.Namespace) -> int:
     if not os.environ.get("SAMESPACE_DEBUG"):
         warnings.simplefilter("ignore")
     try:
-        with until_printed():
+        with defer_until_output():
             answer = importlib.import_module(_module(args.verb)).run(args)
             print(json.dumps(answer.facts, default=str) if args.json else answer.text, flush=True)
-        interruption.over(int(answer.exit_code))
+        interruption.command_is_over(int(answer.exit_code))
     except BrokenPipeError:  # the reader went away; what is still buffered must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if interruption.received() is not None:  # this is what the signal's exception became on its way
+        if interruption.received_signal() is not None:  # this is what the signal's exception became on its way
             raise
         if isinstance(error, SamespaceError):
             return _fail(error, args.json)
         if is_outage(error):
             return _fail(outage("", "", error), args.json)
-        sys.stderr.write(safe(masked(traceback.format_exc())))
+        sys.stderr.write(escape_controls(mask_secrets(traceback.format_exc())))
         return _fail(
             SamespaceError(f"{type(error).__name__}: {error}", fix="report this; the trace is above"), args.json
         )
@@ -121,7 +119,7 @@ def _answer(args: argparse.Namespace) -> int:
 def _stopped(number: signal.Signals, words: list[str]) -> int:
     """Say by which signal a command was stopped; its exit code."""
     verb = next((word for word in words if not word.startswith("-")), "")
-    told, code = interruption.message(number, verb), interruption.exit_code(number)
+    told, code = interruption.interruption_message(number, verb), interruption.exit_code(number)
     if "--json" in words:
         print(json.dumps({"error": {"kind": "Stopped", "exit_code": code, "what": told}}), flush=True)
     sys.stderr.write(f"\nsamespace: {told}\n")
@@ -131,7 +129,7 @@ def _stopped(number: signal.Signals, words: list[str]) -> int:
 def options_of(verb: str) -> dict[str, str]:
     """Every option of a verb with what its help says of it, first lines only."""
     parser = argparse.ArgumentParser(prog=f"samespace {verb}")
-    fill(parser, verb)
+    add_arguments(parser, verb)
     return {flag: " ".join((action.help or "").split()) for action in parser._actions for flag in action.option_strings}
 
 
@@ -148,7 +146,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         told = summary[0].upper() + summary[1:] + "."
         sub = verbs.add_parser(verb, help=summary, description=told, formatter_class=plain)
         if verb == asked:
-            fill(sub, verb)
+            add_arguments(sub, verb)
     try:
         require_text(*argv)
         return parser.parse_args(argv)
@@ -156,7 +154,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         sys.exit(_fail(error, "--json" in argv))
 
 
-def fill(parser: argparse.ArgumentParser, verb: str) -> None:
+def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     """Give a parser the verb's own arguments, those that every verb has, and the verb's examples."""
     module = importlib.import_module(_module(verb))
     module.arguments(parser)
@@ -182,7 +180,7 @@ def _fail(error: SamespaceError, as_json: bool) -> int:
         facts: dict[str, Any] = {"kind": type(error).__name__, "exit_code": error.exit_code, "what": error.what}
         facts |= {"where": error.where, "expected": error.expected, "fix": error.fix}
         print(json.dumps({"error": facts}))
-    sys.stderr.write(f"samespace: {safe(str(error))}\n")
+    sys.stderr.write(f"samespace: {escape_controls(str(error))}\n")
     return error.exit_code
 
 

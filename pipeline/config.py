@@ -1,31 +1,43 @@
-"""One TOML file, read in one place; every section's class lives beside the code that it configures."""
+"""Which optional features a night makes and publishes."""
 
+import inspect
 import json
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from alignment.config import AlignmentConfig
-from embeddings.encode_config import EncodeConfig
-from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.tasks.config import TasksConfig
-from embeddings.histories_config import HistoriesConfig
-from pipeline.answer import DEFAULT_FILE
-from pipeline.cluster import RayConfig
+from embeddings.encode.config import EncodeConfig
+from embeddings.foundation.config import FoundationConfig, TasksConfig
+from embeddings.histories.config import HistoriesConfig
+from pipeline.arguments import DEFAULT_FILE
 from pipeline.estimate import PlanConfig
-from pipeline.features_config import FeaturesConfig
+from pipeline.ray_cluster import RayConfig
 from retrieval.config import CandidatesConfig, RetrievalConfig
 from retrieval.service.config import ServeConfig
 from stores.errors import ConfigError, NotFoundError
-from stores.features.repository import PublishConfig
-from stores.features.repository_config import FREE_FORM
+from stores.feast.config import FREE_FORM
+from stores.feast.repository import PublishConfig
 from stores.settings import Settings
-from validation.thresholds import GateConfig
+from validation.config import GateConfig
 
-SAMPLE = "samespace init writes a file with every key and its meaning"
+
+class FeaturesConfig(Settings):
+    """Optional features, each a view of its own in Feast; a night without one removes its online rows."""
+
+    genres: bool = False
+    """`genre_embedding`: genres as points of the space, near the titles that have them. The encoder must offer it."""
+    semantic_ids: bool = False
+    """`title_semantic_id`: every title as a few digits, of which alike titles share the first."""
+    preferences: bool = False
+    """`member_preferences`: which genres and languages a member plays next, with shares. The encoder must offer it."""
+
+
+INIT_HINT = "samespace init writes a file with every key and its meaning"
 LONGEST = 80
 """Characters of a refused value that are shown."""
 
@@ -72,7 +84,7 @@ def read_config(path: str | None = None, settings: list[str] | None = None, **fl
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise explained(error, _origin(path, settings or [])) from error
+        raise config_error(error, _origin(path, settings or [])) from error
 
 
 def given(settings: list[str], flags: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +99,7 @@ def given(settings: list[str], flags: dict[str, Any]) -> dict[str, Any]:
     try:
         Config.model_validate(values)
     except ValidationError as error:
-        raise explained(error, _origin(None, settings)) from error
+        raise config_error(error, _origin(None, settings)) from error
     return values
 
 
@@ -119,7 +131,9 @@ def _set(values: dict[str, Any], setting: str) -> None:
     """Apply `section.key=value`; the value is read as JSON, and as text where it is none."""
     name, equals, text = setting.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"cannot read the setting --set {_name(setting)}", expected="section.key=value", fix=SAMPLE)
+        raise ConfigError(
+            f"cannot read the setting --set {_name(setting)}", expected="section.key=value", fix=INIT_HINT
+        )
     *sections, key = name.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -131,14 +145,14 @@ def _set(values: dict[str, Any], setting: str) -> None:
         values[key] = text
 
 
-def explained(error: ValidationError, where: str) -> ConfigError:
+def config_error(error: ValidationError, where: str) -> ConfigError:
     """What pydantic refused, by key and in one sentence each."""
     lines = []
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])
         unknown = fault["type"] == "extra_forbidden"
         lines.append(f"unknown key {name}" if unknown else f"{name}: {fault['msg']}{_found(fault)}")
-    return ConfigError("; ".join(lines), where=where, fix=SAMPLE)
+    return ConfigError("; ".join(lines), where=where, fix=INIT_HINT)
 
 
 def _found(fault: Any) -> str:
@@ -148,3 +162,57 @@ def _found(fault: Any) -> str:
         return ""
     plain = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= LONGEST)
     return f" (found {value!r})" if plain else f" (found a {type(value).__name__})"
+
+
+def default_config_toml(given: dict[str, Any] | None = None) -> str:
+    """Every key at its default, commented out, below what its class says of it; `given` values are set."""
+    given = given or {}
+    lines = ["# samespace: uncomment what you change; what is shown is the default.", ""]
+    plain = {name: field for name, field in Config.model_fields.items() if not _is_section(field.annotation)}
+    lines += [_line(name, field.get_default(call_default_factory=True), given) for name, field in plain.items()]
+    lines += _sections("", Config, given)
+    return "\n".join(lines) + "\n"
+
+
+def _sections(prefix: str, kind: Any, given: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for name, field in kind.model_fields.items():
+        if _is_section(field.annotation):
+            below = given.get(name, {})
+            lines += ["", *_section(prefix + name, field.annotation, below)]
+            lines += _sections(f"{prefix}{name}.", field.annotation, below)
+    return lines
+
+
+def _section(name: str, kind: Any, given: dict[str, Any]) -> list[str]:
+    lines = [*_comment(inspect.getdoc(kind) or ""), f"[{name}]"]
+    for key, field in kind.model_fields.items():
+        if not _is_section(field.annotation):
+            lines += _comment(field.description or "")
+            lines.append(_line(key, field.get_default(call_default_factory=True), given))
+    return lines
+
+
+def _line(key: str, default: Any, given: dict[str, Any]) -> str:
+    """A key at its default, commented out, or at the value that is given."""
+    if key in given:
+        return f"{key} = {_toml(given[key])}"
+    if default is None:
+        return f"#{key} = (unset)"
+    return f"#{key} = {_toml(default)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, default=str)
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}".rstrip() for line in textwrap.wrap(" ".join(text.split()), 110)]
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

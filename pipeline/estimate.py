@@ -12,18 +12,18 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.share import Share
-from stores.release import Release, StageReport
+from pipeline.cpu_availability import CpuShare
+from stores.releases.release import Release, StageReport
 from stores.settings import Settings
 
-TIMED = "timed"
-NIGHTS = 5
-PARALLEL = ("histories", "gate_input", "encode", "align")
+TIMED_EVENT = "timed"
+MAX_NIGHTS = 5
+PARALLEL_STAGES = ("histories", "gate_input", "encode", "align")
 """Stages that keep every processor busy."""
-_CARRIED = 0.05
+_REUSED_COST_SHARE = 0.05
 """What carrying a member costs, in members encoded."""
 _WORKER_MB, _DRIVER_MB, _TOKEN_BYTES = 650, 900, 400
-_LEAST = 0.05
+_MIN_CPU_SHARE = 0.05
 
 
 class PlanConfig(Settings):
@@ -33,7 +33,7 @@ class PlanConfig(Settings):
     nodes: int = Field(default=1, ge=1)
 
 
-class Work(Settings):
+class Workload(Settings):
     """How much a night has to do: rows read, members to encode and to carry forward, titles, shards to do.
 
     `again` says that there is a live release, beside which the night is judged.
@@ -50,39 +50,46 @@ class Work(Settings):
 
     def fixed(self, stage: str) -> float:
         """Seconds of a stage on next to nothing."""
-        return FIXED[stage] + (AGAIN.get(stage, 0.0) if self.again else 0.0)
+        return FIXED_SECONDS[stage] + (WARM_FIXED_SECONDS.get(stage, 0.0) if self.again else 0.0)
 
     def units(self) -> dict[str, float]:
         """The work of each stage in the unit that its time is in proportion to."""
         rows = self.members + self.titles
-        encode = self.encoded + _CARRIED * self.carried
+        encode = self.encoded + _REUSED_COST_SHARE * self.carried
         return {
             "histories": float(self.events),
             "encode": encode * self.tokens_per_member,
             "align": float(rows),
             "gate_vectors": float(rows),
             "index": float(self.titles),
-            "publish": self.encoded + self.titles + _CARRIED * self.carried,
+            "publish": self.encoded + self.titles + _REUSED_COST_SHARE * self.carried,
         }
 
 
-FIXED = {
+FIXED_SECONDS = {
     "histories": 0.2,
     "gate_input": 4.0,
     "encode": 0.4,
-    "compare": 0.0,
+    "compare_models": 0.0,
     "align": 1.2,
     "gate_vectors": 0.4,
     "index": 0.2,
     "gate_index": 0.1,
     "publish": 5.5,
-    "canary": 0.2,
+    "readback": 0.2,
     "rest": 5.5,
 }
 """Seconds of each stage on next to nothing; `rest` is the start of the cluster and the report."""
-AGAIN = {"histories": 0.2, "align": 1.0, "gate_vectors": 0.9}
+WARM_FIXED_SECONDS = {"histories": 0.2, "align": 1.0, "gate_vectors": 0.9}
 """Seconds more where there is a night to be compared with."""
-RATES = {"histories": 7e-7, "encode": 1.6e-6, "align": 2.5e-6, "gate_vectors": 2.5e-6, "index": 5e-5, "publish": 3.3e-5}
+SECONDS_PER_UNIT = {
+    "histories": 7e-7,
+    "encode": 1.6e-6,
+    "align": 2.5e-6,
+    "gate_vectors": 2.5e-6,
+    "index": 5e-5,
+    "publish": 3.3e-5,
+}
 """Seconds for one unit on two cores."""
 
 
@@ -98,12 +105,12 @@ class Estimate(Settings):
 
 
 def estimate(
-    work: Work, earlier: list[Release], config: PlanConfig, workers: int, share: Share | None = None
+    work: Workload, earlier: list[Release], config: PlanConfig, workers: int, share: CpuShare | None = None
 ) -> Estimate:
     """The estimate of a night from the releases before it, newest first; `share` is what of the machine is free."""
-    share = share or Share()
+    share = share or CpuShare()
     timed = _timed(earlier, share.processors)
-    stages = {name: round(_seconds(name, work, timed) / _free(name, share), 2) for name in FIXED}
+    stages = {name: round(_seconds(name, work, timed) / _free(name, share), 2) for name in FIXED_SECONDS}
     seconds = sum(stages.values())
     return Estimate(
         stages=stages,
@@ -115,11 +122,13 @@ def estimate(
     )
 
 
-def note(release: Release, work: Work, expected: Estimate, took: dict[str, float], share: Share | None = None) -> None:
+def record_timing(
+    release: Release, work: Workload, expected: Estimate, took: dict[str, float], share: CpuShare | None = None
+) -> None:
     """Append what a night was expected to take and took, stage by stage, to the events of its release."""
-    models = {"work": work, "expected": expected, "share": share or Share()}
+    models = {"work": work, "expected": expected, "share": share or CpuShare()}
     facts = {name: model.model_dump(mode="json") for name, model in models.items()}
-    release.add_event(TIMED, seconds=round(sum(took.values()), 3), stages=took, **facts)
+    release.add_event(TIMED_EVENT, seconds=round(sum(took.values()), 3), stages=took, **facts)
 
 
 def stages_of(reports: list[StageReport], seconds: float) -> dict[str, float]:
@@ -130,14 +139,14 @@ def stages_of(reports: list[StageReport], seconds: float) -> dict[str, float]:
 
 def timing(release: Release) -> dict[str, Any] | None:
     """How long a night took stage by stage, and its work; None where it was not timed (it was resumed, say)."""
-    return next((event for event in release.events() if event["event"] == TIMED), None)
+    return next((event for event in release.events() if event["event"] == TIMED_EVENT), None)
 
 
 def _timed(earlier: list[Release], processors: int) -> list[dict[str, Any]]:
     """The last nights on a machine of so many processors, or if there are none on any, as on a quiet one."""
     nights = [event for release in earlier if (event := timing(release))]
     alike = [night for night in nights if _share(night).processors == processors]
-    return [_quiet(night) for night in (alike or nights)[:NIGHTS]]
+    return [_quiet(night) for night in (alike or nights)[:MAX_NIGHTS]]
 
 
 def _quiet(night: dict[str, Any]) -> dict[str, Any]:
@@ -146,52 +155,58 @@ def _quiet(night: dict[str, Any]) -> dict[str, Any]:
     return {**night, "stages": stages}
 
 
-def _share(night: dict[str, Any]) -> Share:
-    return Share.model_validate(night.get("share", {}))
+def _share(night: dict[str, Any]) -> CpuShare:
+    return CpuShare.model_validate(night.get("share", {}))
 
 
-def _free(stage: str, share: Share) -> float:
-    return share.every if stage in PARALLEL else share.one
+def _free(stage: str, share: CpuShare) -> float:
+    return share.every if stage in PARALLEL_STAGES else share.one
 
 
-def _seconds(stage: str, work: Work, timed: list[dict[str, Any]]) -> float:
+def _seconds(stage: str, work: Workload, timed: list[dict[str, Any]]) -> float:
     found = [_scaled(stage, work, night) for night in timed if stage in night["stages"]]
-    return median(found) if found else work.fixed(stage) + RATES.get(stage, 0.0) * work.units().get(stage, 0.0)
+    return (
+        median(found) if found else work.fixed(stage) + SECONDS_PER_UNIT.get(stage, 0.0) * work.units().get(stage, 0.0)
+    )
 
 
-def _scaled(stage: str, work: Work, night: dict[str, Any]) -> float:
+def _scaled(stage: str, work: Workload, night: dict[str, Any]) -> float:
     """The time of a stage of another night, its part beyond the fixed one in proportion to the work."""
-    took, before, slowness = float(night["stages"][stage]), Work.model_validate(night["work"]), _slowness(night)
+    took, before, slowness = (
+        float(night["stages"][stage]),
+        Workload.model_validate(night["work"]),
+        _machine_slowdown(night),
+    )
     fixed = min(before.fixed(stage) * slowness, took)
     more = (work.fixed(stage) - before.fixed(stage)) * slowness
     done, to_do = before.units().get(stage, 0.0), work.units().get(stage, 0.0)
     return max(0.0, fixed + more) + (took - fixed) * (to_do / done if done else 1.0)
 
 
-def _slowness(night: dict[str, Any]) -> float:
+def _machine_slowdown(night: dict[str, Any]) -> float:
     """By how much a machine took longer for fixed parts than those of FIXED: stages that have no other tell it."""
-    units = Work.model_validate(night["work"]).units()
-    alone = {name: seconds for name, seconds in night["stages"].items() if name in FIXED and name not in units}
-    usual = sum(FIXED[name] for name in alone)
+    units = Workload.model_validate(night["work"]).units()
+    alone = {name: seconds for name, seconds in night["stages"].items() if name in FIXED_SECONDS and name not in units}
+    usual = sum(FIXED_SECONDS[name] for name in alone)
     return float(sum(alone.values())) / usual if usual else 1.0
 
 
-def _memory(work: Work, workers: int) -> int:
+def _memory(work: Workload, workers: int) -> int:
     """Processes, and in each worker two shards of histories."""
     shard = work.members / max(work.shards, 1) * work.tokens_per_member * _TOKEN_BYTES
     return round(_DRIVER_MB + workers * (_WORKER_MB + 2 * shard / 2**20))
 
 
-def _disk(work: Work, earlier: list[Release]) -> int:
+def _disk(work: Workload, earlier: list[Release]) -> int:
     """The files of the last release, in proportion to the members; without one, 64 floats and the tokens."""
     for release in earlier:
         files = release.manifest.files
         members = sum(entry.rows for entry in files if entry.path.startswith("members/"))
         if members:
-            return round(sum(entry.bytes for entry in files) * max(work.members / members, _LEAST) / 2**20)
+            return round(sum(entry.bytes for entry in files) * max(work.members / members, _MIN_CPU_SHARE) / 2**20)
     return round(work.members * (300 + 40 * work.tokens_per_member) / 2**20)
 
 
-def processors(workers: int | None) -> int:
+def num_workers(workers: int | None) -> int:
     """Workers of a night: as configured, else one for each processor."""
     return workers or os.cpu_count() or 1

@@ -2,7 +2,7 @@
 
 The first signal is raised in the main thread like Ctrl-C, so that leases are given back, workers stopped and journals
 left for the next command; a second one ends the process at once, and so does a minute in which the first did not. What
-was interrupted may have answered with an error of its own (DuckDB raises a RuntimeError): `received` says that a signal
+was interrupted may have answered with an error of its own (DuckDB raises a RuntimeError): `received_signal` says that a signal
 was the reason.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 60.0
 """Seconds that a stopped command may take to give back what it holds."""
-_SAME_S = 0.5
+_SAME_SIGNAL_S = 0.5
 """A second signal within so many seconds is the first one again: some programs signal a process and its group."""
-RESUMED = ("nightly", "train", "backfill", "promote", "rollback", "erase", "gc")
+RESUMABLE_VERBS = ("nightly", "train", "backfill", "promote", "rollback", "erase", "gc")
 """Verbs that complete what an interrupted run began."""
 
 
@@ -33,14 +33,14 @@ class _State:
     code: int | None = None
 
 
-def install() -> None:
+def install_handlers() -> None:
     """Handle the signals; those that the parent process set to be ignored, as nohup does, stay so."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
 
 
-def received() -> signal.Signals | None:
+def received_signal() -> signal.Signals | None:
     """The signal that stopped this command, if there was one."""
     return _State.received
 
@@ -56,14 +56,14 @@ def exit_code(number: signal.Signals) -> int:
     return 128 + number
 
 
-def message(number: signal.Signals, verb: str) -> str:
+def interruption_message(number: signal.Signals, verb: str) -> str:
     """What a person reads: by what it was stopped, and how to go on."""
     cause = "Ctrl-C" if number is signal.SIGINT else number.name
-    again = "run the same command to resume" if verb in RESUMED else "run the same command to begin again"
+    again = "run the same command to resume" if verb in RESUMABLE_VERBS else "run the same command to begin again"
     return f"stopped by {cause}; {again}"
 
 
-def over(code: int) -> int:
+def command_is_over(code: int) -> int:
     """The command is over: a signal from now on ends the process at once, with the code of what was done."""
     _State.code = code
     return code
@@ -93,11 +93,11 @@ def keep_handlers() -> Iterator[Callable[[], None]]:
 
 def _stop(number: int, _: FrameType | None) -> None:
     if _State.code is not None:
-        leave(_State.code)
+        end_process(_State.code)
     now = time.monotonic()
     if _State.received is not None:
-        if now - _State.at > _SAME_S:
-            leave(exit_code(_State.received))
+        if now - _State.at > _SAME_SIGNAL_S:
+            end_process(exit_code(_State.received))
         return
     _State.received, _State.at = signal.Signals(number), now
     threading.Thread(target=_limit, daemon=True, name="grace").start()
@@ -108,10 +108,10 @@ def _limit() -> None:
     time.sleep(GRACE_S)
     sys.stderr.write(f"samespace: still busy after {GRACE_S:.0f} s; ended\n")
     if _State.received is not None:
-        leave(exit_code(_State.received))
+        end_process(exit_code(_State.received))
 
 
-def leave(code: int) -> None:
+def end_process(code: int) -> None:
     """End the process without waiting for anything; processes of a local Ray end with it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, RuntimeError):  # closed, its reader gone, or in the middle of a write

@@ -1,50 +1,102 @@
-"""One night, as a story."""
+"""Whether tonight may carry vectors forward: the alignment knows the space, the encode job the histories."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from time import monotonic
 
 import alignment.job
-import alignment.old_spaces
-import embeddings.comparison
-import embeddings.histories
-import pipeline.features
-import retrieval.candidates_job
+import alignment.previous_spaces
+import embeddings.histories.job
+import embeddings.model_comparison
+import pipeline.optional_features
+import retrieval.batch_candidates
 import retrieval.job
-import stores.publish
+import stores.publishing.publish
 import validation.job
-from embeddings.job import EncodeJob, worker_spec
-from pipeline.canary import probe
-from pipeline.carrying import carry_for
-from pipeline.cluster import at_hand, cluster
-from pipeline.config import Config
-from pipeline.features_config import FeaturesConfig
+from embeddings.encode.job import EncodeJob, worker_spec
+from pipeline.config import Config, FeaturesConfig
+from pipeline.console import ConsoleReporter, write_night_report
 from pipeline.forecast import Forecast
 from pipeline.interruption import raise_if_stopped
-from pipeline.planning import Request, Wish, begin_night, require_same_ids
-from pipeline.refused import keep_refused
-from pipeline.reporting import report_night
-from pipeline.telling import Teller
-from pipeline.training import model_for_tonight
-from stores.errors import ContractError
-from stores.features.ownership import check_early
-from stores.features.repository import FeatureRepository
-from stores.intent import finish
+from pipeline.model_training import model_for_tonight
+from pipeline.prometheus_textfile import write_metrics_file
+from pipeline.ray_cluster import at_hand, ray_cluster
+from pipeline.run_plan import NightRequest, RunInputs, begin_night, require_same_ids, stage_rejected_rows
+from pipeline.vector_reuse import reuse_from_live
+from retrieval.release_reader import search_candidates
+from stores.errors import ConfigError, ContractError, GateError, NotFoundError
+from stores.feast.online_store import read_online_rows
+from stores.feast.ownership import require_ownership_early
+from stores.feast.repository import FeatureRepository
 from stores.lake.contract import Lake
-from stores.lease import lease
+from stores.publishing.command_intent import close_intent
+from stores.publishing.publish import promote, rollback
 from stores.ray_capacity import Capacity
-from stores.release import Manifest, Release, StageReport
-from stores.workspace import Workspace
+from stores.releases.lease import lease
+from stores.releases.release import Manifest, Release, StageReport
+from stores.releases.workspace import Workspace
+from validation.job import run_canary
+from validation.readback import ConsumerReaders
+from validation.report import write_report
+
+
+def verify_readback(workspace: Workspace, release: Release, config: Config) -> StageReport:
+    """Check what consumers read of the live release; the report of the check.
+
+    Raises GateError after going back to the release that was live before. Its features are written in
+    full, because a store that served something else may hold anything.
+    """
+    began = monotonic()
+    readers = ConsumerReaders(
+        online=lambda folder, ids: read_online_rows(config.publish, release, folder, ids),
+        search=lambda queries, k: search_candidates(release, queries, k),
+    )
+    report = run_canary(config.gate, release, readers)
+    if failed := report.metrics["failed"]:
+        live = _roll_back(workspace, release, config)
+        told = _write_metrics(workspace, release, config, report)
+        raise GateError(
+            f"release {release.release_id} was taken back: what consumers read is not what was published\n  - "
+            + "\n  - ".join(failed),
+            where=write_report(release),
+            fix=f"{live}; find what writes to the store besides samespace, then run the night again{told}",
+        )
+    return report.model_copy(update={"seconds": round(monotonic() - began, 3)})
+
+
+def _write_metrics(workspace: Workspace, release: Release, config: Config, report: StageReport) -> str:
+    """Write the figures for Prometheus, if asked for; why they could not be written, to stand after a sentence."""
+    if not config.night.metrics_file:
+        return ""
+    live = workspace.current().release_id == release.release_id
+    try:
+        write_metrics_file(config.night.metrics_file, release.manifest, live, [report])
+    except ConfigError as error:
+        return f"; {error.what} ({error.where})"
+    return ""
+
+
+def _roll_back(workspace: Workspace, release: Release, config: Config) -> str:
+    """Make the earlier release live again; what is live now, as a sentence."""
+    try:
+        rollback(workspace, config.publish, why="the readback failed", token=release.token)
+    except NotFoundError:
+        return "there is no earlier release to go back to, so this one stays live"
+    current = workspace.current().release_id
+    promote(workspace, current, config.publish, token=release.token)
+    return f"{current} is live again"
+
 
 Stage = Callable[[], StageReport]
 PACKAGES = ("ray", "torch", "feast", "pyarrow", "duckdb", "great_expectations", "numpy")
 
 
 @dataclass(frozen=True)
-class Night:
-    """How a night ended: its release, sealed, whether it went live, and the reports of publishing and canary."""
+class NightResult:
+    """How a night ended: its release, sealed, whether it went live, and the reports of publishing and readback."""
 
     release: Release
     manifest: Manifest
@@ -52,23 +104,26 @@ class Night:
     after: tuple[StageReport, ...] = ()
 
 
-def story(config: Config, release: Release) -> Generator[tuple[str, Stage], None, None]:
+def night_stages(config: Config, release: Release) -> Generator[tuple[str, Stage], None, None]:
     """The stages of a night in their order; each reads what the ones before it wrote into the release.
 
     Close the iterator where a night ends early: the workers that encode may be running.
     """
     yield from _until_encoded(config, release)
-    yield "compare", lambda: embeddings.comparison.run(config.encode, release)
+    yield "compare_models", lambda: embeddings.model_comparison.run(config.encode, release)
     yield "align", lambda: alignment.job.run(config.align, release)
     yield "gate_vectors", lambda: validation.job.run_vectors(config.gate, release)
     yield "index", lambda: retrieval.job.run(config.index, release)
     yield "gate_index", lambda: validation.job.run_index(config.gate, release)
     if config.features != FeaturesConfig():
-        yield "features", lambda: pipeline.features.run(config.features, config.encode, release)
-    if alignment.old_spaces.wanted(release, config.publish.dual_until):
-        yield "old_spaces", lambda: alignment.old_spaces.run(config.align, release, config.publish.dual_until)
+        yield "features", lambda: pipeline.optional_features.run(config.features, config.encode, release)
+    if alignment.previous_spaces.is_needed(release, config.publish.previous_spaces_until):
+        yield (
+            "previous_spaces",
+            lambda: alignment.previous_spaces.run(config.align, release, config.publish.previous_spaces_until),
+        )
     if config.candidates.enabled:
-        yield "candidates", lambda: retrieval.candidates_job.run(config.candidates, release)
+        yield "candidates", lambda: retrieval.batch_candidates.run(config.candidates, release)
 
 
 def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stage]]:
@@ -77,18 +132,18 @@ def _until_encoded(config: Config, release: Release) -> Iterator[tuple[str, Stag
 
         @cache
         def encoding() -> EncodeJob:
-            return running.enter_context(EncodeJob(config.encode, release, carry_for(config, release)))
+            return running.enter_context(EncodeJob(config.encode, release, reuse_from_live(config, release)))
 
         def gate_input() -> StageReport:
             encoding().start()
             return validation.job.run_input(config.gate, release)
 
-        yield "histories", lambda: embeddings.histories.run(config.histories, release)
+        yield "histories", lambda: embeddings.histories.job.run(config.histories, release)
         yield "gate_input", gate_input
         yield "encode", lambda: encoding().run()
 
 
-def run_night(config: Config, request: Request, tell: Teller) -> Night:
+def run_night(config: Config, request: NightRequest, tell: ConsoleReporter) -> NightResult:
     """Run or resume a night on `config.lake` and publish it, unless a gate holds it.
 
     Raises ConfigError where Ray cannot be started or reached, BusyError if another night holds the workspace,
@@ -98,20 +153,20 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
     workspace = Workspace.open(config.workspace)
     with at_hand(config.ray), lease(workspace.storage, "a night") as token:
         if request.promote:
-            check_early(FeatureRepository(workspace.storage, config.publish))
-        recovered = stores.publish.recover(workspace, config.publish, token)
+            require_ownership_early(FeatureRepository(workspace.storage, config.publish))
+        recovered = stores.publishing.publish.recover(workspace, config.publish, token)
         require_same_ids(Lake.open(config.lake), workspace, config.publish)
         try:
             model_id = model_for_tonight(config, workspace, request.as_of, tell)
         except ContractError:
-            keep_refused(config, workspace, request, token)
+            stage_rejected_rows(config, workspace, request, token)
             raise
-        wish = Wish(config, request, model_id, Lake.open(config.lake).fingerprint())
+        wish = RunInputs(config, request, model_id, Lake.open(config.lake).fingerprint())
         release, resumed, begun = begin_night(workspace, wish, token, recovered)
-        tell.begins(release, resumed)
-        forecast = None if resumed else Forecast.begin(config, request, release, workspace, tell)
+        tell.night_started(release, resumed)
+        forecast = None if resumed else Forecast.start(config, request, release, workspace, tell)
         if not release.sealed:
-            with cluster(config.ray):
+            with ray_cluster(config.ray):
                 _require_workers(config, release)
                 reports, reasons = _run_stages(config, release, tell)
             release.seal(reasons, reports, _versions())
@@ -119,33 +174,33 @@ def run_night(config: Config, request: Request, tell: Teller) -> Night:
         after = []
         if manifest.status == "ready" and request.promote:
             if not _is_live(workspace, release):
-                after.append(stores.publish.publish(workspace, release, config.publish))
-                tell.stage(after[-1])
-            after.append(probe(workspace, release, config))
-            tell.stage(after[-1])
-        report_night(workspace, release, tell)
+                after.append(stores.publishing.publish.publish(workspace, release, config.publish))
+                tell.stage_finished(after[-1])
+            after.append(verify_readback(workspace, release, config))
+            tell.stage_finished(after[-1])
+        write_night_report(workspace, release, tell)
         if forecast and after:
             forecast.close([*manifest.stages, *after], tell)
-        finish(workspace, begun)
-        return Night(release, manifest, _is_live(workspace, release), tuple(after))
+        close_intent(workspace, begun)
+        return NightResult(release, manifest, _is_live(workspace, release), tuple(after))
 
 
 def _require_workers(config: Config, release: Release) -> None:
     """Raise ConfigError where the cluster can never hold a worker that encodes, before anything is read."""
-    if release.report("encode") is None:
+    if release.stage_report("encode") is None:
         spec = worker_spec(config.encode, release, None)
         Capacity().require(spec.resources, spec.name, spec.setting)
 
 
-def _run_stages(config: Config, release: Release, tell: Teller) -> tuple[list[StageReport], list[str]]:
+def _run_stages(config: Config, release: Release, tell: ConsoleReporter) -> tuple[list[StageReport], list[str]]:
     """Every stage's report, and the reasons to hold the release: the first gate that fails ends the night."""
     reports = []
-    with closing(story(config, release)) as stages:
+    with closing(night_stages(config, release)) as stages:
         for name, stage in stages:
             raise_if_stopped()
-            report = release.once(name, stage)
+            report = release.run_stage(name, stage)
             reports.append(report)
-            tell.stage(report)
+            tell.stage_finished(report)
             if reasons := report.metrics.get("failed"):
                 return reports, list(reasons)
     return reports, []

@@ -13,15 +13,15 @@ import numpy.typing as npt
 from retrieval.vectors import Mask
 from stores.errors import MismatchError, UsageError
 
-MOST = 1_000_000
+MAX_K = 1_000_000
 """The largest k of an index with fewer titles: answers hold k places for each query, with titles in them or not."""
 
 
 def as_k(k: Any, titles: int, name: str = "k") -> int:
     """A number of titles to return, from 1 on. Raises UsageError."""
-    most = max(titles, MOST)
+    most = max(titles, MAX_K)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= most:
-        raise UsageError(f"{name} is {short(k)}", expected=f"a whole number from 1 to {most:,}")
+        raise UsageError(f"{name} is {abbreviate(k)}", expected=f"a whole number from 1 to {most:,}")
     return int(k)
 
 
@@ -29,7 +29,7 @@ def as_cosine(alike: Any, name: str = "alike") -> float:
     """A cosine above 0 and up to 1. Raises UsageError."""
     number = isinstance(alike, (int, float, np.integer, np.floating)) and not isinstance(alike, bool)
     if not number or not math.isfinite(alike) or not 0 < alike <= 1:
-        raise UsageError(f"{name} is {short(alike)}", expected="a cosine: a number above 0 and up to 1")
+        raise UsageError(f"{name} is {abbreviate(alike)}", expected="a cosine: a number above 0 and up to 1")
     return float(alike)
 
 
@@ -48,14 +48,14 @@ def as_mask(allowed: Any, titles: int, name: str = "allowed") -> Mask:
 def as_flag(value: Any, name: str) -> bool:
     """True or False. Raises UsageError: any text, "no" included, would count as true."""
     if not isinstance(value, (bool, np.bool_)):
-        raise UsageError(f"{name} is {short(value)}", expected="True or False")
+        raise UsageError(f"{name} is {abbreviate(value)}", expected="True or False")
     return bool(value)
 
 
 def as_country(country: Any, name: str = "country") -> str | None:
     """A country's name, or None for no filter. Raises UsageError."""
     if country is not None and not isinstance(country, str):
-        raise UsageError(f"{name} is {short(country)}", expected="a country as text, or None")
+        raise UsageError(f"{name} is {abbreviate(country)}", expected="a country as text, or None")
     return country
 
 
@@ -65,15 +65,15 @@ def as_maturity(maturity: Any, name: str = "max_maturity") -> int | None:
         return None
     whole = isinstance(maturity, (int, np.integer)) and not isinstance(maturity, bool)
     if not whole or not 0 <= maturity < 2**31:
-        raise UsageError(f"{name} is {short(maturity)}", expected="a whole number from 0 on, or None")
+        raise UsageError(f"{name} is {abbreviate(maturity)}", expected="a whole number from 0 on, or None")
     return int(maturity)
 
 
-def require(value: Any, kinds: type | tuple[type, ...], name: str) -> None:
+def require_instance(value: Any, kinds: type | tuple[type, ...], name: str) -> None:
     """Raise UsageError where an argument is not an instance of a class, or of one of some classes."""
     if not isinstance(value, kinds):
         names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
-        raise UsageError(f"{name} is {short(value)}", expected=f"an instance of {' or '.join(names)}")
+        raise UsageError(f"{name} is {abbreviate(value)}", expected=f"an instance of {' or '.join(names)}")
 
 
 def as_array(value: Any, name: str, expected: str) -> npt.NDArray[Any]:
@@ -84,7 +84,7 @@ def as_array(value: Any, name: str, expected: str) -> npt.NDArray[Any]:
         raise UsageError(f"{name} is no array: {error}", expected=expected) from error
 
 
-def short(value: Any) -> str:
+def abbreviate(value: Any) -> str:
     """A value for a message: its kind and the beginning of it."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else f'{text[:59]}…'}"

@@ -7,7 +7,7 @@ from pydantic import Field
 from stores.settings import Settings
 
 Metric = Literal["ip", "cosine"]
-Competitor = Literal["ivf_routed", "hnsw", "hnsw_sq8", "ivf_flat"]
+IndexType = Literal["ivf_routed", "hnsw", "hnsw_sq8", "ivf_flat"]
 
 
 class SearchSettings(Settings):
@@ -18,7 +18,7 @@ class SearchSettings(Settings):
     recall_at: int = Field(default=10, ge=1)
     exact_below: int = Field(default=50_000, ge=0)
     """Catalogues of at most this many titles are searched exactly."""
-    backends: tuple[Competitor, ...] = ("ivf_routed", "hnsw", "hnsw_sq8")
+    backends: tuple[IndexType, ...] = ("ivf_routed", "hnsw", "hnsw_sq8")
     """Index types that compete with the exact one in a larger catalogue."""
     queries: int = Field(default=2000, ge=1)
     """Members whose vectors choose and judge an index; any more that are given guide the types that learn from them."""
@@ -40,12 +40,12 @@ class IndexConfig(SearchSettings):
 class RetrievalConfig(SearchSettings):
     """Settings of the index stage of a night."""
 
-    guides: int = Field(default=2_000, ge=0)
+    train_queries: int = Field(default=2_000, ge=0)
     """Further members, from whom an index may learn what is asked of it."""
 
     def index(self, metric: Metric) -> IndexConfig:
         """The same settings for an index of one metric; a cosine one is asked by titles, so members cannot teach it."""
-        settings = self.model_dump(exclude={"guides"})
+        settings = self.model_dump(exclude={"train_queries"})
         if metric == "cosine":
             untaught = ("ivf_flat" if name == "ivf_routed" else name for name in self.backends)
             settings["backends"] = tuple(dict.fromkeys(untaught))

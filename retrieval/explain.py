@@ -3,27 +3,27 @@
 import sys
 from typing import Any
 
-from retrieval.card import FILE, FolderCard, StoredIndex
+from retrieval.index_metadata import FILE, IndexFolderMetadata, StoredIndex
 from stores.errors import NotFoundError
-from stores.release import Release
+from stores.releases.release import Release
 
-FOLDER = "index"
+INDEX_FOLDER = "index"
 
 
-def card_of(release: Release) -> FolderCard:
+def read_metadata(release: Release) -> IndexFolderMetadata:
     """What was measured when a release's indexes were built. Raises NotFoundError where it has none."""
-    path = f"{FOLDER}/{FILE}"
+    path = f"{INDEX_FOLDER}/{FILE}"
     if not release.storage.exists(path):
         raise NotFoundError(f"release {release.release_id} has no index", where=release.storage.uri)
-    return FolderCard.parse(release.storage.read(path), path)
+    return IndexFolderMetadata.parse(release.storage.read(path), path)
 
 
-def trials(index: StoredIndex) -> list[dict[str, Any]]:
+def trial_rows(index: StoredIndex) -> list[dict[str, Any]]:
     """One row per trial in the order in which they were made; the chosen one is marked."""
     return [
         {
             "type": trial.backend,
-            "effort": trial.effort,
+            "effort": trial.search_effort,
             "titles": trial.titles,
             f"recall@{trial.recall.k}" if trial.recall else "recall": trial.recall.value if trial.recall else None,
             "low": trial.recall.low if trial.recall else None,
@@ -36,7 +36,7 @@ def trials(index: StoredIndex) -> list[dict[str, Any]]:
     ]
 
 
-def slices(index: StoredIndex) -> list[dict[str, Any]]:
+def slice_rows(index: StoredIndex) -> list[dict[str, Any]]:
     """Recall of the whole and of each kind of query that was looked at by itself."""
     whole = {"all": index.recall} if index.recall else {}
     return [
@@ -45,7 +45,7 @@ def slices(index: StoredIndex) -> list[dict[str, Any]]:
     ]
 
 
-def reason(index: StoredIndex) -> str:
+def explain_choice(index: StoredIndex) -> str:
     """Why this type, in one sentence, from what was measured."""
     tried = {trial.backend for trial in index.trials}
     if index.recall is None:
@@ -55,10 +55,11 @@ def reason(index: StoredIndex) -> str:
         return f"flat: {index.titles:,} titles are few enough to be compared one by one; {said}"
     if index.backend == "flat":
         return f"flat: nothing that reached the target was faster than comparing all {index.titles:,} titles; {said}"
-    limits = [f"filters that allow less than {index.filter_from:.0%}"]
-    if index.reach < sys.maxsize:
-        limits.append(f"more than {index.reach} titles at once")
+    limits = [f"filters that allow less than {index.min_filter_share:.0%}"]
+    if index.max_exact_k < sys.maxsize:
+        limits.append(f"more than {index.max_exact_k} titles at once")
     return (
-        f"{index.backend} with effort {index.effort}: the fastest of {len(tried)} types that reached the target; "
+        f"{index.backend} with search effort {index.search_effort}: the fastest of {len(tried)} types that reached "
+        "the target; "
         f"{said}; {' and '.join(limits)} are searched exactly"
     )

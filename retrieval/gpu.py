@@ -13,11 +13,11 @@ import numpy as np
 from retrieval.vectors import Rows, Vectors
 from stores.errors import UsageError
 
-LIMIT = 2048
+MAX_GPU_K = 2048
 """Largest k and nprobe of FAISS's classic GPU indexes (`getMaxKSelection` in gpu/utils/DeviceDefs.cuh)."""
 
 
-def count() -> int:
+def num_gpus() -> int:
     """How many GPUs FAISS sees; 0 with a build that knows none."""
     return int(faiss.get_num_gpus())
 
@@ -33,27 +33,27 @@ class GpuCopy:
     @classmethod
     def of(cls, index: Any) -> "GpuCopy":
         """Copy an index to all GPUs. Raises UsageError where FAISS sees none."""
-        if count() == 0:
+        if num_gpus() == 0:
             raise UsageError("FAISS sees no GPU", fix='install samespace with ".[gpu]" on a machine that has one')
         try:
-            copy = _spread(index, shard=False)
+            copy = _copy_to_gpus(index, shard=False)
         except RuntimeError:  # FAISS tells by this that the memory of one device does not do
-            if count() == 1:
+            if num_gpus() == 1:
                 raise
-            copy = _spread(index, shard=True)
-        return cls(copy, min(LIMIT, int(index.ntotal)))
+            copy = _copy_to_gpus(index, shard=True)
+        return cls(copy, min(MAX_GPU_K, int(index.ntotal)))
 
     def search(self, queries: Vectors, fetch: int, nprobe: int) -> Rows:
         """Up to `fetch` rows (q, at most `limit`) for each query; filters are the caller's."""
         fetch = min(fetch, self.limit)
         with self._lock:
             if nprobe:
-                faiss.GpuParameterSpace().set_index_parameter(self.index, "nprobe", min(nprobe, LIMIT))
+                faiss.GpuParameterSpace().set_index_parameter(self.index, "nprobe", min(nprobe, MAX_GPU_K))
             rows: Rows = self.index.search(np.ascontiguousarray(queries), fetch)[1]
         return rows
 
 
-def _spread(index: Any, shard: bool) -> Any:
+def _copy_to_gpus(index: Any, shard: bool) -> Any:
     options = faiss.GpuMultipleClonerOptions()
     options.shard = shard
     return faiss.index_cpu_to_all_gpus(index, co=options)

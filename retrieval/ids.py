@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.vectors import Rows
-from stores.columns import TITLE_ID
 from stores.errors import CorruptError, UsageError
+from stores.schema import TITLE_ID
 
 Ids = npt.NDArray[Any]
 """int64, or objects that are str."""

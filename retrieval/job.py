@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from retrieval import files, slices
-from retrieval.card import FILE, FolderCard, StoredIndex
+from retrieval import index as index_module
+from retrieval import slices
 from retrieval.config import Metric, RetrievalConfig
 from retrieval.index import TitleIndex
-from retrieval.rows import embeddings, origin_of
+from retrieval.index_metadata import FILE, IndexFolderMetadata, StoredIndex
+from retrieval.release_reader import origin_of, read_embeddings
 from retrieval.vectors import Vectors
-from stores.columns import EMBEDDING, TITLE_ID
 from stores.errors import MismatchError
-from stores.release import Release, StageReport
+from stores.releases.release import Release, StageReport
+from stores.schema import EMBEDDING, TITLE_ID
 
 INDEXES: dict[str, Metric] = {"candidates": "ip", "similar": "cosine"}
-FOLDER = "index"
+INDEX_FOLDER = "index"
 
 
 def run(config: RetrievalConfig, release: Release) -> StageReport:
@@ -28,23 +29,23 @@ def run(config: RetrievalConfig, release: Release) -> StageReport:
     stay zero); both are searched by inner product, rows are those of `ids.parquet`.
     Raises CorruptError where title vectors are missing or not finite, MismatchError where members have another width.
     """
-    card = _finished(release)
+    card = _completed_metadata(release)
     if card is None:
-        packed = files.pack(_build(config, release))
+        packed = index_module.serialize_indexes(_build(config, release))
         for name, data in packed.items():
             rows = 0 if name == FILE else _titles(release)
-            release.write_bytes(f"{FOLDER}/{name}", data, rows)
-        card = FolderCard.parse(packed[FILE].to_pybytes(), f"{FOLDER}/{FILE}")
+            release.write_bytes(f"{INDEX_FOLDER}/{name}", data, rows)
+        card = IndexFolderMetadata.parse(packed[FILE].to_pybytes(), f"{INDEX_FOLDER}/{FILE}")
     metrics = {name: _metrics(stored) for name, stored in card.indexes.items()}
     return StageReport(name="index", rows=next(iter(card.indexes.values())).titles, metrics=metrics)
 
 
-def _finished(release: Release) -> FolderCard | None:
+def _completed_metadata(release: Release) -> IndexFolderMetadata | None:
     """The card of indexes that are complete and were built from this release's titles."""
-    names = [files.IDS, *(f"{name}.faiss" for name in INDEXES), FILE]
-    if not all(release.finished(f"{FOLDER}/{name}") for name in names):
+    names = [index_module.IDS_FILE, *(f"{name}.faiss" for name in INDEXES), FILE]
+    if not all(release.completed_file(f"{INDEX_FOLDER}/{name}") for name in names):
         return None
-    card = FolderCard.parse(release.storage.read(f"{FOLDER}/{FILE}"), f"{FOLDER}/{FILE}")
+    card = IndexFolderMetadata.parse(release.storage.read(f"{INDEX_FOLDER}/{FILE}"), f"{INDEX_FOLDER}/{FILE}")
     return card if card.origin == origin_of(release) else None
 
 
@@ -53,9 +54,9 @@ def _titles(release: Release) -> int:
 
 
 def _build(config: RetrievalConfig, release: Release) -> dict[str, TitleIndex]:
-    titles = release.table("titles", [TITLE_ID, EMBEDDING, slices.PLAYS])
-    vectors = embeddings(titles, "titles")
-    guides = config.guides if len(titles) > config.exact_below else 0
+    titles = release.table("titles", [TITLE_ID, EMBEDDING, slices.PLAYS_COLUMN])
+    vectors = read_embeddings(titles, "titles")
+    guides = config.train_queries if len(titles) > config.exact_below else 0
     queries = sample_members(release, config.queries + guides, config.seed)
     judges = None if queries is None else queries[-config.queries :]
     if queries is not None and queries.shape[1] != vectors.shape[1]:
@@ -63,7 +64,7 @@ def _build(config: RetrievalConfig, release: Release) -> dict[str, TitleIndex]:
     built: dict[str, TitleIndex] = {}
     for name, metric in INDEXES.items():
         index = TitleIndex.build(titles[TITLE_ID], vectors, queries, config.index(metric), origin_of(release))
-        built[name] = index.with_slices(slices.measure(index, titles, judges, config))
+        built[name] = index.with_slice_recall(slices.measure_slices(index, titles, judges, config))
     return built
 
 
@@ -77,7 +78,7 @@ def sample_members(release: Release, count: int, seed: int) -> Vectors | None:
     paths = release.storage.files("members")
     found: list[Vectors] = []
     for place in generator.permutation(len(paths)):
-        found.append(embeddings(release.read_table(paths[place], [EMBEDDING]), paths[place]))
+        found.append(read_embeddings(release.read_table(paths[place], [EMBEDDING]), paths[place]))
         if sum(map(len, found)) >= count:
             break
     if not sum(map(len, found)):
@@ -90,7 +91,7 @@ def _metrics(stored: StoredIndex) -> dict[str, Any]:
     recall = stored.recall
     return {
         "backend": stored.backend,
-        "effort": stored.effort,
+        "search_effort": stored.search_effort,
         "metric": stored.metric,
         "titles": stored.titles,
         "bytes": stored.file.bytes,

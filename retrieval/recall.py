@@ -8,7 +8,7 @@ import numpy.typing as npt
 from retrieval.vectors import Mask, Rows, Scores
 from stores.settings import Settings
 
-_Z = 1.959963984540054  # two-sided 95 %
+_Z_95 = 1.959963984540054  # two-sided 95 %
 
 
 class Recall(Settings):
@@ -21,7 +21,7 @@ class Recall(Settings):
     high: float
 
 
-def of_scores(found: Scores, expected: Scores) -> Recall | None:
+def recall_of_scores(found: Scores, expected: Scores) -> Recall | None:
     """Recall@k of exact scores `found` (q, k) against the oracle's `expected` (q, k); None without queries.
 
     A title counts when its score reaches the oracle's k-th, so that a tie is no miss. Queries for which
@@ -34,11 +34,11 @@ def of_scores(found: Scores, expected: Scores) -> Recall | None:
     there, found, expected = there[asked], found[asked], expected[asked]
     worst = np.where(there, expected, np.inf).min(axis=1, keepdims=True)
     share = np.minimum((np.isfinite(found) & (found >= worst)).sum(axis=1) / there.sum(axis=1), 1.0)
-    low, high = interval(share, found.shape[1])
+    low, high = wilson_interval(share, found.shape[1])
     return Recall(k=found.shape[1], queries=len(share), value=float(share.mean()), low=low, high=high)
 
 
-def of_slice(found: Scores, rows: Rows, expected: Scores, kind: Mask) -> Recall | None:
+def recall_of_slice(found: Scores, rows: Rows, expected: Scores, kind: Mask) -> Recall | None:
     """Recall of those of the oracle's `rows` and `expected` scores (q, k) that are of a kind (n,) of title.
 
     Queries that want none of it count for nothing; None where there is no other. `found` are the scores (q, k) of
@@ -50,11 +50,11 @@ def of_slice(found: Scores, rows: Rows, expected: Scores, kind: Mask) -> Recall 
         return None
     hit = there[asked] & (found[asked, None, :] == expected[asked, :, None]).any(axis=2)
     share = hit.sum(axis=1) / there[asked].sum(axis=1)
-    low, high = interval(share, rows.shape[1])
+    low, high = wilson_interval(share, rows.shape[1])
     return Recall(k=rows.shape[1], queries=len(share), value=float(share.mean()), low=low, high=high)
 
 
-def interval(shares: npt.NDArray[np.float64], k: int) -> tuple[float, float]:
+def wilson_interval(shares: npt.NDArray[np.float64], k: int) -> tuple[float, float]:
     """Wilson's 95 % interval (1927) for the mean of shares (q,) of k each.
 
     The k answers to a query are not independent, so the sample size is the effective one, p(1−p)/s²
@@ -64,6 +64,6 @@ def interval(shares: npt.NDArray[np.float64], k: int) -> tuple[float, float]:
     variance = float(shares.var(ddof=1)) if len(shares) > 1 else 0.0
     each = min(max(mean * (1 - mean) / variance, 1.0), float(k)) if variance > 0 else 1.0
     size = len(shares) * each
-    centre = (mean + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
-    half = _Z / (1 + _Z**2 / size) * math.sqrt(mean * (1 - mean) / size + _Z**2 / (4 * size**2))
+    centre = (mean + _Z_95**2 / (2 * size)) / (1 + _Z_95**2 / size)
+    half = _Z_95 / (1 + _Z_95**2 / size) * math.sqrt(mean * (1 - mean) / size + _Z_95**2 / (4 * size**2))
     return min(max(0.0, centre - half), mean), max(min(1.0, centre + half), mean)

@@ -9,17 +9,17 @@ import faiss
 Item = TypeVar("Item")
 
 
-def threads() -> int:
+def num_threads() -> int:
     """How many threads there are: `faiss.omp_set_num_threads` says."""
     return int(faiss.omp_get_max_threads())
 
 
-def spread(work: Callable[[Item], Any], items: Sequence[Item]) -> list[Any]:
+def map_threads(work: Callable[[Item], Any], items: Sequence[Item]) -> list[Any]:
     """What `work` gives for each item, in any order. NumPy lets other threads run while it computes.
 
     NumPy's own threads gain nothing beside these: `OPENBLAS_NUM_THREADS=1` keeps the two from waiting for one another.
     """
-    count = min(threads(), len(items))
+    count = min(num_threads(), len(items))
     if count < 2:
         return [work(item) for item in items]
 

@@ -17,7 +17,7 @@ SamespaceError                   exit code 1
 └─ ClusterError                  1   Ray does not start or answer, or its workers keep dying
 """
 
-from stores.masking import masked
+from stores.masking import mask_secrets
 
 
 class SamespaceError(Exception):
@@ -29,7 +29,7 @@ class SamespaceError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", expected: str = "", fix: str = "") -> None:
-        self.what, self.where, self.expected, self.fix = map(masked, (what, where, expected, fix))
+        self.what, self.where, self.expected, self.fix = map(mask_secrets, (what, where, expected, fix))
         super().__init__(self.what)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Keep secrets out of texts for people: the keys whose values may be shown are listed, all others are hidden.
 
-Blocks that belong to other libraries (Feast's stores) may hold a secret under any name. `hide` notes the value of every
-key that is not in SHOWN, as it is written and with environment variables filled in, and `masked` removes those values
+Blocks that belong to other libraries (Feast's stores) may hold a secret under any name. `register_secrets` notes the value of every
+key that is not in SHOWN, as it is written and with environment variables filled in, and `mask_secrets` removes those values
 from a text, whatever put them there: an error of ours, a message of Redis or Feast, a trace.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 # fmt: off
-SHOWN = frozenset((
+PUBLIC_KEYS = frozenset((
     "type", "path", "host", "hosts", "port", "db", "database", "db_schema", "schema", "keyspace", "project",
     "region", "bucket", "container", "table", "dataset", "redis_type", "client", "sentinel_master",
     "registry_type", "cache_mode", "cache_ttl_seconds", "batch_size", "timeout", "sslmode", "ssl",
@@ -25,10 +25,10 @@ SHOWN = frozenset((
 ))
 # fmt: on
 """Keys of a store's block or of a connection string whose values may be shown."""
-HIDDEN = "***"
-SHORTEST = 3
+MASK = "***"
+MIN_SECRET_LENGTH = 3
 """Shorter values are hidden beside their key alone: they would be found in every text."""
-HARMLESS = frozenset(
+HARMLESS_VALUES = frozenset(
     ("true", "false", "none", "null", "yes", "no", "default", "public", "localhost", "127.0.0.1", "::1")
 )
 """Values that say nothing, under whatever key."""
@@ -42,33 +42,33 @@ OPTION = re.compile(r"(?:^|[?&,;\s])([\w.-]+)=('[^']*'|\"[^\"]*\"|[^,&;\s]*)")
 QUERY = re.compile(r"(?<=[\w/.-])\?[\w.%-]+=[^\s'\",;)]*")
 ADDRESS = re.compile(r"[a-zA-Z][\w+.-]*://[^\s'\"]+")
 SECRET_VARIABLE = re.compile(r"SECRET|TOKEN|PASSW|API_?KEY|CREDENTIAL|CONNECTION_STRING")
-LONG_VARIABLE = 8
+MIN_VARIABLE_LENGTH = 8
 
 _hidden: set[str] = set()
 
 
-def hide(block: Any) -> None:
+def register_secrets(block: Any) -> None:
     """Note every value of a free-form block, or of a connection string, that must not be shown."""
     _hidden.update(text for value in _secrets(block, shown=False) for text in _spellings(value))
 
 
-def shown(block: Any) -> Any:
+def mask_block(block: Any) -> Any:
     """Return a copy of a free-form block in which the values of all keys but those of SHOWN are hidden."""
     if isinstance(block, dict):
-        return {key: shown(value) if _may_show(key, value) else HIDDEN for key, value in block.items()}
+        return {key: mask_block(value) if _may_show(key, value) else MASK for key, value in block.items()}
     if isinstance(block, list | tuple):
-        return [shown(one) for one in block]
-    return masked(block) if isinstance(block, str) else block
+        return [mask_block(one) for one in block]
+    return mask_secrets(block) if isinstance(block, str) else block
 
 
-def masked(text: str) -> str:
-    """Return a text without the values that `hide` noted, secrets of the environment, and logins of addresses."""
+def mask_secrets(text: str) -> str:
+    """Return a text without the values that `register_secrets` noted, secrets of the environment, and logins of addresses."""
     values = sorted(_hidden | _of_environment(), key=len, reverse=True)
     for value in values:
         if value in text:
-            text = text.replace(value, HIDDEN)
-    text = ADDRESS.sub(lambda found: QUERY.sub(f"?{HIDDEN}", LOGIN.sub(HIDDEN, found[0])), text)
-    return SUSPICIOUS.sub(lambda found: f"{found[1]}{HIDDEN}", text)
+            text = text.replace(value, MASK)
+    text = ADDRESS.sub(lambda found: QUERY.sub(f"?{MASK}", LOGIN.sub(MASK, found[0])), text)
+    return SUSPICIOUS.sub(lambda found: f"{found[1]}{MASK}", text)
 
 
 class MaskedFormatter(logging.Formatter):
@@ -76,18 +76,18 @@ class MaskedFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the formatted record, masked."""
-        return masked(super().format(record))
+        return mask_secrets(super().format(record))
 
 
 def _may_show(key: Any, value: Any) -> bool:
-    return isinstance(value, dict | list) or str(key).lower() in SHOWN
+    return isinstance(value, dict | list) or str(key).lower() in PUBLIC_KEYS
 
 
 def _secrets(value: Any, shown: bool) -> Iterator[str]:
     """The values of a block that must not be shown; `shown` says that the key of `value` is harmless."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _secrets(inner, str(key).lower() in SHOWN)
+            yield from _secrets(inner, str(key).lower() in PUBLIC_KEYS)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _secrets(inner, shown)
@@ -103,7 +103,7 @@ def _of_text(text: str, shown: bool) -> Iterator[str]:
         login = [part for found in LOGIN.findall(written) for part in (found, *found.split(":", 1))]
         options = OPTION.findall(written)
         yield from login
-        yield from (value for key, value in options if key.lower() not in SHOWN)
+        yield from (value for key, value in options if key.lower() not in PUBLIC_KEYS)
         if not (shown or login or options):
             yield written
 
@@ -113,7 +113,12 @@ def _spellings(value: str) -> Iterator[str]:
     plain = value.strip("'\"")
     for one in {value, plain, unquote(plain), json.dumps(plain)[1:-1], repr(plain)[1:-1]}:
         number = re.fullmatch(r"[\d.]{1,5}", one)
-        if len(one) >= SHORTEST and one.lower() not in HARMLESS and not number and not re.fullmatch(r"\$\{\w+\}", one):
+        if (
+            len(one) >= MIN_SECRET_LENGTH
+            and one.lower() not in HARMLESS_VALUES
+            and not number
+            and not re.fullmatch(r"\$\{\w+\}", one)
+        ):
             yield one
 
 
@@ -121,5 +126,7 @@ def _of_environment() -> set[str]:
     return {
         value
         for name, value in os.environ.items()
-        if len(value) >= LONG_VARIABLE and SECRET_VARIABLE.search(name.upper()) and value[0] not in "/~"  # no path
+        if len(value) >= MIN_VARIABLE_LENGTH
+        and SECRET_VARIABLE.search(name.upper())
+        and value[0] not in "/~"  # no path
     }

@@ -4,8 +4,8 @@ import sys
 import time
 from types import TracebackType
 
-PLAIN_EVERY_S = 10.0
-TERMINAL_EVERY_S = 0.2
+PLAIN_INTERVAL_S = 10.0
+TERMINAL_INTERVAL_S = 0.2
 
 
 class Progress:
@@ -36,7 +36,7 @@ class Progress:
         self.done += count
         self.note = note
         now = time.monotonic()
-        if now - self.told >= (TERMINAL_EVERY_S if self.terminal else PLAIN_EVERY_S):
+        if now - self.told >= (TERMINAL_INTERVAL_S if self.terminal else PLAIN_INTERVAL_S):
             self.told = now
             sys.stderr.write(f"\r\033[K{self}" if self.terminal else f"{self}\n")
             sys.stderr.flush()

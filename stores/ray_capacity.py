@@ -14,14 +14,14 @@ from stores.errors import ClusterError, ConfigError
 
 Resources = Mapping[str, float]
 ONE_CPU: Resources = {"CPU": 1.0}
-_MOST_WAITING = 64
+_MAX_WAITING_ACTORS = 64
 """Actors that may wait for nodes which an autoscaler has to start first."""
 _ROUNDING = 1e-9
 _node_wait_s: ContextVar[float] = ContextVar("node_wait_s", default=0.0)
 
 
 @contextmanager
-def growing(wait_s: float) -> Iterator[None]:
+def waiting_for_nodes(wait_s: float) -> Iterator[None]:
     """Within it the cluster may grow, and jobs wait for nodes so many seconds; 0: no node will come."""
     before = _node_wait_s.set(wait_s)
     try:
@@ -44,23 +44,23 @@ class Capacity:
 
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
-    def room(self, resources: Resources) -> int:
+    def max_actors(self, resources: Resources) -> int:
         """How many actors of these resources the nodes hold together, were they free."""
         return sum(_on_node(node, resources) for node in self.nodes())
 
-    def wanted(self, resources: Resources, needed: int) -> int:
+    def num_actors(self, resources: Resources, needed: int) -> int:
         """How many actors to ask for: those that have room and, on a cluster that may grow, as many as are needed."""
-        room = self.room(resources)
-        return max(room, min(needed, room + _MOST_WAITING)) if self.wait_s else room
+        room = self.max_actors(resources)
+        return max(room, min(needed, room + _MAX_WAITING_ACTORS)) if self.wait_s else room
 
     def require(self, resources: Resources, who: str, setting: str = "") -> None:
         """Raise ConfigError where no node holds `who`, and none will come."""
-        if not self.wait_s and not self.room(resources):
+        if not self.wait_s and not self.max_actors(resources):
             raise ConfigError(f"no node of the Ray cluster can hold {who}", **self._facts(resources, setting))
 
     def give_up(self, resources: Resources, waited_s: float, who: str, setting: str = "") -> None:
         """Raise ClusterError where no node holds `who` and it was waited for one as long as is allowed."""
-        if waited_s > self.wait_s and not self.room(resources):
+        if waited_s > self.wait_s and not self.max_actors(resources):
             raise ClusterError(
                 f"no node came that can hold a {who}, in {waited_s:.0f} s", **self._facts(resources, setting)
             )

@@ -21,7 +21,7 @@ from typing import Any
 from stores.errors import ClusterError, SamespaceError
 from stores.ray_capacity import ONE_CPU, Capacity
 
-AHEAD = 2
+MAX_IN_FLIGHT_PER_ACTOR = 2
 """Shards that an actor holds: the one it computes and the one it reads or writes."""
 MAX_DEATHS = 4
 """A shard that is there when so many actors die is what kills them; so many that die without one cannot start."""
@@ -46,7 +46,7 @@ class WorkerSpec:
     """The setting that asks for these resources, to be named where no node has them."""
     most: int | None = None
     """Actors at most; None: as many as the cluster has room for."""
-    ahead: int = AHEAD
+    ahead: int = MAX_IN_FLIGHT_PER_ACTOR
     label: Callable[[Any], str] = str
     """What a task is called in an error."""
     load: str = ""
@@ -105,7 +105,7 @@ class ElasticActorPool:
 
     def limit(self) -> int:
         """How many actors the cluster has room for at the time, at least one, or `spec.most`."""
-        return self.spec.most or max(1, self.capacity.room(self.spec.resources))
+        return self.spec.most or max(1, self.capacity.max_actors(self.spec.resources))
 
     def start(self, tasks: int) -> None:
         """Start the actors that so many tasks need, and do not wait for them.
@@ -115,7 +115,7 @@ class ElasticActorPool:
         self._left, self._refreshed = tasks, time.monotonic()
         if not self._up:
             self.capacity.require(self.spec.resources, self.spec.name, self.spec.setting)
-        most = self.spec.most or max(1, self.capacity.wanted(self.spec.resources, -(-tasks // self.spec.ahead)))
+        most = self.spec.most or max(1, self.capacity.num_actors(self.spec.resources, -(-tasks // self.spec.ahead)))
         for _ in range(min(most, tasks) - len(self._workers)):
             self._add()
 
@@ -124,7 +124,7 @@ class ElasticActorPool:
         if self._question is None:
             self._question = (method, arguments)
         self.start(tasks)
-        self._ask_one_that_is_up()
+        self._call_ready_actor()
 
     def answer(self) -> Any:
         """The answer to what `submit` asked; an actor that dies over it is replaced, and another one asked."""
@@ -182,7 +182,7 @@ class ElasticActorPool:
         try:
             future = self._events.get(timeout=_TICK_S)
         except Empty:
-            self._look_at_those_that_start()
+            self._poll_starting_actors()
             return None, None
         call = self._pending.pop(future, None)
         if call is None or call.worker.gone:
@@ -192,7 +192,7 @@ class ElasticActorPool:
         except exceptions.RayTaskError as error:
             raise error.cause from None
         except _lost_worker() as error:
-            self._replace(call.worker, error)
+            self._replace_dead_actor(call.worker, error)
             return None, None
         except exceptions.RayError as error:
             raise self._fault(f"the {self.spec.name}s cannot work: {_first_line(error)}", "") from error
@@ -206,7 +206,7 @@ class ElasticActorPool:
             if call.kind == "loaded" or not self.spec.load:
                 worker.up = True
                 self._up += 1
-                self._ask(worker)
+                self._call(worker)
                 self._fill(worker)
             return None, None
         self._idle_deaths = 0
@@ -216,11 +216,11 @@ class ElasticActorPool:
             self._fill(worker)
         return call, result
 
-    def _ask_one_that_is_up(self) -> None:
+    def _call_ready_actor(self) -> None:
         if self._up and self._asked is None:
-            self._ask(next(worker for worker in self._workers if worker.up))
+            self._call(next(worker for worker in self._workers if worker.up))
 
-    def _ask(self, worker: _Worker) -> None:
+    def _call(self, worker: _Worker) -> None:
         if self._question is not None and self._asked is None:
             method, arguments = self._question
             self._asked = _Call(worker, "question")
@@ -230,17 +230,17 @@ class ElasticActorPool:
         """Give an actor that is up tasks, as far as it has room; one that holds none waits among the idle."""
         if self._suspects and not worker.held:
             worker.alone = True
-            self._give(worker, self._suspects.popleft())
+            self._dispatch(worker, self._suspects.popleft())
         elif not worker.alone:
             # Towards the end one each, so that none waits behind another; and so where suspects wait for a free actor.
             spread = len(self._waiting) > len(self._workers) and not self._suspects
             room = self.spec.ahead if spread else 1
             while self._waiting and len(worker.held) < room:
-                self._give(worker, self._waiting.popleft())
+                self._dispatch(worker, self._waiting.popleft())
         if not worker.held:
             self._idle[worker] = None
 
-    def _give(self, worker: _Worker, index: int) -> None:
+    def _dispatch(self, worker: _Worker, index: int) -> None:
         worker.held.add(index)
         method = getattr(worker.actor, self.spec.method)
         self._watch(_Call(worker, "task", index), method.remote(self._tasks[index], *self._arguments))
@@ -251,7 +251,7 @@ class ElasticActorPool:
             worker, _ = self._idle.popitem()
             self._fill(worker)
 
-    def _replace(self, worker: _Worker, error: Exception) -> None:
+    def _replace_dead_actor(self, worker: _Worker, error: Exception) -> None:
         """Forget a dead actor, give its tasks back, start another. Raises `spec.error` where deaths do not end."""
         worker.gone = True
         self.lost += 1
@@ -271,10 +271,10 @@ class ElasticActorPool:
         self._add()
         if asked:
             self._asked = None
-            self._ask_one_that_is_up()
+            self._call_ready_actor()
         self._offer()
 
-    def _look_at_those_that_start(self) -> None:
+    def _poll_starting_actors(self) -> None:
         """Where no actor is up: raise where none will be, say from time to time what is waited for."""
         if self._up or not self._workers:
             return
@@ -344,10 +344,10 @@ class _Tasks:
                 found[index] = future.result()
                 done += 1
             except Exception as error:
-                self.again(index, error)
+                self.resubmit(index, error)
         return found
 
-    def again(self, index: int, error: Exception) -> None:
+    def resubmit(self, index: int, error: Exception) -> None:
         """Start a task again whose worker is gone; raise what another error says."""
         from ray import exceptions
 

@@ -1,14 +1,51 @@
-"""Text from elsewhere made safe for a terminal: names, ids and paths may hold anything, and a terminal obeys some.
-
-Escape sequences move the cursor, clear the screen or rewrite lines above; bidirectional controls show text in another
-order than it has; zero-width characters hide; line breaks forge lines. All of them are shown as Python would escape
-them. `safe` leaves line breaks and tabs, for text that has lines of its own; `one_line` escapes these too.
-"""
+"""Work that waits until the answer of a command was printed. Every command imports this module: it stays light."""
 
 import logging
 import sys
 import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
+
+from stores.errors import SamespaceError
+
+_waiting: list[Callable[[], None]] = []
+_blocks: list[None] = []
+"""One entry for each block of `defer_until_output` that this process is in."""
+
+
+def after_output(work: Callable[[], None]) -> None:
+    """Do some work at the end of the block of `defer_until_output`; outside of one at once."""
+    if _blocks:
+        _waiting.append(work)
+    else:
+        work()
+
+
+@contextmanager
+def defer_until_output() -> Iterator[None]:
+    """Hold back what `after_output` is given until the end of this block, where the answer of a command was printed.
+
+    An error of samespace is an answer too. Where the process is killed, or the answer cannot be written, the work is
+    not done.
+    """
+    _blocks.append(None)
+    try:
+        yield
+    except SamespaceError:
+        _do_all()
+        raise
+    else:
+        _do_all()
+    finally:
+        _waiting.clear()
+        _blocks.pop()
+
+
+def _do_all() -> None:
+    while _waiting:
+        _waiting.pop(0)()
+
 
 _JOINERS = "\u200c\u200d"
 """Zero-width, but words of Persian and Indic scripts and many emoji need them, and they reorder and hide nothing."""
@@ -17,7 +54,7 @@ _SEPARATORS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """General categories: controls, format characters, lone surrogates, line and paragraph separators."""
 
 
-def safe(text: str) -> str:
+def escape_controls(text: str) -> str:
     """`text` with every character that could steer a terminal escaped; line breaks and tabs stay."""
     if text.isascii() and text.isprintable():  # most of what is printed, at no cost
         return text
@@ -25,13 +62,13 @@ def safe(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` as a part of one line: as `safe`, line breaks and tabs escaped too."""
+    """`text` as a part of one line: as `escape_controls`, line breaks and tabs escaped too."""
     if text.isprintable() and text.isascii():
         return text
     return "".join(_escaped(one) if _steers(one) else one for one in text)
 
 
-def clipped(text: str, width: int = 80) -> str:
+def truncate(text: str, width: int = 80) -> str:
     """`text` as a part of one line of at most `width` characters; one that is longer ends in an ellipsis."""
     line = one_line(text[: width + 1])
     return line if len(line) <= width else f"{line[: width - 1]}…"
@@ -53,7 +90,7 @@ class SafeFormatter(logging.Formatter):
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         """The trace of a record."""
-        return safe(super().formatException(ei))  # type: ignore[arg-type]
+        return escape_controls(super().formatException(ei))  # type: ignore[arg-type]
 
 
 def _steers(one: str) -> bool:

@@ -21,7 +21,7 @@ def movielens() -> Path:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A local Ray of two cores for the whole run."""
-    from pipeline.cluster import RayConfig, cluster
+    from pipeline.ray_cluster import RayConfig, ray_cluster
 
     # Workers inherit the environment: `own_models`, `planted_models` and the examples have encoders of a user's own.
     folders = [HERE / "embeddings", HERE / "pipeline", HERE.parent / "examples", HERE.parent]
@@ -31,7 +31,7 @@ def ray_session() -> Iterator[None]:
         patch.syspath_prepend(folders[1])
         # Ray's workers are nice by default, and starve where the machine is shared.
         patch.setenv("RAY_worker_niceness", "0")
-        with cluster(RayConfig(num_cpus=2)):
+        with ray_cluster(RayConfig(num_cpus=2)):
             yield
 
 

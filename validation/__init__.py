@@ -1,39 +1,8 @@
-"""The gate between what a night made and what goes live, and the report that shows it.
+"""The gate between a finished night and its publication, and the report about it.
 
-Names are loaded when they are first used: Great Expectations only when a gate judges.
+Great Expectations is imported when a gate judges, not before.
 """
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_HOME = {
-    "Check": "validation.checks",
-    "Expectation": "validation.checks",
-    "GateConfig": "validation.thresholds",
-    "GateVerdict": "validation.checks",
-    "judge": "validation.gate",
-    "run_index": "validation.job",
-    "run_input": "validation.job",
-    "run_suite": "validation.gate",
-    "run_vectors": "validation.job",
-    "write_report": "validation.report",
-}
-
-__all__ = [
-    "Check",
-    "Expectation",
-    "GateConfig",
-    "GateVerdict",
-    "judge",
-    "run_index",
-    "run_input",
-    "run_suite",
-    "run_vectors",
-    "write_report",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'validation' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

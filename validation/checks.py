@@ -16,7 +16,7 @@ class Expectation(Settings):
 
     `level` says what a failure does. `reason` says why the threshold is what it is. A figure that is
     null or absent always fails: what was not measured was not shown to be good. `kind` is the domain's
-    own type in `validation.expectations`, empty where a plain range or set says it all.
+    own type in `validation.gx_gate`, empty where a plain range or set says it all.
 
     `finding` is the failure as a sentence with its unit and one replacement field for the figure, in the syntax of
     `str.format`: "the newest event is {:.4g} days old". The limits are shown in the format of that field.

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stores.columns import HISTORY_HASH, MEMBER_ID, RELEASE_ID, TITLE_ID
 from stores.lake.scan import require_directory
-from stores.release import Release
+from stores.releases.release import Release
+from stores.schema import HISTORY_HASH, MEMBER_ID, RELEASE_ID, TITLE_ID
 
 CATALOGUE = "work/catalogue.parquet"
 _COUNT = """

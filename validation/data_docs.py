@@ -9,11 +9,11 @@ from importlib.resources import files
 from typing import Any
 
 from stores.errors import NotFoundError
-from stores.release import Release
+from stores.releases.release import Release
 from validation.checks import GateVerdict, shown
-from validation.gate import answered, one_row, quiet
-from validation.report.facts import Facts
-from validation.report.markup import Html, el, join
+from validation.gx_gate import answered, one_row, quiet
+from validation.report.data import ReportData
+from validation.report.html import Html, el, join
 
 FOLDER = "data_docs"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -37,7 +37,7 @@ def write_data_docs(release: Release) -> list[str]:
     The same figures are judged again by the same expectations. Raises NotFoundError where no gate judged yet, or
     one did so before checks kept their limits.
     """
-    verdicts = Facts.of(release).verdicts
+    verdicts = ReportData.of(release).verdicts
     if not verdicts:
         fix = "finish the night with samespace nightly"
         raise NotFoundError(f"no gate has judged {release.release_id} yet", where=release.storage.uri, fix=fix)

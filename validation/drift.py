@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from validation.geometry import TINY, cosines, nearest, spread, unit
-from validation.pairs import Pair
+from stores.releases.release import Release
+from stores.schema import TITLE_ID
+from validation.config import DriftThresholds
+from validation.release_pairs import TINY, Pair, Places, cosines, nearest, spread, unit_rows
 from validation.statistics import Floats, whole_histogram
-from validation.thresholds import DriftThresholds
 
 FEW, OTHERS = 20, 16
 """Below FEW members their identity says nothing; each is compared with OTHERS others."""
@@ -53,7 +54,7 @@ def _scores(members: Floats, vectors: Floats, sample: int) -> Floats:
 
 def identity(now: Floats, before: Floats) -> float:
     """The share of pairs of members of which the own place before is nearer than the other's place now; ties half."""
-    x, y = unit(now), unit(before)
+    x, y = unit_rows(now), unit_rows(before)
     own = np.einsum("ij,ij->i", x, y)
     others = [np.einsum("ij,ij->i", np.roll(x, step, axis=0), y) for step in range(1, min(OTHERS, len(x) - 1) + 1)]
     return float(np.mean([(own > other) + 0.5 * (own == other) for other in others]))
@@ -87,7 +88,7 @@ def swapped(both: Pair, moved: Floats, thresholds: DriftThresholds) -> list[tupl
     gone = np.flatnonzero(moved < thresholds.moved_cosine)
     if len(gone) < 2 or len(gone) > thresholds.sample:
         return []
-    across = unit(both.now.vectors[gone]) @ unit(both.before.vectors[gone]).T
+    across = unit_rows(both.now.vectors[gone]) @ unit_rows(both.before.vectors[gone]).T
     best = across.argmax(axis=1)
     found = []
     for a, b in enumerate(best):
@@ -143,3 +144,36 @@ def ranks(x: Floats) -> Floats:
     """The rank of each value, ties at their mean."""
     _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
+
+
+POPULARITY_THIRDS = ("most played third", "middle third", "least played third")
+
+
+def segment_figures(both: Pair, release: Release, thresholds: DriftThresholds) -> dict[str, Any]:
+    """`segments`, most moved first, and `segment_moved_share`, that of the first; empty where all are too small."""
+    moved = cosines(both.now.vectors, both.before.vectors)
+    found = [
+        {
+            "segment": name,
+            "titles": len(rows),
+            "cosine_p50": float(np.median(moved[rows])),
+            "moved_share": float((moved[rows] < thresholds.moved_cosine).mean()),
+        }
+        for name, rows in _segments(both, release).items()
+        if len(rows) >= thresholds.min_segment_titles
+    ]
+    found.sort(key=lambda entry: -float(str(entry["moved_share"])))
+    return {"segments": found, "segment_moved_share": found[0]["moved_share"]} if found else {}
+
+
+def _segments(both: Pair, release: Release) -> dict[str, Places]:
+    """The rows of each segment; a title is in one third and in each of its genres."""
+    order = np.argsort(-both.before.plays, kind="stable").astype(np.int64)
+    found: dict[str, Places] = dict(zip(POPULARITY_THIRDS, np.array_split(order, len(POPULARITY_THIRDS)), strict=True))
+    place = {title: row for row, title in enumerate(both.now.ids)}
+    table = release.table("titles", [TITLE_ID, "genres"])
+    rows: dict[str, list[int]] = {}
+    for title, genres in zip(table[TITLE_ID].to_pylist(), table["genres"].to_pylist(), strict=True):
+        for genre in {genre for genre in genres or [] if genre} if title in place else ():
+            rows.setdefault(genre, []).append(place[title])
+    return found | {genre: np.array(sorted(at), np.int64) for genre, at in sorted(rows.items())}

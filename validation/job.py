@@ -7,17 +7,18 @@ Each reads what earlier stages reported and wrote, and answers with a StageRepor
 from contextlib import suppress
 from typing import Any
 
-from stores.columns import EMBEDDING, MEMBER_ID, TITLE_ID
 from stores.errors import CorruptError
-from stores.release import Release, StageReport
-from validation import canary, comparison, drift, past
-from validation.canary import Readers
+from stores.releases.release import Release, StageReport
+from stores.schema import EMBEDDING, MEMBER_ID, TITLE_ID
+from validation import drift, model_quality, previous_releases, readback
 from validation.checks import GateVerdict
+from validation.config import GateConfig
 from validation.coverage import Coverage, of_members, of_titles
-from validation.gate import judge
-from validation.model import quality
-from validation.pairs import pair
-from validation.segments import segment_figures
+from validation.drift import segment_figures
+from validation.gx_gate import judge
+from validation.model_quality import quality
+from validation.readback import ConsumerReaders
+from validation.release_pairs import pair
 from validation.statistics import VectorStatistics, batches, matrix
 from validation.suites import Suite
 from validation.suites import alignment as space_suite
@@ -27,7 +28,6 @@ from validation.suites import index as index_suite
 from validation.suites import input as input_suite
 from validation.suites import quality as quality_suite
 from validation.suites import vectors as vectors_suite
-from validation.thresholds import GateConfig
 
 SIDES = ("members", "titles")
 
@@ -35,8 +35,8 @@ SIDES = ("members", "titles")
 def run_input(config: GateConfig, release: Release) -> StageReport:
     """Judge what the night read, beside the nights before it."""
     tonight, *earlier = [
-        input_suite.Night(as_of=night.plan.as_of, metrics=past.metrics(night, "histories"))
-        for night in (release, *past.line(release))
+        input_suite.Night(as_of=night.plan.as_of, metrics=previous_releases.metrics(night, "histories"))
+        for night in (release, *previous_releases.live_lineage(release))
         if night.plan.as_of <= release.plan.as_of  # a look back in time has less than what is live
     ]
     suites = {
@@ -59,11 +59,11 @@ def run_vectors(config: GateConfig, release: Release) -> StageReport:
             expected = _expected(side, found, release, before)
             suites[side] = vectors_suite.suite(side, figures[side], expected, config.vectors)
         model = quality(release)
-        if (other := past.previous(release)) and other.plan.model_id != release.plan.model_id:
+        if (other := previous_releases.previous_release(release)) and other.plan.model_id != release.plan.model_id:
             with suppress(CorruptError):  # damage of what is live holds nothing better up
                 model["live"] = quality(other)
-        if asked := past.metrics(release, "compare"):
-            model["compared"] = comparison.figures(asked, config.quality)
+        if asked := previous_releases.metrics(release, "compare_models"):
+            model["compared"] = model_quality.paired_metrics(asked, config.quality)
         suites["quality"] = quality_suite.suite(model, config.quality)
         figures["quality"] = model
         if before and (differences := _drift_figures(config, release, before, figures)):
@@ -75,16 +75,16 @@ def run_vectors(config: GateConfig, release: Release) -> StageReport:
 
 def run_index(config: GateConfig, release: Release) -> StageReport:
     """Judge the measured indexes."""
-    titles = sum(entry.rows for entry in release.entries() if entry.path.startswith("titles/"))
-    suite = index_suite.suite(past.metrics(release, "index"), titles, config.index)
+    titles = sum(entry.rows for entry in release.completed_files() if entry.path.startswith("titles/"))
+    suite = index_suite.suite(previous_releases.metrics(release, "index"), titles, config.index)
     return _report("gate_index", judge("index", {"index": suite}), dict(suite[0]), titles)
 
 
-def run_canary(config: GateConfig, release: Release, readers: Readers) -> StageReport:
-    """Read a few published rows back as consumers do, and note the answer as the event `canary` of the release."""
-    suite = canary.suite(release, readers, config.canary)
-    report = _report("canary", judge("canary", {"canary": suite}), dict(suite[0]), 2 * config.canary.probes)
-    release.add_event("canary", passed=report.metrics["passed"], failed=report.metrics["failed"])
+def run_canary(config: GateConfig, release: Release, readers: ConsumerReaders) -> StageReport:
+    """Read a few published rows back as consumers do, and note the answer as the event `readback` of the release."""
+    suite = readback.readback_suite(release, readers, config.readback)
+    report = _report("readback", judge("readback", {"readback": suite}), dict(suite[0]), 2 * config.readback.probes)
+    release.add_event("readback", passed=report.metrics["passed"], failed=report.metrics["failed"])
     return report
 
 
@@ -93,17 +93,17 @@ def _report(name: str, verdict: GateVerdict, figures: dict[str, Any], rows: int)
 
 
 def _align_metrics(release: Release) -> dict[str, Any]:
-    return past.metrics(release, "align")
+    return previous_releases.metrics(release, "align")
 
 
 def _same_space(release: Release) -> Release | None:
     """The live release if its vectors may be compared with these."""
-    before = past.previous(release)
+    before = previous_releases.previous_release(release)
     return before if before and before.space_id == release.space_id else None
 
 
 def _expected(side: str, found: dict[str, Any], release: Release, before: Release | None) -> vectors_suite.Expected:
-    earlier = past.metrics(before, "gate_vectors").get("figures", {}).get(side)
+    earlier = previous_releases.metrics(before, "gate_vectors").get("figures", {}).get(side)
     width = earlier["width"] if earlier else found.get("width")
     new_model = before is not None and before.manifest.model_id != release.plan.model_id
     return vectors_suite.Expected(width=width, before=earlier, new_model=new_model)
@@ -127,7 +127,7 @@ def _drift_figures(
     if both is None:
         return None
     found = drift.figures(both, config.drift) | segment_figures(both, release, config.drift)
-    earlier = past.metrics(before, "gate_vectors").get("figures", {})
+    earlier = previous_releases.metrics(before, "gate_vectors").get("figures", {})
     if before.manifest.model_id != release.plan.model_id:
         return found  # a training learns its own temperature, and with it the scale of all norms
     for side in SIDES:

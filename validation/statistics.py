@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stores.storage import Storage
+from stores.files.filesystem import Storage
 
 Floats = npt.NDArray[np.float64]
 
 BINS_PER_OCTAVE = 64
 OCTAVES = 40
 """Norms from 2⁻⁴⁰ to 2⁴⁰ have their own bins; those outside fall into the first and the last."""
-SKETCH = 65_536
+SKETCH_SIZE = 65_536
 BATCH_ROWS = 65_536
 
 
@@ -93,15 +93,15 @@ class VectorStatistics:
 
     def _add_hashes(self, x: Floats) -> None:
         seen = np.unique(np.concatenate([self._hashes, row_hashes(x)]))
-        self._full = self._full or len(seen) > SKETCH
-        self._hashes = seen[:SKETCH]
+        self._full = self._full or len(seen) > SKETCH_SIZE
+        self._hashes = seen[:SKETCH_SIZE]
 
     @property
     def distinct(self) -> float:
-        """How many different vectors there are; exact up to `SKETCH`."""
+        """How many different vectors there are; exact up to `SKETCH_SIZE`."""
         if not self._full:
             return float(len(self._hashes))
-        return (SKETCH - 1) / (float(self._hashes[-1]) / 2.0**64)
+        return (SKETCH_SIZE - 1) / (float(self._hashes[-1]) / 2.0**64)
 
     @property
     def effective_rank(self) -> float:

@@ -7,33 +7,33 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from embeddings.foundation.evaluation_queries import EventTable, Queries, event_counts
 from embeddings.foundation.metrics import Scorer, Scores
-from embeddings.foundation.queries import Events, Queries, counts
 
-_DAY = 86_400
-_NEIGHBOURS = 100
-_COLUMNS = 64
+_DAY_S = 86_400
+_NUM_NEIGHBOURS = 100
+_COLUMNS_PER_BLOCK = 64
 
 Ints = npt.NDArray[np.int64]
 
 
 def popularity(histories: pa.Table, title_ids: pa.Array) -> Scorer:
     """Titles by their events."""
-    scores = counts(histories, title_ids).astype(np.float32)
+    scores = event_counts(histories, title_ids).astype(np.float32)
     return lambda begin, end: np.broadcast_to(scores, (end - begin, len(scores)))
 
 
 def popular_7_days(histories: pa.Table, title_ids: pa.Array, queries: Queries) -> Scorer:
     """Titles by their tokens in the seven days before the day of the question."""
-    events = Events.of(histories, title_ids)
+    events = EventTable.of(histories, title_ids)
     known = events.titles >= 0
     order = np.argsort(events.last[known], kind="stable")
     times, titles = events.last[known][order], events.titles[known][order]
-    nights = queries.times // _DAY * _DAY
+    nights = queries.times // _DAY_S * _DAY_S
 
     def score(begin: int, end: int) -> Scores:
         days, which = np.unique(nights[begin:end], return_inverse=True)
-        first, last = np.searchsorted(times, days - 7 * _DAY), np.searchsorted(times, days)
+        first, last = np.searchsorted(times, days - 7 * _DAY_S), np.searchsorted(times, days)
         week = [np.bincount(titles[a:b], minlength=len(title_ids)) for a, b in zip(first, last, strict=True)]
         return np.stack(week).astype(np.float32)[which]
 
@@ -42,7 +42,7 @@ def popular_7_days(histories: pa.Table, title_ids: pa.Array, queries: Queries) -
 
 def item_knn(histories: pa.Table, title_ids: pa.Array, queries: Queries) -> Scorer:
     """Sum over a history of cosine similarities of titles by the members who met them, 100 neighbours each."""
-    neighbours = _neighbours(Events.of(histories, title_ids), len(title_ids))
+    neighbours = _neighbours(EventTable.of(histories, title_ids), len(title_ids))
 
     def score(begin: int, end: int) -> Scores:
         starts = queries.seen_starts[begin : end + 1]
@@ -56,7 +56,7 @@ def item_knn(histories: pa.Table, title_ids: pa.Array, queries: Queries) -> Scor
     return score
 
 
-def _neighbours(events: Events, titles: int) -> torch.Tensor:
+def _neighbours(events: EventTable, titles: int) -> torch.Tensor:
     """Sparse (titles, titles): column j holds the similarities of title j to its nearest titles."""
     new = events.new
     members, met = int(events.starts.shape[0]) - 1, events.titles[new]
@@ -65,14 +65,14 @@ def _neighbours(events: Events, titles: int) -> torch.Tensor:
     where = torch.from_numpy(np.stack([met, events.owner[new]]))
     matrix = torch.sparse_coo_tensor(where, values, (titles, members), check_invariants=True).coalesce()
     rows, columns, weights = [], [], []
-    for begin in range(0, titles, _COLUMNS):
-        chosen = torch.arange(begin, min(begin + _COLUMNS, titles))
+    for begin in range(0, titles, _COLUMNS_PER_BLOCK):
+        chosen = torch.arange(begin, min(begin + _COLUMNS_PER_BLOCK, titles))
         near = _product(matrix, matrix.index_select(0, chosen).t().coalesce())
         rows_near, columns_near = near.indices()  # few of a large catalogue have a member in common
         known, place = (torch.from_numpy(one) for one in np.unique(rows_near.numpy(), return_inverse=True))
         block = torch.zeros(len(known), len(chosen)).index_put_((place, columns_near), near.values())
         block[known[:, None] == chosen[None, :]] = 0.0
-        best = torch.topk(block, min(_NEIGHBOURS, len(known)), dim=0)
+        best = torch.topk(block, min(_NUM_NEIGHBOURS, len(known)), dim=0)
         rows.append(known[best.indices].flatten())
         columns.append(chosen.repeat(len(best.indices)))
         weights.append(best.values.flatten())

@@ -17,18 +17,18 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.finiteness import model_fault, weights_fault
+from embeddings.foundation.finiteness import find_model_fault, find_weights_fault
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.vocabulary import Vocabulary
 from stores.errors import CorruptError, EncoderError, MismatchError, NotFoundError, TrainingError
-from stores.storage import Storage, sha256
+from stores.files.filesystem import Storage, sha256
 
-FORMAT = 2
-_WITHOUT_HEADS = 1
+FORMAT_VERSION = 2
+_FORMAT_WITHOUT_HEADS = 1
 """The format before the heads; such a model has none."""
 _HASHES = "hashes.json"
 _METRICS = "metrics.json"
-_NAMED = ("weights.safetensors", "config.json", "vocabulary.json", "titles.parquet")
+_HASHED_FILES = ("weights.safetensors", "config.json", "vocabulary.json", "titles.parquet")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Checkpoint:
     config: FoundationConfig
 
 
-def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> str:
+def save_checkpoint(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> str:
     """Save below the models folder and return the model id, a hash of weights, configuration and vocabulary.
 
     Raises TrainingError, and writes nothing, where the model has weights or vectors that are not finite, or one vector
@@ -48,7 +48,7 @@ def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> s
     """
     model = checkpoint.model
     require_sound(model)
-    config = {"format": FORMAT, "length": model.length, "config": checkpoint.config.model_dump(mode="json")}
+    config = {"format": FORMAT_VERSION, "length": model.length, "config": checkpoint.config.model_dump(mode="json")}
     files = {
         "weights.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
         "config.json": json.dumps(config, indent=1, sort_keys=True).encode(),
@@ -56,8 +56,8 @@ def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> s
         "metrics.json": json.dumps(metrics, indent=1).encode(),
     }
     hashes = {name: sha256(data) for name, data in files.items()}
-    model_id = sha256("".join(hashes[name] for name in _NAMED).encode())[:16]
-    folder = models.below(model_id)
+    model_id = sha256("".join(hashes[name] for name in _HASHED_FILES).encode())[:16]
+    folder = models.subfolder(model_id)
     for name, data in files.items():
         folder.write(name, data)
     folder.write(_HASHES, json.dumps(hashes, indent=1).encode())
@@ -65,8 +65,8 @@ def write(checkpoint: Checkpoint, models: Storage, metrics: dict[str, Any]) -> s
 
 
 def require_sound(model: FoundationModel, of: str = "the training") -> None:
-    """Raise TrainingError, which names the weights, where a trained model can be of no use: see `model_fault`."""
-    if fault := model_fault(model):
+    """Raise TrainingError, which names the weights, where a trained model can be of no use: see `find_model_fault`."""
+    if fault := find_model_fault(model):
         raise TrainingError(
             f"{of} ended at a model that cannot be used: {fault}",
             where="training; no model was written",
@@ -80,8 +80,8 @@ def verify(path: str) -> str:
 
     Raises as `read`, and EncoderError where vectors are not finite or all alike.
     """
-    trained, model_id = read(path)
-    if fault := model_fault(trained.model):
+    trained, model_id = load_checkpoint(path)
+    if fault := find_model_fault(trained.model):
         raise _unusable(fault, path)
     return model_id
 
@@ -95,7 +95,7 @@ def _unusable(fault: str, path: str) -> EncoderError:
     )
 
 
-def read(path: str) -> tuple[Checkpoint, str]:
+def load_checkpoint(path: str) -> tuple[Checkpoint, str]:
     """The model in a folder, and its id.
 
     Raises NotFoundError where there is none, CorruptError naming a file that is not the one written,
@@ -103,10 +103,12 @@ def read(path: str) -> tuple[Checkpoint, str]:
     """
     files = _files(Storage(path))
     settings = json.loads(files["config.json"])
-    if settings["format"] == _WITHOUT_HEADS:
+    if settings["format"] == _FORMAT_WITHOUT_HEADS:
         settings["config"]["network"]["preferences"] = False
-    elif settings["format"] != FORMAT:
-        raise MismatchError(f"the model has format {settings['format']}", where=path, expected=f"format {FORMAT}")
+    elif settings["format"] != FORMAT_VERSION:
+        raise MismatchError(
+            f"the model has format {settings['format']}", where=path, expected=f"format {FORMAT_VERSION}"
+        )
     try:
         config = FoundationConfig(**settings["config"])
     except ValidationError as error:
@@ -114,11 +116,11 @@ def read(path: str) -> tuple[Checkpoint, str]:
     vocabulary = Vocabulary.from_files(files)
     model = FoundationModel(config.network, vocabulary, settings["length"], config.training.temperature)
     weights = load(files["weights.safetensors"])
-    if fault := weights_fault(weights.items()):
+    if fault := find_weights_fault(weights.items()):
         raise _unusable(fault, path)
     model.load_state_dict(weights)
     model.eval()
-    model_id = sha256("".join(sha256(files[name]) for name in _NAMED).encode())[:16]
+    model_id = sha256("".join(sha256(files[name]) for name in _HASHED_FILES).encode())[:16]
     return Checkpoint(model, vocabulary, config), model_id
 
 
@@ -127,7 +129,7 @@ def _files(folder: Storage) -> dict[str, bytes]:
         raise NotFoundError(
             "no model here", where=folder.uri, expected=f"a folder with {_HASHES}", fix="samespace train"
         )
-    hashes = read_hashes(folder, _HASHES, (*_NAMED, _METRICS))
+    hashes = read_hashes(folder, _HASHES, (*_HASHED_FILES, _METRICS))
     files = {name: folder.read(name) for name in hashes}
     for name, data in files.items():
         if sha256(data) != hashes[name]:

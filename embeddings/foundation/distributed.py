@@ -1,7 +1,8 @@
-"""A training on several processes, through `ray.train`: one gloo group, each process takes a part of every step."""
+"""Train on several processes through `ray.train`: one gloo group, each process takes a part of every step."""
 
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
@@ -10,10 +11,11 @@ from ray.train import RunConfig, ScalingConfig, WorkerGroupError, get_context
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.team import Team
-from embeddings.foundation.training import TrainedModel, learn
+from embeddings.foundation.process_group import ProcessGroup
 from stores.errors import SamespaceError
-from stores.storage import Storage
+from stores.files.filesystem import Storage
+
+T = TypeVar("T")
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
@@ -24,14 +26,15 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
 
 
 def train_on_workers(
+    learn: Callable[..., T],
     histories: pa.Table,
     catalogue: pa.Table,
     config: FoundationConfig,
     seed: int,
     models: Storage,
     parent: str | None = None,
-) -> TrainedModel:
-    """What `training.train` does, by `config.workers` processes.
+) -> T:
+    """Call `learn` in `config.workers` processes, each with its `ProcessGroup` as `team`; all return the same.
 
     Ray must be running; its processors are dealt out evenly. An error of ours in a worker is raised here too.
     """
@@ -39,14 +42,14 @@ def train_on_workers(
     lesson = {"histories": histories, "catalogue": catalogue, "config": config, "seed": seed, "models": models}
     marks = f"unfinished-workers-{uuid.uuid4().hex}"
     trainer = _Trainer(
-        _as_one_of_the_team,
-        train_loop_config={"lesson": ray.put({**lesson, "parent": parent}), "threads": threads},
+        _train_worker,
+        train_loop_config={"lesson": ray.put({**lesson, "parent": parent}), "learn": learn, "threads": threads},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=config.workers, resources_per_worker={"CPU": threads}),
         run_config=RunConfig(storage_filesystem=models.fs, storage_path=marks),
     )
     try:
-        model: TrainedModel = trainer.fit().return_value
+        model: T = trainer.fit().return_value
         return model
     except WorkerGroupError as error:
         ours = (cause for cause in error.worker_failures.values() if isinstance(cause, SamespaceError))
@@ -55,8 +58,9 @@ def train_on_workers(
         models.delete_tree(marks)
 
 
-def _as_one_of_the_team(told: dict[str, Any]) -> TrainedModel:
-    """Learn in one of the processes; all of them return the same."""
-    torch.set_num_threads(told["threads"])
-    lesson, place = ray.get(told["lesson"]), get_context()
-    return learn(**lesson, team=Team(place.get_world_rank(), place.get_world_size(), lesson["seed"]))
+def _train_worker(work: dict[str, Any]) -> Any:
+    """Learn in one of the processes."""
+    torch.set_num_threads(work["threads"])
+    lesson, context = ray.get(work["lesson"]), get_context()
+    group = ProcessGroup(context.get_world_rank(), context.get_world_size(), lesson["seed"])
+    return work["learn"](**lesson, team=group)

@@ -17,15 +17,15 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from embeddings.bisection import answers
-from embeddings.encoder import CatalogueReader, Encoder, Vectors
+from embeddings.encode.bisection import answers
+from embeddings.encode.encoder import CatalogueReader, Encoder, Vectors
 from embeddings.foundation import baselines
 from embeddings.foundation.config import FoundationConfig
 from embeddings.foundation.encoder import FoundationEncoder
-from embeddings.foundation.metrics import Ranking, of_vectors, rank
-from embeddings.foundation.point_in_time import WATCH
-from embeddings.foundation.protocols import Exam, leave_one_out, time_split
-from embeddings.foundation.training import Progress, train
+from embeddings.foundation.evaluation_splits import EvalSplit, leave_one_out, time_split
+from embeddings.foundation.metrics import Ranking, inner_product_scorer, rank_titles
+from embeddings.foundation.point_in_time import WATCH_ACTIONS
+from embeddings.foundation.trainer import TrainingProgress, train
 from stores.errors import UsageError
 
 Protocol = Literal["leave-one-out", "time-split"]
@@ -37,7 +37,7 @@ def evaluate(
     catalogue: pa.Table,
     encoder: Encoder,
     protocol: Protocol = "leave-one-out",
-    watch: int = WATCH,
+    watch: int = WATCH_ACTIONS,
 ) -> dict[str, Any]:
     """Metrics of an encoder: "hr@10", "ndcg@10", "coverage@10", "baselines", …, see `_report`.
 
@@ -46,7 +46,7 @@ def evaluate(
     are not found. Raises EncoderError where it fails on all, MismatchError where the catalogue is not what it was
     trained with.
     """
-    return _report(_exam(histories, catalogue, protocol, watch), encoder)
+    return _report(_split(histories, catalogue, protocol, watch), encoder)
 
 
 def train_and_evaluate(
@@ -55,8 +55,8 @@ def train_and_evaluate(
     config: FoundationConfig,
     seed: int = 0,
     protocol: Protocol = "leave-one-out",
-    progress: Callable[[Progress], None] | None = None,
-    watch: int = WATCH,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    watch: int = WATCH_ACTIONS,
     weigh: Callable[[pa.Table, datetime], pa.Table] | None = None,
 ) -> dict[str, Any]:
     """Train on the protocol's own training part, then evaluate; the model is thrown away.
@@ -64,16 +64,16 @@ def train_and_evaluate(
     Nothing of the test leaks: plays and ages in the catalogue are those of the training part. `weigh` puts what was
     shown beside the events of that part, from what was known before a moment (`exposure.with_propensity`).
     """
-    exam = _exam(histories, catalogue, protocol, watch)
+    exam = _split(histories, catalogue, protocol, watch)
     known_until = datetime.fromtimestamp(exam.moment, UTC) - timedelta(microseconds=1)
-    part = weigh(exam.part, known_until) if weigh else exam.part
+    part = weigh(exam.train_part, known_until) if weigh else exam.train_part
     with tempfile.TemporaryDirectory() as folder:
         trained = train(part, exam.catalogue, config, seed, Path(folder), progress)
         result = _report(exam, FoundationEncoder.load(trained.path))
     return {**result, "training": trained.metrics}
 
 
-def _exam(histories: pa.Table, catalogue: pa.Table, protocol: Protocol, watch: int) -> Exam:
+def _split(histories: pa.Table, catalogue: pa.Table, protocol: Protocol, watch: int) -> EvalSplit:
     if protocol == "leave-one-out":
         return leave_one_out(histories, catalogue, watch)
     if protocol == "time-split":
@@ -81,23 +81,23 @@ def _exam(histories: pa.Table, catalogue: pa.Table, protocol: Protocol, watch: i
     raise UsageError(f"no such protocol: {protocol}", expected="leave-one-out or time-split")
 
 
-def _report(exam: Exam, encoder: Encoder) -> dict[str, Any]:
+def _report(exam: EvalSplit, encoder: Encoder) -> dict[str, Any]:
     """The encoder beside the baselines; a time split adds `staleness`, `slices`, `recall@10` (here hr@10)."""
     if isinstance(encoder, CatalogueReader):
         encoder.catalogue_notes(exam.catalogue)
     titles = answers(encoder.encode_titles, exam.candidates, encoder.dim)
-    fresh = _ranked(exam, encoder, titles, 0)
+    fresh = _rank(exam, encoder, titles, 0)
     answered = _baselines(exam)
     result: dict[str, Any] = {
         "protocol": exam.protocol,
         **fresh.metrics(),
         "baselines": {name: ranking.metrics() for name, ranking in answered.items()},
-        "questions": len(exam.asked),
+        "questions": len(exam.query_positions),
         "candidates": len(exam.candidates),
-        "cold_questions": float((exam.queries.targets < 0).mean()) if len(exam.asked) else 0.0,
+        "cold_questions": float((exam.queries.targets < 0).mean()) if len(exam.query_positions) else 0.0,
     }
     if exam.protocol == "time-split":
-        stale = {str(hours): _ranked(exam, encoder, titles, hours * 3600).metrics() for hours in STALE_HOURS}
+        stale = {str(hours): _rank(exam, encoder, titles, hours * 3600).metrics() for hours in STALE_HOURS}
         result["recall@10"] = result["hr@10"]
         result["staleness"] = {"0": fresh.metrics(), **stale}
         result["slices"] = {
@@ -111,18 +111,18 @@ def _report(exam: Exam, encoder: Encoder) -> dict[str, Any]:
     return result
 
 
-def _ranked(exam: Exam, encoder: Encoder, titles: Vectors, stale: int) -> Ranking:
-    queries = exam.stale(stale) if stale else exam.queries
+def _rank(exam: EvalSplit, encoder: Encoder, titles: Vectors, stale: int) -> Ranking:
+    queries = exam.stale_queries(stale) if stale else exam.queries
     members = answers(encoder.encode_members, queries.histories, encoder.dim)
-    return rank(of_vectors(members, titles), queries, len(titles))
+    return rank_titles(inner_product_scorer(members, titles), queries, len(titles))
 
 
-def _baselines(exam: Exam) -> dict[str, Ranking]:
+def _baselines(exam: EvalSplit) -> dict[str, Ranking]:
     ids = exam.title_ids
     scorers = {
-        "popularity": baselines.popularity(exam.part, ids),
-        "item_knn": baselines.item_knn(exam.part, ids, exam.queries),
+        "popularity": baselines.popularity(exam.train_part, ids),
+        "item_knn": baselines.item_knn(exam.train_part, ids, exam.queries),
     }
     if exam.protocol == "time-split":
         scorers["popular_7_days"] = baselines.popular_7_days(exam.histories, ids, exam.queries)
-    return {name: rank(scorer, exam.queries, len(ids)) for name, scorer in scorers.items()}
+    return {name: rank_titles(scorer, exam.queries, len(ids)) for name, scorer in scorers.items()}

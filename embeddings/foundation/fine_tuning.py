@@ -19,18 +19,17 @@ from torch.nn.utils import parametrize
 from embeddings.foundation import checkpoint
 from embeddings.foundation.checkpoint import Checkpoint
 from embeddings.foundation.config import FineTuneConfig, FoundationConfig
-from embeddings.foundation.course import Course, Progress
-from embeddings.foundation.lesson import Lesson
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.resume import Unfinished
-from embeddings.foundation.training import TrainedModel, newest
-from stores.storage import Storage
+from embeddings.foundation.train_state import TrainStateFile
+from embeddings.foundation.trainer import TrainedModel, Trainer, TrainingProgress, newest_event_time
+from embeddings.foundation.training_data import TrainingData
+from stores.files.filesystem import Storage
 
-_AFTER_THE_BODY = ("transformer.norm.", "transformer.project.", "tower.trust.", "heads.", "log_temperature")
-_ADAPTED = ("transformer.", "tokens.title", "tower.ids", "tower.metadata.project")
+_HEAD_PREFIXES = ("transformer.norm.", "transformer.project.", "tower.trust.", "heads.", "log_temperature")
+_ADAPTED_PREFIXES = ("transformer.", "tokens.title", "tower.ids", "tower.metadata.project")
 
 
-class LowRank(nn.Module):
+class LowRankAdapter(nn.Module):
     """W + U·D for a matrix W that maps; W + W·U·D for a table W of vectors, all of which it changes alike."""
 
     def __init__(self, weight: torch.Tensor, rank: int, table: bool) -> None:
@@ -42,21 +41,21 @@ class LowRank(nn.Module):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The changed weight, of the same shape."""
-        return weight + self.change(weight)
+        return weight + self.delta(weight)
 
-    def change(self, weight: torch.Tensor) -> torch.Tensor:
+    def delta(self, weight: torch.Tensor) -> torch.Tensor:
         """What is added to a weight."""
         return (weight @ self.up if self.table else self.up) @ self.down
 
 
 @dataclass(frozen=True)
-class Application(Lesson):
+class FineTuningData(TrainingData):
     """The data of an application, told in the words of a trained model, and that model as it may change."""
 
     prepared: FoundationModel
 
     @classmethod
-    def on(cls, lesson: Lesson, model: FoundationModel) -> "Application":
+    def on(cls, lesson: TrainingData, model: FoundationModel) -> "FineTuningData":
         """A lesson that is told in the vocabulary of a model, for that model."""
         return cls(**{field.name: getattr(lesson, field.name) for field in fields(lesson)}, prepared=model)
 
@@ -72,51 +71,51 @@ def fine_tune(
     seed: int,
     models: Storage,
     parent: str | Path,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainedModel:
     """Go on training the model in the folder `parent` as `config.fine_tune` says; save below the folder of models.
 
-    The shape is the parent's and the budget that of a warm start, `config.training.warm_share` of the steps. Metrics
+    The shape is the parent's and the budget that of a warm start, `config.training.warm_start_step_fraction` of the steps. Metrics
     have "fine_tune": the mode, and how many weights moved. The same input and seed give the same weights.
     Raises ContractError where there is nothing to learn from, and as `checkpoint.read`.
     """
-    trained, parent_id = checkpoint.read(str(parent))
+    trained, parent_id = checkpoint.load_checkpoint(str(parent))
     config = config.model_copy(update={"network": trained.config.network, "fields": trained.config.fields})
-    lesson = Lesson.of(histories, catalogue, config, seed, trained.vocabulary)
-    place = Unfinished.of(models, lesson, config, seed, trained)
+    lesson = TrainingData.of(histories, catalogue, config, seed, trained.vocabulary)
+    place = TrainStateFile.of(models, lesson, config, seed, trained)
     place = replace(place, name=place.name.replace("unfinished-", "unfinished-tuning-"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        prepare(trained.model, config.fine_tune)
-        course = Course(Application.on(lesson, trained.model), config, trained)
+        add_adapters(trained.model, config.fine_tune)
+        course = Trainer(FineTuningData.on(lesson, trained.model), config, trained)
         course.run(seed, progress or (lambda _: None), place)
-    told = {"mode": config.fine_tune.mode, **trainable(course.best())}
-    until = max(newest(histories), _until(str(parent)))
-    metrics = {**course.report(), "trained_until": until, "parent": parent_id, "fine_tune": told}
+    told = {"mode": config.fine_tune.mode, **count_trainable(course.best_model())}
+    until = max(newest_event_time(histories), _trained_until(str(parent)))
+    metrics = {**course.training_report(), "trained_until": until, "parent": parent_id, "fine_tune": told}
     metrics["baselines"] = lesson.baselines()
-    model_id = checkpoint.write(Checkpoint(merged(course.best()), trained.vocabulary, config), models, metrics)
+    model_id = checkpoint.save_checkpoint(
+        Checkpoint(merge_adapters(course.best_model()), trained.vocabulary, config), models, metrics
+    )
     place.remove()
-    return TrainedModel(model_id, models.below(model_id).uri, metrics)
+    return TrainedModel(model_id, models.subfolder(model_id).uri, metrics)
 
 
-def _until(parent: str) -> str:
+def _trained_until(parent: str) -> str:
     """Until when the parent's events reach."""
     return str(json.loads(Storage(parent).read("metrics.json")).get("trained_until", ""))
 
 
-def prepare(model: FoundationModel, config: FineTuneConfig) -> None:
+def add_adapters(model: FoundationModel, config: FineTuneConfig) -> None:
     """Let only those weights of a model move that the mode lets, adapters added."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(
-            config.mode == "full" or (config.mode == "frozen" and name.startswith(_AFTER_THE_BODY))
-        )
+        parameter.requires_grad_(config.mode == "full" or (config.mode == "frozen" and name.startswith(_HEAD_PREFIXES)))
     if config.mode == "adapters":
-        for layer in list(adapted(model)):
-            change = LowRank(layer.weight, config.rank, table=isinstance(layer, nn.Embedding))
+        for layer in list(adapted_matrices(model)):
+            change = LowRankAdapter(layer.weight, config.rank, table=isinstance(layer, nn.Embedding))
             parametrize.register_parametrization(layer, "weight", change)
 
 
-def merged(model: FoundationModel) -> FoundationModel:
+def merge_adapters(model: FoundationModel) -> FoundationModel:
     """The same model with its adapters in its weights."""
     for layer in model.modules():
         if parametrize.is_parametrized(layer):
@@ -124,18 +123,21 @@ def merged(model: FoundationModel) -> FoundationModel:
     return model
 
 
-def trainable(model: FoundationModel) -> dict[str, Any]:
+def count_trainable(model: FoundationModel) -> dict[str, Any]:
     """How many weights can move, and their share of the model's own."""
     moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     added = sum(
-        change.numel() for layer in model.modules() if isinstance(layer, LowRank) for change in layer.parameters()
+        change.numel()
+        for layer in model.modules()
+        if isinstance(layer, LowRankAdapter)
+        for change in layer.parameters()
     )
     own = sum(parameter.numel() for parameter in model.parameters()) - added
     return {"trained_parameters": moving, "trained_share": moving / own}
 
 
-def adapted(model: FoundationModel) -> Iterator[nn.Linear | nn.Embedding]:
+def adapted_matrices(model: FoundationModel) -> Iterator[nn.Linear | nn.Embedding]:
     """All matrices but those of the gates, so that few weights move in a small model too."""
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear | nn.Embedding) and name.startswith(_ADAPTED) and "gate" not in name:
+        if isinstance(layer, nn.Linear | nn.Embedding) and name.startswith(_ADAPTED_PREFIXES) and "gate" not in name:
             yield layer

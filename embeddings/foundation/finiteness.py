@@ -10,53 +10,53 @@ import numpy as np
 import torch
 
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.tokens import NO_TARGET, POST, REQUEST, Batch
+from embeddings.foundation.sequences import NO_TARGET, POST_COLUMNS, REQUEST_COLUMNS, Batch
 
-_SAMPLE = 256
+_SAMPLE_TITLES = 256
 """Titles, and members with one of them as history, that are encoded to look at a model."""
-_APART = 1e-5
+_MIN_DISTANCE = 1e-5
 """Unit vectors of different titles that are all nearer to one another than this are one vector."""
-_LISTED = 3
+_MAX_NAMES_LISTED = 3
 
 
-def nonfinite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+def nonfinite_names(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """Names of the tensors that have an entry that is NaN or infinite."""
     return [name for name, tensor in tensors if not bool(torch.isfinite(tensor).all())]
 
 
-def listed(names: list[str]) -> str:
+def format_names(names: list[str]) -> str:
     """At most three names, and the number of the others."""
-    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + rest
+    rest = f" and {len(names) - _MAX_NAMES_LISTED} more" if len(names) > _MAX_NAMES_LISTED else ""
+    return ", ".join(names[:_MAX_NAMES_LISTED]) + rest
 
 
-def weights_fault(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
+def find_weights_fault(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
     """What is wrong with named weights, as a sentence; empty where all are finite."""
-    names = nonfinite(weights)
-    return f"weights are not finite: {listed(names)}" if names else ""
+    names = nonfinite_names(weights)
+    return f"weights are not finite: {format_names(names)}" if names else ""
 
 
 @torch.no_grad()
-def model_fault(model: FoundationModel) -> str:
+def find_model_fault(model: FoundationModel) -> str:
     """What makes a model unusable, as a sentence: its weights, or the vectors of a sample; empty where it is sound.
 
     The sample are at most 256 known titles, and as many members whose history is one of them.
     """
-    if fault := weights_fault(model.state_dict().items()):
+    if fault := find_weights_fault(model.state_dict().items()):
         return fault
     model.eval()
     inputs, titles = model.known_titles()
-    rows = torch.from_numpy(np.unique(np.linspace(1, len(titles), _SAMPLE).astype(np.int64)))
+    rows = torch.from_numpy(np.unique(np.linspace(1, len(titles), _SAMPLE_TITLES).astype(np.int64)))
     members = model.vectors(_last_states(model, inputs, rows))
-    return vectors_fault(titles[rows - 1].numpy(), "titles") or vectors_fault(members.numpy(), "members")
+    return find_vectors_fault(titles[rows - 1].numpy(), "titles") or find_vectors_fault(members.numpy(), "members")
 
 
-def vectors_fault(vectors: np.ndarray, kind: str) -> str:
+def find_vectors_fault(vectors: np.ndarray, kind: str) -> str:
     """What is wrong with (n, dim) unit vectors of different entities, as a sentence; empty where they are sound."""
     bad = int((~np.isfinite(vectors).all(axis=1)).sum())
     if bad:
         return f"vectors of {bad:,} of {len(vectors):,} {kind} are not finite"
-    if len(vectors) > 1 and np.abs(vectors - vectors[0]).max() < _APART:
+    if len(vectors) > 1 and np.abs(vectors - vectors[0]).max() < _MIN_DISTANCE:
         return f"all {len(vectors):,} {kind} have the same vector"
     return ""
 
@@ -69,7 +69,7 @@ def _last_states(model: FoundationModel, inputs: torch.Tensor, rows: torch.Tenso
     batch = Batch(
         titles=titles,
         targets=torch.full_like(titles, NO_TARGET),
-        codes=nothing.new_zeros((*titles.shape, len(POST) + len(REQUEST)), dtype=torch.int32),
+        codes=nothing.new_zeros((*titles.shape, len(POST_COLUMNS) + len(REQUEST_COLUMNS)), dtype=torch.int32),
         actions=nothing,
         times=nothing,
         valid=torch.ones_like(titles, dtype=torch.bool),

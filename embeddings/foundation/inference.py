@@ -21,8 +21,8 @@ import torch
 from torch.nn import functional
 
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.network import Attention, Block
-from embeddings.foundation.tokens import GAPS, POST, Tokens
+from embeddings.foundation.network import Attention, TransformerBlock
+from embeddings.foundation.sequences import NUM_GAP_CODES, POST_COLUMNS, TokenSequences
 
 Ints = npt.NDArray[np.int64]
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -31,11 +31,11 @@ _EXPONENTS = 512
 _EXPONENT_OF_HALF = 126
 _BITS, _SETS = 8, 256
 _CACHED_POSITIONS = 4096
-_ROWS, _FEW_ROWS = 512, 64
+_GEMM_ROWS, _SMALL_GEMM_ROWS = 512, 64
 
 
 @dataclass(frozen=True)
-class Windows:
+class PaddedWindows:
     """The last positions of some members, padded on the right to (b, l), on the model's device."""
 
     titles: torch.Tensor
@@ -46,7 +46,7 @@ class Windows:
     last: torch.Tensor
 
 
-class Inference:
+class LastPositionForward:
     """A model prepared for encoding; its weights are copied to `device` in the dtype of the linear layers."""
 
     def __init__(
@@ -58,40 +58,42 @@ class Inference:
             self._prepare(model)
 
     @staticmethod
-    def knows(model: FoundationModel) -> bool:
+    def supports(model: FoundationModel) -> bool:
         """Whether the network is made of the blocks that this pass was written for."""
-        return model.plain and all(type(block) is Block for block in model.transformer.blocks)
+        return model.is_windowed and all(type(block) is TransformerBlock for block in model.transformer.blocks)
 
     def _prepare(self, model: FoundationModel) -> None:
         tokens, network = model.tokens, model.transformer
-        self.titles = self._there(tokens.title(model.known_titles()[0]))
+        self.titles = self._to_device(tokens.title(model.known_titles()[0]))
         self._offsets = tokens.offsets.numpy().astype(np.int32)
         bits = (torch.arange(_SETS)[:, None] >> torch.arange(_BITS)) & 1
         columns = torch.nn.functional.pad(tokens.actions.weight, (0, -tokens.actions.in_features % _BITS))
         sets = [bits.float() @ part.T for part in torch.split(columns, _BITS, dim=1)]
         self._first_set = len(tokens.codes.weight)
         self.codes, self.places = (
-            self._there(torch.cat([tokens.codes.weight, *sets])),
-            self._there(tokens.places.weight),
+            self._to_device(torch.cat([tokens.codes.weight, *sets])),
+            self._to_device(tokens.places.weight),
         )
-        self.blocks = [_Weights(block, self) for block in network.blocks]  # type: ignore[arg-type]
-        self.spans = self._there(_span_table(network.time.table)) if network.time is not None else None
+        self.blocks = [_BlockWeights(block, self) for block in network.blocks]  # type: ignore[arg-type]
+        self.spans = self._to_device(_span_table(network.time.table)) if network.time is not None else None
 
-    def _there(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(self.device).contiguous()
 
-    def windows(self, tokens: Tokens, first: Ints, lengths: Ints, padded: int) -> Windows:
+    def windows(self, tokens: TokenSequences, first: Ints, lengths: Ints, padded: int) -> PaddedWindows:
         """Positions `first` to `first + lengths`, each window padded to `padded`, with no request at its last one."""
         step = np.arange(padded)
         index = first[:, None] + np.minimum(step[None, :], lengths[:, None] - 1)
         rows = self._rows(tokens.codes.take(index, axis=0), tokens.actions.take(index))
-        rows[np.arange(len(first)), lengths - 1, len(POST) : len(self._offsets)] = self._offsets[len(POST) :]
+        rows[np.arange(len(first)), lengths - 1, len(POST_COLUMNS) : len(self._offsets)] = self._offsets[
+            len(POST_COLUMNS) :
+        ]
         times = tokens.times.take(index)
-        return Windows(
-            titles=self._sent(tokens.titles.take(index)),
-            codes=self._sent(rows),
-            seconds=self._sent((times - times[:, :1]).astype(np.int32)),
-            last=self._sent(lengths - 1),
+        return PaddedWindows(
+            titles=self._send(tokens.titles.take(index)),
+            codes=self._send(rows),
+            seconds=self._send((times - times[:, :1]).astype(np.int32)),
+            last=self._send(lengths - 1),
         )
 
     def _rows(self, codes: npt.NDArray[np.int32], actions: Ints) -> npt.NDArray[np.int32]:
@@ -103,12 +105,12 @@ class Inference:
             rows[..., column] = ((actions >> shift) & (_SETS - 1)) + (self._first_set + shift // _BITS * _SETS)
         return rows
 
-    def _sent(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
+    def _send(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     @torch.no_grad()
-    def states(self, windows: Windows) -> torch.Tensor:
+    def states(self, windows: PaddedWindows) -> torch.Tensor:
         """(b, width) states of the last position of each window, on the processor."""
         x = self._embedded(windows)
         bias = self._bias(windows.seconds)
@@ -117,7 +119,7 @@ class Inference:
         return self.blocks[-1].last_position(x, bias, windows.last).cpu()
 
     @property
-    def budget(self) -> int:
+    def max_positions_per_batch(self) -> int:
         """Positions of a batch: what a processor's cache holds, or what fits into half of a GPU's free memory."""
         if self.device.type == "cpu":
             return _CACHED_POSITIONS
@@ -125,7 +127,7 @@ class Inference:
         widths = 40 * self.titles.shape[1] + 6 * self.blocks[0].heads * self.length
         return max(self.length, free // 2 // (4 * widths))
 
-    def _embedded(self, windows: Windows) -> torch.Tensor:
+    def _embedded(self, windows: PaddedWindows) -> torch.Tensor:
         b, length = windows.titles.shape
         x = functional.embedding_bag(windows.codes.view(b * length, -1), self.codes, mode="sum")
         x += self.titles[windows.titles.view(-1)]
@@ -147,12 +149,12 @@ class Inference:
         return bias.view(heads, b, length, length)
 
 
-class _Weights:
+class _BlockWeights:
     """The weights of one block, laid out for inference; names as in `network.Block`."""
 
-    def __init__(self, block: Block, inference: Inference) -> None:
+    def __init__(self, block: TransformerBlock, inference: LastPositionForward) -> None:
         attention: Attention = block.attention
-        there, self.dtype = inference._there, inference.dtype
+        there, self.dtype = inference._to_device, inference.dtype
         self.heads = attention.heads
         self.norm_attention = there(block.norm_attention.weight), there(block.norm_attention.bias)
         self.norm_feed = there(block.norm_feed.weight), there(block.norm_feed.bias)
@@ -174,7 +176,7 @@ class _Weights:
         if self.dtype is torch.float32 or x.device.type != "cpu":
             return functional.linear(x.to(self.dtype), *weights)
         rows = x.numel() // x.shape[-1]
-        unit = _FEW_ROWS if rows < _ROWS else _ROWS
+        unit = _SMALL_GEMM_ROWS if rows < _GEMM_ROWS else _GEMM_ROWS
         filled = torch.zeros(-(-rows // unit) * unit, x.shape[-1], dtype=self.dtype)
         filled[:rows] = x.reshape(rows, -1)
         return functional.linear(filled, *weights)[:rows].view(*x.shape[:-1], -1)
@@ -185,7 +187,7 @@ class _Weights:
         normed = _normed(x, self.norm_attention)
         q, k, v = self._linear(normed, self.qkv).float().view(b, length, 3, self.heads, -1).permute(2, 3, 0, 1, 4)
         mixed = _attend(q, k, v, bias).permute(1, 2, 0, 3).reshape(b, length, width)
-        return self._rest(x, mixed)
+        return self._finish_block(x, mixed)
 
     def last_position(self, x: torch.Tensor, bias: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
         """(b, l, width) to (b, width): the state of position `last` (b,)."""
@@ -202,9 +204,9 @@ class _Weights:
         asked = self._linear(normed[rows, last], (weight[:width], offset[:width])).float()
         q = asked.view(b, 1, self.heads, -1).permute(2, 0, 1, 3)
         mixed = _attend(q, k, v, bias[:, rows, last].unsqueeze(2)).permute(1, 2, 0, 3).reshape(b, width)
-        return self._rest(x[rows, last], mixed)
+        return self._finish_block(x[rows, last], mixed)
 
-    def _rest(self, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    def _finish_block(self, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """Gated output of the attention, then the gated feed-forward."""
         x = x + torch.sigmoid(self._linear(x, self.gate_attention)) * self._linear(mixed, self.out)
         normed = _normed(x, self.norm_feed)
@@ -236,7 +238,7 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tenso
 
 def _span_table(table: torch.Tensor) -> torch.Tensor:
     """(heads, exponents): the bias by the exponent of 1 + seconds as a float32; the last one is −inf."""
-    buckets = (torch.arange(_EXPONENTS) - _EXPONENT_OF_HALF).clamp(0, GAPS - 1)
+    buckets = (torch.arange(_EXPONENTS) - _EXPONENT_OF_HALF).clamp(0, NUM_GAP_CODES - 1)
     spans = table.detach().T[:, buckets].clone()
     spans[:, -1] = float("-inf")
     return spans

@@ -8,19 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.foundation.config import FoundationConfig
-from stores import columns
+from stores import schema
 from stores.settings import Settings
 
-SIGNALS = 4
+NUM_SIGNALS = 4
 """log1p(days since launch), log1p(plays), whether before the launch, whether the launch is unknown."""
-PLAYS = 1
+PLAYS_SIGNAL = 1
 """Which of the signals tells the plays."""
-_LISTED = 8
-_KEPT_VALUES = 4096
-_WORD = r"[^\p{L}\p{N}]+"
+_MAX_VALUES_PER_TITLE = 8
+_MAX_VALUES_PER_FIELD = 4096
+_WORD_SEPARATOR = r"[^\p{L}\p{N}]+"
 
 
-class Metadata(Settings):
+class MetadataVocabulary(Settings):
     """The values known of each field; code 0 means none, so a value never seen says nothing.
 
     `text` has no list of values: its words are hashed into `words` buckets.
@@ -32,7 +32,9 @@ class Metadata(Settings):
     content_dim: int
 
     @classmethod
-    def build(cls, catalogue: pa.Table, config: FoundationConfig, whole: pa.Table | None = None) -> "Metadata":
+    def build(
+        cls, catalogue: pa.Table, config: FoundationConfig, whole: pa.Table | None = None
+    ) -> "MetadataVocabulary":
         """The values of the configured fields that are not empty in a catalogue of known titles.
 
         The width of content vectors is that of `whole`, the catalogue with the titles that nobody has met yet
@@ -44,17 +46,21 @@ class Metadata(Settings):
         width = content_width(catalogue if whole is None else whole) if network.content else 0
         return cls(
             values={field: found for field, found in values.items() if found},
-            words=network.hashed_words if "text" in fields and catalogue["text"].null_count < len(catalogue) else 0,
-            words_per_title=network.words_per_title,
+            words=network.text_hash_buckets
+            if "text" in fields and catalogue["text"].null_count < len(catalogue)
+            else 0,
+            words_per_title=network.max_words_per_title,
             content_dim=width if width in content_widths(catalogue) else 0,
         )
 
     def layout(self) -> list[tuple[int, int]]:
         """Per field, in the order of the columns of `codes`: (columns, values including none)."""
-        blocks = [(_LISTED if field == "genres" else 1, len(found) + 1) for field, found in self.values.items()]
+        blocks = [
+            (_MAX_VALUES_PER_TITLE if field == "genres" else 1, len(found) + 1) for field, found in self.values.items()
+        ]
         return blocks + ([(self.words_per_title, self.words + 1)] if self.words else [])
 
-    def places(self) -> dict[str, slice]:
+    def field_columns(self) -> dict[str, slice]:
         """The columns of `codes` that hold each field with listed values."""
         ends = np.cumsum([columns for columns, _ in self.layout()]).tolist()
         return {field: slice(begin, end) for field, begin, end in zip(self.values, [0, *ends], ends, strict=False)}
@@ -80,7 +86,7 @@ class Metadata(Settings):
         result = np.zeros((len(catalogue), self.content_dim), np.float32)
         if not self.content_dim:
             return result
-        vectors = catalogue[columns.EMBEDDING].combine_chunks()
+        vectors = catalogue[schema.EMBEDDING].combine_chunks()
         fits = np.asarray(pc.fill_null(pc.equal(pc.list_value_length(vectors), self.content_dim), False))
         flat = vectors.filter(pa.array(fits)).flatten().to_numpy(zero_copy_only=False)
         rows = np.asarray(flat, dtype=np.float32).reshape(-1, self.content_dim)
@@ -115,7 +121,7 @@ def _units(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def content_widths(catalogue: pa.Table) -> dict[int, int]:
     """How many titles have a content vector of each width; empty vectors and nulls are none."""
-    counted = pc.value_counts(pc.list_value_length(catalogue[columns.EMBEDDING]).combine_chunks())
+    counted = pc.value_counts(pc.list_value_length(catalogue[schema.EMBEDDING]).combine_chunks())
     widths = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
     return {width: count for width, count in widths if width}
 
@@ -126,7 +132,7 @@ def content_width(catalogue: pa.Table) -> int:
     return max(widths, key=lambda width: (widths[width], width), default=0)
 
 
-def signals(catalogue: pa.Table) -> npt.NDArray[np.float32]:
+def trust_signals(catalogue: pa.Table) -> npt.NDArray[np.float32]:
     """(m, SIGNALS) float32 from `age_days` and `plays`; logarithms are scaled to about one.
 
     An age that is not finite is an unknown one, and plays that are not known, not finite or below zero are none.
@@ -145,7 +151,7 @@ def _lists(catalogue: pa.Table, field: str) -> pa.ListArray:
     if field == "year":
         column = pc.year(catalogue["launch_time"])
     elif field == "text":
-        column = pc.split_pattern_regex(pc.utf8_lower(catalogue["text"]), _WORD)
+        column = pc.split_pattern_regex(pc.utf8_lower(catalogue["text"]), _WORD_SEPARATOR)
     else:
         column = catalogue[field]
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -161,7 +167,7 @@ def _distinct(lists: pa.ListArray) -> tuple[str, ...]:
     counts = pc.value_counts(lists.flatten().drop_null())
     table = pa.table({"value": counts.field("values"), "count": counts.field("counts")})
     table = table.filter(pc.greater(table["count"], 1)).sort_by([("count", "descending"), ("value", "ascending")])
-    return tuple(table["value"][:_KEPT_VALUES].to_pylist())
+    return tuple(table["value"][:_MAX_VALUES_PER_FIELD].to_pylist())
 
 
 def _padded(lists: pa.ListArray, codes: npt.NDArray[np.int64], slots: int) -> npt.NDArray[np.int64]:

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from embeddings.foundation.queries import Queries
+from embeddings.foundation.evaluation_queries import Queries
 
-K = 10
-_CELLS = 8_000_000
+TOP_K = 10
+_MAX_SCORE_CELLS = 8_000_000
 
 Scores = npt.NDArray[np.float32]
 Scorer = Callable[[int, int], Scores]
@@ -28,17 +28,17 @@ class Ranking:
     top: npt.NDArray[np.int64]
     titles: int
 
-    def gain(self) -> float:
+    def full_ndcg(self) -> float:
         """NDCG without a cut: the mean of the `gains`. Far less noisy than NDCG@10, so made for choosing."""
-        return float(gains(self.ranks).mean()) if len(self.ranks) else 0.0
+        return float(ndcg_gains(self.ranks).mean()) if len(self.ranks) else 0.0
 
     def metrics(self, chosen: npt.NDArray[np.bool_] | None = None) -> dict[str, float]:
         """hr@10, ndcg@10 and coverage@10 (share of the titles in any top ten) of the chosen questions."""
         ranks, top = (self.ranks, self.top) if chosen is None else (self.ranks[chosen], self.top[chosen])
         if not len(ranks):
             return {"hr@10": 0.0, "ndcg@10": 0.0, "coverage@10": 0.0}
-        hit = ranks < K
-        gain = np.where(hit, gains(ranks), 0.0)
+        hit = ranks < TOP_K
+        gain = np.where(hit, ndcg_gains(ranks), 0.0)
         shown = np.unique(top[top >= 0])
         return {
             "hr@10": float(hit.mean()),
@@ -47,7 +47,7 @@ class Ranking:
         }
 
 
-def gains(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def ndcg_gains(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """1 / log₂(rank + 2) of 0-based ranks, in their shape: the NDCG of one right answer there.
 
     Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques (2002).
@@ -56,21 +56,21 @@ def gains(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return found
 
 
-def rank(scorer: Scorer, queries: Queries, titles: int) -> Ranking:
+def rank_titles(scorer: Scorer, queries: Queries, titles: int) -> Ranking:
     """Rank all titles that a question has not seen; equal scores rank by row, so the order is stable."""
     ranks = np.zeros(len(queries), np.int64)
-    top = np.full((len(queries), K), -1, np.int64)
-    step = max(1, _CELLS // max(1, titles))
+    top = np.full((len(queries), TOP_K), -1, np.int64)
+    step = max(1, _MAX_SCORE_CELLS // max(1, titles))
     for begin in range(0, len(queries), step):
         end = min(begin + step, len(queries))
-        scores = _unseen(scorer(begin, end), queries, begin, end)
-        ranks[begin:end] = _ranks(scores, queries.targets[begin:end])
-        values, indices = torch.topk(torch.from_numpy(scores), min(K, titles), dim=1)
-        top[begin:end, : min(K, titles)] = torch.where(torch.isfinite(values), indices, -1).numpy()
+        scores = _mask_seen(scorer(begin, end), queries, begin, end)
+        ranks[begin:end] = _target_ranks(scores, queries.targets[begin:end])
+        values, indices = torch.topk(torch.from_numpy(scores), min(TOP_K, titles), dim=1)
+        top[begin:end, : min(TOP_K, titles)] = torch.where(torch.isfinite(values), indices, -1).numpy()
     return Ranking(ranks, top, titles)
 
 
-def of_vectors(members: Scores, titles: Scores) -> Scorer:
+def inner_product_scorer(members: Scores, titles: Scores) -> Scorer:
     """Scores by inner product of (n, d) members and (m, d) titles.
 
     A vector that is not finite is no answer: such a title ranks after all others, such a member finds nothing.
@@ -90,7 +90,7 @@ def of_vectors(members: Scores, titles: Scores) -> Scorer:
     return score
 
 
-def _unseen(scores: Scores, queries: Queries, begin: int, end: int) -> Scores:
+def _mask_seen(scores: Scores, queries: Queries, begin: int, end: int) -> Scores:
     scores = np.array(scores, np.float32)
     starts = queries.seen_starts[begin : end + 1]
     titles = queries.seen[starts[0] : starts[-1]]
@@ -99,11 +99,11 @@ def _unseen(scores: Scores, queries: Queries, begin: int, end: int) -> Scores:
     return scores
 
 
-def _ranks(scores: Scores, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _target_ranks(scores: Scores, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many titles come before the target; as many as there are (K or more) where it is no candidate or seen."""
     own = scores[np.arange(len(targets)), targets][:, None]
     before = np.arange(scores.shape[1])[None, :] < targets[:, None]
     ahead = (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
     missed = (targets < 0) | ~np.isfinite(own[:, 0])
-    result: npt.NDArray[np.int64] = np.where(missed, max(scores.shape[1], K), ahead)
+    result: npt.NDArray[np.int64] = np.where(missed, max(scores.shape[1], TOP_K), ahead)
     return result

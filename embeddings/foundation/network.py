@@ -1,7 +1,4 @@
-"""The causal transformer: pre-norm, gated residuals, SwiGLU, and attention that sees the time between events.
-
-`network.block = "hstu"` takes other blocks (`hstu`) behind the same interface.
-"""
+"""Which processors multiply bfloat16 faster than float32, and in what a training multiplies."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,12 +10,71 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from embeddings.foundation.config import NetworkConfig
-from embeddings.foundation.dropout import dropped
-from embeddings.foundation.hstu import HSTUBlock
-from embeddings.foundation.precision import PRODUCTS
-from embeddings.foundation.tokens import GAPS
+from embeddings.foundation.sequences import NUM_GAP_CODES
 
-Memory = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+def has_fast_bf16() -> bool:
+    """Whether this one has instructions for it; without them it is slower, not faster."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+MATMUL_DTYPE = torch.bfloat16 if has_fast_bf16() else torch.float32
+"""Of the products of a training and what comes out of each; what they are added to, norms and weights are float32."""
+
+
+_DROPOUT_LEVELS = 256
+
+
+def byte_dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
+    """`x` with a `share` (rounded to 1/256) of its entries zero and the rest scaled up, in training only.
+
+    The bytes are those of 64-bit draws of torch's own generator, so a seed decides them.
+    """
+    cut = round(share * _DROPOUT_LEVELS)
+    if not training or not cut:
+        return x
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(
+        torch.iinfo(torch.int64).min, None
+    )
+    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= cut
+    return x * kept.to(x.dtype).mul_(_DROPOUT_LEVELS / (_DROPOUT_LEVELS - cut))
+
+
+_MASKED_BIAS = -1e4
+"""A score whose SiLU is exactly zero, and so is its gradient; that of minus infinity would be no number."""
+
+
+class HSTUBlock(nn.Module):
+    """Attention and feed-forward in one: what is mixed is multiplied by a gate, then projected."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.num_heads, config.dropout
+        self.norm, self.norm_mixed = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.uvqk = nn.Linear(config.width, 4 * config.width)
+        self.down = nn.Linear(config.width, config.width)
+
+    @property
+    def branches(self) -> tuple[nn.Linear, ...]:
+        """The maps that add to the residual stream."""
+        return (self.down,)
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: "KVCacheFn | None" = None) -> torch.Tensor:
+        """(b, l, width) to the same; `bias` is (b, heads, l, keys) with −inf where a key is later, None for causal."""
+        b, length, width = x.shape
+        u, v, q, k = functional.silu(self.uvqk(self.norm(x))).view(b, length, 4, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if memory is not None:
+            k, v = memory(k, v)
+        if bias is None:
+            bias = x.new_full((length, length), _MASKED_BIAS).triu_(1)
+        mixed = functional.silu(q @ k.transpose(2, 3) + bias.clamp(min=_MASKED_BIAS)) @ v
+        mixed, u = (part.transpose(1, 2).reshape(b, length, width) for part in (mixed, u))
+        added: torch.Tensor = self.down(byte_dropout(self.norm_mixed(mixed) * u, self.dropout, self.training))
+        return x + added
+
+
+KVCacheFn = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Of the keys and values of new positions: those of the positions before and of these (`decoding`)."""
 
 
@@ -27,21 +83,21 @@ class Attention(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
+        self.heads, self.dropout = config.num_heads, config.dropout
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: Memory | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: KVCacheFn | None = None) -> torch.Tensor:
         """(b, l, width) to the same; `bias` is (b, heads, l, keys) with −inf where a key is later, None for causal."""
         b, length, width = x.shape
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if memory is not None:
             k, v = memory(k, v)
-        mixed = _mixed(q, k, v, bias).transpose(1, 2).reshape(b, length, width)
-        return dropped(self.out(mixed), self.dropout, self.training)
+        mixed = _softmax_attention(q, k, v, bias).transpose(1, 2).reshape(b, length, width)
+        return byte_dropout(self.out(mixed), self.dropout, self.training)
 
 
-def _mixed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def _softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Softmax attention, all (b, heads, positions, width / heads).
 
     Plain products where there is a bias: the fused kernels know no gradient of one, and what torch does instead
@@ -68,10 +124,10 @@ class SwiGLU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, l, width) to the same."""
         gate, value = self.up(x).chunk(2, dim=-1)
-        return dropped(self.down(functional.silu(gate) * value), self.dropout, self.training)
+        return byte_dropout(self.down(functional.silu(gate) * value), self.dropout, self.training)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x += σ(W₁x) ⊙ MHA(LN x); x += σ(W₂x) ⊙ SwiGLU(LN x)."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -86,18 +142,18 @@ class Block(nn.Module):
         """The maps that add to the residual stream."""
         return self.attention.out, self.feed.down
 
-    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: Memory | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, memory: KVCacheFn | None = None) -> torch.Tensor:
         """(b, l, width) to the same."""
         x = x + torch.sigmoid(self.gate_attention(x)) * self.attention(self.norm_attention(x), bias, memory)
         gated: torch.Tensor = torch.sigmoid(self.gate_feed(x)) * self.feed(self.norm_feed(x))
         return x + gated
 
 
-_BLOCKS: dict[str, type[Block | HSTUBlock]] = {"gated": Block, "hstu": HSTUBlock}
+_BLOCK_TYPES: dict[str, type[TransformerBlock | HSTUBlock]] = {"transformer": TransformerBlock, "hstu": HSTUBlock}
 _EXPONENT_OF_HALF = 126
 
 
-class _Bias(torch.autograd.Function):
+class _BiasLookup(torch.autograd.Function):
     """table[:, buckets], with counting as the backward pass: many times faster than that of an embedding."""
 
     @staticmethod
@@ -127,7 +183,7 @@ class TimeBias(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.zeros(GAPS, heads))
+        self.table = nn.Parameter(torch.zeros(NUM_GAP_CODES, heads))
 
     def forward(self, times: torch.Tensor) -> torch.Tensor:
         """(b, l) seconds to (b, heads, l, l), −inf where the key comes after the query."""
@@ -137,10 +193,10 @@ class TimeBias(nn.Module):
         """(b, q) and (b, k) seconds to (b, heads, q, k), −inf where `later`, which broadcasts to (b, q, k)."""
         spans = (queries[:, :, None] - keys[:, None, :]).clamp_(min=0).float().add_(1.0)
         # The exponent of a float is the floor of its log₂: a shift instead of 400,000 logarithms a step.
-        buckets = (spans.view(torch.int32) >> 23).sub_(_EXPONENT_OF_HALF).clamp_(max=GAPS - 1)
+        buckets = (spans.view(torch.int32) >> 23).sub_(_EXPONENT_OF_HALF).clamp_(max=NUM_GAP_CODES - 1)
         never = self.table.new_full((self.table.shape[1], 1), float("-inf"))
         table = torch.cat([self.table.T, never], dim=1)
-        bias: torch.Tensor = _Bias.apply(table, buckets.masked_fill_(later, GAPS))  # type: ignore[no-untyped-call]
+        bias: torch.Tensor = _BiasLookup.apply(table, buckets.masked_fill_(later, NUM_GAP_CODES))  # type: ignore[no-untyped-call]
         return bias
 
 
@@ -149,9 +205,9 @@ class Transformer(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        blocks = [_BLOCKS[config.block](config) for _ in range(config.blocks)]
+        blocks = [_BLOCK_TYPES[config.block_type](config) for _ in range(config.num_layers)]
         self.blocks = nn.ModuleList(blocks)
-        self.time = TimeBias(config.heads) if config.time_bias else None
+        self.time = TimeBias(config.num_heads) if config.time_bias else None
         self.norm = nn.LayerNorm(config.width)
         self.project = nn.Linear(config.width, config.dim)
         # Near the identity at the start: a member is then its last title.
@@ -168,8 +224,8 @@ class Transformer(nn.Module):
         In training the products are bfloat16 where that is faster; what the blocks add up stays float32.
         """
         bias = self.time(times) if self.time is not None else None
-        short = self.training and PRODUCTS is torch.bfloat16
-        with torch.autocast(x.device.type, PRODUCTS) if short else nullcontext():
+        short = self.training and MATMUL_DTYPE is torch.bfloat16
+        with torch.autocast(x.device.type, MATMUL_DTYPE) if short else nullcontext():
             for block in self.blocks:
                 x = block(x, bias)
         return x

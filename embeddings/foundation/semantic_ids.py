@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch.nn import functional
 
-from embeddings.foundation.semantic_ids_config import SemanticIdsConfig, codes_for
+from embeddings.foundation.config import SemanticIdsConfig, num_codes
 from stores.errors import CorruptError, EncoderError, MismatchError, UsageError
-from stores.storage import Storage
+from stores.files.filesystem import Storage
 
 FILE = "semantic_ids.safetensors"
 _CODEBOOKS = "codebooks"
-_AT_ONCE = 65_536
+_ROWS_PER_BATCH = 65_536
 
 Vectors = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
@@ -44,12 +44,12 @@ class SemanticIds:
         if len(vectors) < 2:
             raise UsageError(f"semantic ids of {len(vectors)} titles", expected="at least two titles to compare")
         random = torch.Generator().manual_seed(config.seed)
-        left = _units(vectors)
+        left = _unit_rows(vectors)
         if len(left) > config.sample:
             left = left[torch.randperm(len(left), generator=random)[: config.sample]]
-        codes, codebooks = codes_for(config, len(vectors)), []
+        codes, codebooks = num_codes(config, len(vectors)), []
         for _ in range(config.levels):
-            codebooks.append(_k_means(left, codes, config.rounds, random))
+            codebooks.append(_kmeans(left, codes, config.rounds, random))
             left = left - codebooks[-1][_nearest(left, codebooks[-1])]
         return cls(torch.stack(codebooks))
 
@@ -70,7 +70,7 @@ class SemanticIds:
                 expected=f"width {self.codebooks.shape[2]}, that of the codebooks",
                 fix="fit new codebooks in a new space",
             )
-        left, digits = _units(vectors), []
+        left, digits = _unit_rows(vectors), []
         for codebook in self.codebooks:
             digits.append(_nearest(left, codebook))
             left = left - codebook[digits[-1]]
@@ -148,7 +148,7 @@ def _place_in_group(group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return places
 
 
-def _units(vectors: Vectors) -> torch.Tensor:
+def _unit_rows(vectors: Vectors) -> torch.Tensor:
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise EncoderError(
@@ -163,12 +163,12 @@ def _units(vectors: Vectors) -> torch.Tensor:
 def _nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """(n,) the centre with the smallest ‖p − c‖² = ‖p‖² − 2(p·c − ‖c‖²/2) of each point."""
     half = 0.5 * (centres**2).sum(dim=1)
-    return torch.cat([(part @ centres.T - half).argmax(dim=1) for part in points.split(_AT_ONCE)])  # type: ignore[no-untyped-call]
+    return torch.cat([(part @ centres.T - half).argmax(dim=1) for part in points.split(_ROWS_PER_BATCH)])  # type: ignore[no-untyped-call]
 
 
-def _k_means(points: torch.Tensor, codes: int, rounds: int, random: torch.Generator) -> torch.Tensor:
+def _kmeans(points: torch.Tensor, codes: int, rounds: int, random: torch.Generator) -> torch.Tensor:
     """(codes, dim) centres: Lloyd's rounds from k-means++; a centre without points moves to the worst-served point."""
-    centres = _spread_out(points, codes, random)
+    centres = _kmeans_plus_plus(points, codes, random)
     before = None
     for _ in range(rounds):
         owner = _nearest(points, centres)
@@ -186,7 +186,7 @@ def _k_means(points: torch.Tensor, codes: int, rounds: int, random: torch.Genera
     return centres
 
 
-def _spread_out(points: torch.Tensor, codes: int, random: torch.Generator) -> torch.Tensor:
+def _kmeans_plus_plus(points: torch.Tensor, codes: int, random: torch.Generator) -> torch.Tensor:
     """k-means++: each further centre is a point drawn by its squared distance from the nearest centre so far."""
     chosen = [int(torch.randint(len(points), (1,), generator=random))]
     distance = torch.full((len(points),), torch.inf)

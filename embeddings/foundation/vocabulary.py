@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.metadata import Metadata
-from stores import columns
-from stores.parquet import parquet_bytes, table_of
+from embeddings.foundation.metadata import MetadataVocabulary
+from stores import schema
+from stores.files.parquet import parquet_bytes, table_of
 
 UNKNOWN_TITLE = 0
-CONTEXTS = (columns.DEVICE, columns.COUNTRY, columns.LOCALE)
-_KEPT_CONTEXTS = 255
-_LEVELS = 10
-_SPARSEST = 64
+CONTEXTS = (schema.DEVICE, schema.COUNTRY, schema.LOCALE)
+_MAX_CONTEXT_VALUES = 255
+_NUM_VALUE_LEVELS = 10
+_MAX_ID_SPREAD = 64
 """Ids that are this many times more spread than they are many are hashed, not looked up in a table."""
 
 
@@ -36,21 +36,21 @@ class Vocabulary:
     contexts: dict[str, tuple[str, ...]]
     levels: tuple[float, ...]
     """Inner edges of the quantile levels of `value`."""
-    metadata: Metadata
+    metadata: MetadataVocabulary
 
     @classmethod
     def build(cls, histories: pa.Table, catalogue: pa.Table, config: FoundationConfig) -> "Vocabulary":
         """The vocabulary of training histories; titles of the catalogue without a token stay unknown."""
-        played = pc.unique(histories[columns.TITLE_ID].combine_chunks().flatten())
-        known = catalogue.filter(pc.is_in(catalogue[columns.TITLE_ID], value_set=played))
-        known = known.sort_by(columns.TITLE_ID)
-        values = histories[columns.VALUE].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        played = pc.unique(histories[schema.TITLE_ID].combine_chunks().flatten())
+        known = catalogue.filter(pc.is_in(catalogue[schema.TITLE_ID], value_set=played))
+        known = known.sort_by(schema.TITLE_ID)
+        values = histories[schema.VALUE].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return cls(
-            title_ids=known[columns.TITLE_ID].combine_chunks(),
+            title_ids=known[schema.TITLE_ID].combine_chunks(),
             runtimes=known["runtime_s"].to_numpy().astype(np.float64),
             contexts={name: _frequent(histories[name]) for name in CONTEXTS},
-            levels=_levels(values),
-            metadata=Metadata.build(known, config, catalogue),
+            levels=_quantile_edges(values),
+            metadata=MetadataVocabulary.build(known, config, catalogue),
         )
 
     @cached_property
@@ -81,7 +81,7 @@ class Vocabulary:
             return None
         ids = np.asarray(self.title_ids)
         first, span = int(ids.min()), int(ids.max()) - int(ids.min()) + 1
-        if span > _SPARSEST * len(ids):
+        if span > _MAX_ID_SPREAD * len(ids):
             return None
         table = np.zeros(span + 2, np.int64)
         table[ids - first + 1] = np.arange(1, len(ids) + 1)
@@ -89,7 +89,7 @@ class Vocabulary:
 
     def files(self) -> dict[str, bytes]:
         """The vocabulary as files; the same vocabulary always gives the same bytes."""
-        titles = pa.table({columns.TITLE_ID: self.title_ids, "runtime_s": self.runtimes})
+        titles = pa.table({schema.TITLE_ID: self.title_ids, "runtime_s": self.runtimes})
         rest = {"contexts": self.contexts, "levels": self.levels, "metadata": self.metadata.model_dump()}
         return {
             "titles.parquet": bytes(parquet_bytes(titles)),
@@ -102,11 +102,11 @@ class Vocabulary:
         titles = table_of(files["titles.parquet"], "titles.parquet")
         rest = json.loads(files["vocabulary.json"])
         return cls(
-            title_ids=titles[columns.TITLE_ID].combine_chunks(),
+            title_ids=titles[schema.TITLE_ID].combine_chunks(),
             runtimes=titles["runtime_s"].to_numpy(),
             contexts={name: tuple(values) for name, values in rest["contexts"].items()},
             levels=tuple(rest["levels"]),
-            metadata=Metadata(**rest["metadata"]),
+            metadata=MetadataVocabulary(**rest["metadata"]),
         )
 
 
@@ -116,14 +116,14 @@ def _frequent(lists: pa.ChunkedArray) -> tuple[str, ...]:
     counts = pc.value_counts(values)
     table = pa.table({"value": counts.field("values"), "count": counts.field("counts")})
     table = table.sort_by([("count", "descending"), ("value", "ascending")])
-    return tuple(table["value"][:_KEPT_CONTEXTS].to_pylist())
+    return tuple(table["value"][:_MAX_CONTEXT_VALUES].to_pylist())
 
 
-def _levels(values: npt.NDArray[np.float32]) -> tuple[float, ...]:
+def _quantile_edges(values: npt.NDArray[np.float32]) -> tuple[float, ...]:
     """Distinct inner quantiles: each value's level is the number of edges at or below it."""
     known = values[np.isfinite(values)]
     if not len(known):
         return ()
     # In float64: between two values of float32 that are far apart the way would be infinite.
-    edges = np.unique(np.quantile(known.astype(np.float64), np.arange(1, _LEVELS) / _LEVELS))
+    edges = np.unique(np.quantile(known.astype(np.float64), np.arange(1, _NUM_VALUE_LEVELS) / _NUM_VALUE_LEVELS))
     return tuple(float(edge) for edge in edges)

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 
-from pipeline.answer import Answer, config_of, moment
+from pipeline.arguments import CommandResult, config_of, parse_time
 
 EXAMPLES = ("samespace backfill --lake lake --workspace ws --from 2026-06-01 --to 2026-06-30",)
 
@@ -15,27 +15,27 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--every", type=float, default=24.0, metavar="HOURS", help="between nights (default: 24)")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Encode every night of the span with the live model and write what changed as rows of the history."""
-    import stores.publish
+    import stores.publishing.publish
     from pipeline.backfill import Backfill, Span
-    from pipeline.cluster import at_hand, cluster
-    from pipeline.telling import Teller
+    from pipeline.console import ConsoleReporter
+    from pipeline.ray_cluster import at_hand, ray_cluster
     from stores.errors import UsageError
-    from stores.features.ownership import check_early
-    from stores.features.repository import FeatureRepository
-    from stores.lease import lease
-    from stores.workspace import Workspace
+    from stores.feast.ownership import require_ownership_early
+    from stores.feast.repository import FeatureRepository
+    from stores.releases.lease import lease
+    from stores.releases.workspace import Workspace
 
     config, now = config_of(args), datetime.now(UTC)
     if not config.lake:
         raise UsageError("backfill needs a lake", fix="samespace backfill --lake LAKE --from ISO --to ISO")
-    span = Span(moment(args.first) or now, moment(args.last) or now, args.every)
+    span = Span(parse_time(args.first) or now, parse_time(args.last) or now, args.every)
     workspace = Workspace.open(config.workspace)
-    with at_hand(config.ray), lease(workspace.storage, "a backfill") as token, cluster(config.ray):
-        check_early(FeatureRepository(workspace.storage, config.publish))
-        stores.publish.recover(workspace, config.publish, token)
-        filled = Backfill(config, workspace, token).run(span, Teller(args.json))
+    with at_hand(config.ray), lease(workspace.storage, "a backfill") as token, ray_cluster(config.ray):
+        require_ownership_early(FeatureRepository(workspace.storage, config.publish))
+        stores.publishing.publish.recover(workspace, config.publish, token)
+        filled = Backfill(config, workspace, token).run(span, ConsoleReporter(args.json))
     rows = sum(int(str(night["members"])) for night in filled)
     text = f"{len(filled)} nights in the history, {rows:,} rows of members; get_historical_features sees them now"
-    return Answer({"nights": filled}, text)
+    return CommandResult({"nights": filled}, text)

@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
-from pipeline.answer import Answer, table, workspace_of
-from stores.terminal import clipped
+from pipeline.arguments import CommandResult, format_table, workspace_of
+from stores.terminal import truncate
 
 EXAMPLES = (
     "samespace candidates 42 --workspace ws",
@@ -20,11 +20,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--max-maturity", type=int, help="only titles up to this maturity")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Search the live release's candidate index with the member's vector."""
     from retrieval.lookup import candidates
 
     release = workspace_of(args).current()
     rows = candidates(release, args.member, args.k, args.exclude_seen, args.country, args.max_maturity)
-    shown = [{**row, "name": clipped(row["name"] or "")} for row in rows]
-    return Answer({"release_id": release.release_id, "member_id": args.member, "titles": rows}, table(shown))
+    shown = [{**row, "name": truncate(row["name"] or "")} for row in rows]
+    return CommandResult(
+        {"release_id": release.release_id, "member_id": args.member, "titles": rows}, format_table(shown)
+    )

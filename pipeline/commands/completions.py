@@ -3,7 +3,7 @@
 import shlex
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer
+from pipeline.arguments import CommandResult
 
 EXAMPLES = (
     "source <(samespace completions bash)        # now, or in ~/.bashrc",
@@ -44,13 +44,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=["bash", "fish", "zsh"], help="for which shell")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Print the script, made from the parsers of the verbs themselves."""
     from pipeline.cli import VERBS, options_of
 
     options = {verb: options_of(verb) for verb in VERBS}
     script = {"bash": _bash, "fish": _fish, "zsh": _zsh}[args.shell](VERBS, options)
-    return Answer({"shell": args.shell, "script": script}, script)
+    return CommandResult({"shell": args.shell, "script": script}, script)
 
 
 def _bash(verbs: dict[str, str], options: dict[str, dict[str, str]]) -> str:

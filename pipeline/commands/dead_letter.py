@@ -8,11 +8,11 @@ from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.answer import Answer, config_of, moment, table, workspace_of
+from pipeline.arguments import CommandResult, config_of, format_table, parse_time, workspace_of
 from stores.errors import NotFoundError
-from stores.release import Release
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 from stores.terminal import one_line
-from stores.workspace import Workspace
 
 AGAIN = "mend these rows in the lake, then see with --retry whether the next night would take them in"
 STOPS_EXIT = 3
@@ -31,14 +31,14 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--examples", type=int, default=3, help="rows shown of each kind (default: 3)")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Summarise the dead letter of a night, also of one that stopped because too many rows were refused."""
-    from stores.dead_letter import groups
+    from stores.releases.dead_letter import group_release
 
     release = _night(workspace_of(args), args.release_id)
     if args.retry:
         return _retried(args, release)
-    found = groups(release, args.examples)
+    found = group_release(release, args.examples)
     rows = sum(group["rows"] for group in found)
     facts = {
         "release_id": release.release_id,
@@ -46,35 +46,35 @@ def run(args: Namespace) -> Answer:
         "groups": found,
         "files": f"{release.storage.uri}/dead_letter",
     }
-    return Answer(facts, _text(facts, args.examples))
+    return CommandResult(facts, _text(facts, args.examples))
 
 
-def _retried(args: Namespace, release: Release) -> Answer:
+def _retried(args: Namespace, release: Release) -> CommandResult:
     """Judge the lake again as the next night would, and set the counts beside the dead letter's; changes nothing.
 
     Exit code 3 where that night would stop, as it would itself.
     """
-    from embeddings.histories import refusals
-    from stores.dead_letter import grouped, groups
+    from embeddings.histories.job import simulate_rejections
+    from stores.files.filesystem import Storage
     from stores.lake.contract import Lake
-    from stores.storage import Storage
-    from stores.suppression import suppressed
+    from stores.publishing.suppression_list import read_suppression_list
+    from stores.releases.dead_letter import group_release, group_tables
 
     config, plan = config_of(args), release.plan
-    lake, as_of = config.lake or plan.lake, moment(args.as_of) or datetime.now(UTC)
-    erased = suppressed(Storage(release.workspace_uri))
-    letters, stopped = refusals(Lake.open(lake), as_of, config.histories, plan.shards, erased)
-    now = grouped(letters.values(), args.examples)
+    lake, as_of = config.lake or plan.lake, parse_time(args.as_of) or datetime.now(UTC)
+    erased = read_suppression_list(Storage(release.workspace_uri))
+    letters, stopped = simulate_rejections(Lake.open(lake), as_of, config.histories, plan.shards, erased)
+    now = group_tables(letters.values(), args.examples)
     facts = {
         "release_id": release.release_id,
         "lake": lake,
         "as_of": as_of.isoformat(),
         "would_stop": stopped.what if stopped else "",
         "fix": stopped.fix if stopped else "",
-        "kinds": _kinds(groups(release, 0), now),
+        "kinds": _kinds(group_release(release, 0), now),
         "groups": now,
     }
-    return Answer(facts, _retry_text(facts, args.examples), STOPS_EXIT if stopped else 0)
+    return CommandResult(facts, _retry_text(facts, args.examples), STOPS_EXIT if stopped else 0)
 
 
 def _kinds(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def _kinds(then: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[s
 def _retry_text(facts: dict[str, Any], examples: int) -> str:
     if not facts["kinds"]:
         return f"{facts['release_id']}: no row was refused, and none would be now"
-    parts = [f"{facts['release_id']} and the lake as it is now ({facts['lake']}):", table(facts["kinds"])]
+    parts = [f"{facts['release_id']} and the lake as it is now ({facts['lake']}):", format_table(facts["kinds"])]
     parts += [_kind_text(kind, groups, examples) for kind, groups in _by_reason(facts["groups"])]
     left = sum(kind["still_refused"] for kind in facts["kinds"])
     mended = sum(kind["mended"] for kind in facts["kinds"])

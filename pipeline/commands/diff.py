@@ -3,9 +3,9 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from pipeline.answer import Answer, config_of, table
+from pipeline.arguments import CommandResult, config_of, format_table
+from stores.releases.workspace import Workspace
 from stores.terminal import one_line
-from stores.workspace import Workspace
 
 DIMENSIONS, TITLES = 8, 10
 
@@ -18,22 +18,22 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("after", help="the release to compare it with")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Compare two sealed releases, held ones too. Raises NotFoundError for one that is not there."""
-    from validation.difference import difference
+    from validation.release_diff import diff_releases
 
     config = config_of(args)
     workspace = Workspace.open(config.workspace)
     before, after = workspace.release(args.before), workspace.release(args.after)
-    facts = difference(before, after, config.gate.drift)
-    return Answer(facts, _text(facts))
+    facts = diff_releases(before, after, config.gate.drift)
+    return CommandResult(facts, _text(facts))
 
 
 def _text(facts: dict[str, Any]) -> str:
     space = "one space" if facts["same_space"] else "two spaces: places cannot be compared, neighbours can"
     model = "one model" if facts["same_model"] else "two models"
     parts = [f"{facts['before']} -> {facts['after']}: {space}, {model}"]
-    parts.append(table([{"": name, **facts[name]} for name in ("members", "titles")]))
+    parts.append(format_table([{"": name, **facts[name]} for name in ("members", "titles")]))
     if "common_titles" in facts:
         parts += [_places(facts), *_dimensions(facts.get("dimensions") or []), _moved(facts["moved"][:TITLES])]
     return "\n\n".join(parts)
@@ -56,7 +56,7 @@ def _dimensions(dimensions: list[dict[str, Any]]) -> list[str]:
         return []
     largest = sorted(dimensions, key=lambda entry: -entry["energy_after"])[:DIMENSIONS]
     rest = f"\n({len(dimensions) - len(largest)} more with --json)" if len(dimensions) > len(largest) else ""
-    return [f"dimensions with most energy\n{table(largest)}{rest}"]
+    return [f"dimensions with most energy\n{format_table(largest)}{rest}"]
 
 
 def _moved(titles: list[dict[str, Any]]) -> str:

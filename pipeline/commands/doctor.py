@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer, config_of, table
+from pipeline.arguments import CommandResult, config_of, format_table
 
 EXAMPLES = (
     "samespace doctor --lake lake --workspace ws",
@@ -15,15 +15,15 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="read every published file and compare its hash")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Look at machine, stores, lake and workspace; exit code 1 where something would stop a night."""
-    from pipeline import troubles
-    from stores.workspace import Workspace
+    from pipeline import health_checks
+    from stores.releases.workspace import Workspace
 
     config = config_of(args)
     workspace = Workspace.open(config.workspace)
-    findings = [*troubles.machine(), *troubles.around(config, workspace)]
+    findings = [*health_checks.check_machine(), *health_checks.check_environment(config, workspace)]
     if args.verify:
-        findings += troubles.verified(workspace)
+        findings += health_checks.verify_files(workspace)
     bad = [finding for finding in findings if finding["state"] == "bad"]
-    return Answer({"findings": findings, "healthy": not bad}, table(findings), 1 if bad else 0)
+    return CommandResult({"findings": findings, "healthy": not bad}, format_table(findings), 1 if bad else 0)

@@ -4,12 +4,11 @@ from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.answer import Answer, config_of, moment, table
+from pipeline.arguments import CommandResult, config_of, format_table, parse_time, quality_table
 from pipeline.config import Config
-from pipeline.quality import quality_table
-from pipeline.telling import Teller
+from pipeline.console import ConsoleReporter
 from stores.errors import NotFoundError
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 EXAMPLES = (
     "samespace evaluate --train --lake lake                    # train on the protocol's part, judge on the rest",
@@ -25,13 +24,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--as-of", metavar="ISO", help="read the lake as of this moment (default: now)")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Rank every title for every member's held-out one; exit code 2 where there is no model to judge."""
-    from embeddings.histories import read_histories
+    from embeddings.histories.job import read_histories
     from stores.lake.contract import Lake
 
-    config, tell = config_of(args), Teller(args.json)
-    as_of = moment(args.as_of) or datetime.now(UTC)
+    config, tell = config_of(args), ConsoleReporter(args.json)
+    as_of = parse_time(args.as_of) or datetime.now(UTC)
     lake = Lake.open(config.lake)
     data = read_histories(lake, as_of, config.histories)
     if args.train:
@@ -39,27 +38,35 @@ def run(args: Namespace) -> Answer:
     else:
         metrics = _of_workspace(config, data, args.protocol)
         tell.line("note: this model was trained on the lake's past; only --train holds the answers back from it")
-    return Answer(metrics, f"{args.protocol}, all titles ranked, seen ones left out:\n{_text(metrics)}")
+    return CommandResult(metrics, f"{args.protocol}, all titles ranked, seen ones left out:\n{_text(metrics)}")
 
 
-def _trained(config: Config, lake: Any, data: Any, args: Namespace, tell: Teller) -> dict[str, Any]:
+def _trained(config: Config, lake: Any, data: Any, args: Namespace, tell: ConsoleReporter) -> dict[str, Any]:
     from embeddings.foundation import train_and_evaluate
     from embeddings.foundation.point_in_time import watch_bits
-    from pipeline.training import shown_as, with_exposure
+    from pipeline.model_training import format_progress, with_propensities
     from stores.progress import Progress
 
     tell.line(f"training on the {args.protocol} part of {data[0].num_rows:,} members and {data[1].num_rows:,} titles")
 
     def weigh(part: Any, moment: datetime) -> Any:
-        return with_exposure(part, lake, config, moment)
+        return with_propensities(part, lake, config, moment)
 
     with Progress("train", 1, "steps") as progress:
-        chosen = (config.train, args.seed, args.protocol, shown_as(progress), watch_bits(config.histories), weigh)
-        return dict(train_and_evaluate(*data, *chosen))
+        chosen = (
+            config.train,
+            args.seed,
+            args.protocol,
+            format_progress(progress),
+            watch_bits(config.histories),
+            weigh,
+        )
+        histories, catalogue = data
+        return dict(train_and_evaluate(histories, catalogue, *chosen))
 
 
 def _of_workspace(config: Config, data: Any, protocol: Any) -> dict[str, Any]:
-    from embeddings.encoder import load
+    from embeddings.encode.encoder import load
     from embeddings.foundation import evaluate
     from embeddings.foundation.point_in_time import watch_bits
 
@@ -67,9 +74,10 @@ def _of_workspace(config: Config, data: Any, protocol: Any) -> dict[str, Any]:
     model_id = workspace.next_model()
     if model_id is None:
         raise NotFoundError("there is no model to evaluate", where=workspace.uri, fix="samespace train, or --train")
-    with workspace.models.fetched(model_id) as folder:
+    with workspace.models.local_copy(model_id) as folder:
         encoder = load(config.encode.encoder, str(folder))
-    return {"model_id": model_id, **evaluate(*data, encoder, protocol, watch_bits(config.histories))}
+    histories, catalogue = data
+    return {"model_id": model_id, **evaluate(histories, catalogue, encoder, protocol, watch_bits(config.histories))}
 
 
 def _text(metrics: dict[str, Any]) -> str:
@@ -77,7 +85,7 @@ def _text(metrics: dict[str, Any]) -> str:
     for name in ("staleness", "slices"):
         if name in metrics:
             rows = [{name: key, **_numbers(figures)} for key, figures in metrics[name].items()]
-            parts.append(table(rows))
+            parts.append(format_table(rows))
     return "\n\n".join(parts)
 
 

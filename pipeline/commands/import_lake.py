@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer
+from pipeline.arguments import CommandResult
 
 EXAMPLES = ("samespace import movielens ml-latest-small lake",)
 
@@ -14,10 +14,10 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("out", help="the folder to write")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Write the lake."""
     from stores.lake.movielens import import_movielens
 
     facts = import_movielens(args.source, args.out)
     counts = ", ".join(f"{value:,} {name}" for name, value in facts.items() if isinstance(value, int))
-    return Answer({"lake": args.out, **facts}, f"wrote {args.out}: {counts}")
+    return CommandResult({"lake": args.out, **facts}, f"wrote {args.out}: {counts}")

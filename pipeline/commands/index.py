@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from pipeline.answer import Answer, table, workspace_of
+from pipeline.arguments import CommandResult, format_table, workspace_of
 
 EXAMPLES = (
     "samespace index --workspace ws            # the type of each index and the reason",
@@ -16,17 +16,17 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="show every trial and the reason of the choice")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Read the card of the live release's indexes; no index is opened."""
-    from retrieval.explain import card_of, reason, slices, trials
+    from retrieval.explain import explain_choice, read_metadata, slice_rows, trial_rows
 
     release = workspace_of(args).current()
-    card = card_of(release)
+    card = read_metadata(release)
     facts: dict[str, Any] = {"release_id": release.release_id, "indexes": {}}
     lines: list[str] = []
     for name, index in card.indexes.items():
-        facts["indexes"][name] = {**index.model_dump(mode="json"), "why": reason(index)}
-        lines += ["", f"{name}.faiss: {reason(index)}"]
+        facts["indexes"][name] = {**index.model_dump(mode="json"), "why": explain_choice(index)}
+        lines += ["", f"{name}.faiss: {explain_choice(index)}"]
         if args.explain:
-            lines += [table(trials(index)), "", table(slices(index))]
-    return Answer(facts, "\n".join([f"release {release.release_id}, space {card.origin.space_id}", *lines]))
+            lines += [format_table(trial_rows(index)), "", format_table(slice_rows(index))]
+    return CommandResult(facts, "\n".join([f"release {release.release_id}, space {card.origin.space_id}", *lines]))

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pipeline.answer import DEFAULT_FILE, Answer
+from pipeline.arguments import DEFAULT_FILE, CommandResult
 from stores.errors import UsageError
 
 EXAMPLES = (
@@ -18,19 +18,18 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", help=f"the file to write (default: --config, else {DEFAULT_FILE})")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Write the file, with the settings that the command line gives.
 
     Raises UsageError where there is one already, two are named, or its folder cannot be written.
     """
-    from pipeline.config import given, read_config
-    from pipeline.sample import sample_toml
+    from pipeline.config import default_config_toml, given, read_config
 
     path = _path(args)
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path} is there already", fix="remove it first, or name another file")
     settings = {name: value for name, value in (("lake", args.lake), ("workspace", args.workspace)) if value}
-    text = sample_toml(given(args.set or [], settings))
+    text = default_config_toml(given(args.set or [], settings))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -38,7 +37,7 @@ def run(args: Namespace) -> Answer:
             f"{path} cannot be written: {error.strerror}", fix="name a file in a folder that is there"
         ) from error
     read_config(str(path))
-    return Answer({"path": str(path)}, f"wrote {path}")
+    return CommandResult({"path": str(path)}, f"wrote {path}")
 
 
 def _path(args: Namespace) -> Path:

@@ -6,18 +6,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline.answer import Answer, config_of, moment
+from pipeline.arguments import CommandResult, config_of, parse_time, quality_table
 from pipeline.config import Config
-from pipeline.metrics_file import write_metrics_file
-from pipeline.nightly import Night, run_night
-from pipeline.planning import Request
-from pipeline.quality import quality_table
-from pipeline.refused import with_letters
-from pipeline.telling import Teller
+from pipeline.console import ConsoleReporter
+from pipeline.nightly import NightResult, run_night
+from pipeline.prometheus_textfile import write_metrics_file
+from pipeline.run_plan import NightRequest, with_dead_letter_hint
 from stores.errors import ConfigError, ContractError
-from stores.features.repository import FeatureRepository
-from stores.storage import Storage
-from stores.workspace import Workspace
+from stores.feast.repository import FeatureRepository
+from stores.files.filesystem import Storage
+from stores.releases.workspace import Workspace
 
 GATE_EXIT = 4
 
@@ -35,22 +33,22 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-promote", action="store_true", help="seal the release but do not make it live")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Run the night, or resume the one that was interrupted; exit code 4 where a gate holds it."""
-    tell = Teller(args.json)
+    tell = ConsoleReporter(args.json)
     config = config_of(args)
     if not config.lake:
         config = config.model_copy(update={"lake": _simulated_lake(tell)})
     try:
-        night = run_night(config, Request(moment(args.as_of), args.full, not args.no_promote), tell)
+        night = run_night(config, NightRequest(parse_time(args.as_of), args.full, not args.no_promote), tell)
     except ContractError as error:
-        raise with_letters(error, Workspace.open(config.workspace)) from error
+        raise with_dead_letter_hint(error, Workspace.open(config.workspace)) from error
     _write_metrics(config, night, tell)
     facts = _facts(config, night)
-    return Answer(facts, _text(config, night, facts), 0 if night.manifest.status == "ready" else GATE_EXIT)
+    return CommandResult(facts, _text(config, night, facts), 0 if night.manifest.status == "ready" else GATE_EXIT)
 
 
-def _write_metrics(config: Config, night: Night, tell: Teller) -> None:
+def _write_metrics(config: Config, night: NightResult, tell: ConsoleReporter) -> None:
     """The figures for Prometheus, if asked for; the night is over, so that a failure is only told."""
     if not config.night.metrics_file:
         return
@@ -60,11 +58,11 @@ def _write_metrics(config: Config, night: Night, tell: Teller) -> None:
         tell.line(f"  {error}")
 
 
-def _simulated_lake(tell: Teller) -> str:
+def _simulated_lake(tell: ConsoleReporter) -> str:
     """The lake of a first try: `lake` in this folder, simulated where there is none."""
     lake, part = Path("lake"), Path("lake.part")
     if not lake.exists():
-        from stores.lake.simulate import SimulationConfig, simulate
+        from stores.lake.simulation.simulate import SimulationConfig, simulate
 
         tell.line("no lake given: simulating a streaming service into lake/")
         shutil.rmtree(part, ignore_errors=True)
@@ -73,7 +71,7 @@ def _simulated_lake(tell: Teller) -> str:
     return str(lake)
 
 
-def _facts(config: Config, night: Night) -> dict[str, Any]:
+def _facts(config: Config, night: NightResult) -> dict[str, Any]:
     manifest = night.manifest
     return {
         "release_id": manifest.release_id,
@@ -95,7 +93,7 @@ def _quality(workspace: Workspace, model_id: str) -> dict[str, Any]:
     return json.loads(workspace.models.read(path)) if workspace.models.exists(path) else {}
 
 
-def _text(config: Config, night: Night, facts: dict[str, Any]) -> str:
+def _text(config: Config, night: NightResult, facts: dict[str, Any]) -> str:
     if night.manifest.status == "held":
         reasons = "\n".join(f"  - {reason}" for reason in night.manifest.reasons)
         return f"\nheld: {facts['release_id']} is not published; what was live stays live\n{reasons}\n{facts['report']}"

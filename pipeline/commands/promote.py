@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer, config_of
-from pipeline.telling import Teller
+from pipeline.arguments import CommandResult, config_of
+from pipeline.console import ConsoleReporter
 
 EXAMPLES = (
     "samespace promote 20260721T020000Z-3f9a --workspace ws",
@@ -28,13 +28,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--why", default="", metavar="TEXT", help="kept with the release")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Move the pointer, and the features that differ, to a release."""
-    from pipeline.switching import Decision, switch_to
+    from pipeline.promotion import PromoteOptions, switch_to
 
-    decision = Decision(args.force, args.new_space, args.why, args.take_over)
-    switched = switch_to(config_of(args), args.release_id, decision, Teller(args.json))
+    decision = PromoteOptions(args.force, args.new_space, args.why, args.take_over)
+    switched = switch_to(config_of(args), args.release_id, decision, ConsoleReporter(args.json))
     release = switched.release
     done = f"the interrupted promote to {release.release_id} was completed; " if switched.completed else ""
     facts = {"current": release.release_id, "space_id": release.space_id, "completed": switched.completed}
-    return Answer(facts, f"{done}live: {release.release_id}  space {release.space_id}")
+    return CommandResult(facts, f"{done}live: {release.release_id}  space {release.space_id}")

@@ -3,10 +3,10 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from pipeline.answer import Answer, table, workspace_of
+from pipeline.arguments import CommandResult, format_table, workspace_of
 from stores.errors import CorruptError, NotFoundError
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 
 EXAMPLES = (
     "samespace releases --workspace ws",
@@ -21,13 +21,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("release_id", nargs="?", help="which one (default: the live one)")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """List the sealed releases, oldest first, or show one manifest."""
     workspace = workspace_of(args)
     return _show(workspace, args.release_id) if args.show else _list(workspace)
 
 
-def _list(workspace: Workspace) -> Answer:
+def _list(workspace: Workspace) -> CommandResult:
     live, damage = _pointed_to(workspace)
     rows = [row for release in workspace.releases() if (row := _row_of(release, live, damage))]
     short = [{**row, "model_id": row["model_id"][:12], "as_of": row["as_of"][:16]} for row in rows]
@@ -39,7 +39,7 @@ def _list(workspace: Workspace) -> Answer:
         f"half-deleted: {', '.join(remnants)} (samespace gc removes the rest)" if remnants else "",
         *(f"damaged: {one['what']}\n  try: {one['fix']}" for one in damage),
     ]
-    return Answer(facts, "\n".join([table(short), *filter(None, notes)]))
+    return CommandResult(facts, "\n".join([format_table(short), *filter(None, notes)]))
 
 
 def _pointed_to(workspace: Workspace) -> tuple[str | None, list[dict[str, str]]]:
@@ -77,7 +77,7 @@ def _row(release: Release, live: str | None) -> dict[str, Any]:
     }
 
 
-def _show(workspace: Workspace, release_id: str | None) -> Answer:
+def _show(workspace: Workspace, release_id: str | None) -> CommandResult:
     release = workspace.release(release_id) if release_id else workspace.current()
     facts = release.manifest.model_dump(mode="json") | {"events": release.events()}
-    return Answer(facts, release.manifest.model_dump_json(indent=2))
+    return CommandResult(facts, release.manifest.model_dump_json(indent=2))

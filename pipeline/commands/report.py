@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer, workspace_of
+from pipeline.arguments import CommandResult, workspace_of
 
 EXAMPLES = (
     "samespace report --workspace ws                         # of the live release",
@@ -18,13 +18,13 @@ def arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Write the page, and the Data Docs if asked for; print where they are."""
-    from pipeline.erasing import report_of
+    from pipeline.commands.erase import report_of
 
     workspace = workspace_of(args)
     release = workspace.release(args.release_id) if args.release_id else workspace.current()
     path, *pages = report_of(workspace, release, args.data_docs)
     if not args.data_docs:
-        return Answer({"report": path}, path)
-    return Answer({"report": path, "data_docs": pages}, "\n".join([path, *pages]))
+        return CommandResult({"report": path}, path)
+    return CommandResult({"report": path, "data_docs": pages}, "\n".join([path, *pages]))

@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer, config_of
-from pipeline.telling import Teller
+from pipeline.arguments import CommandResult, config_of
+from pipeline.console import ConsoleReporter
 
 EXAMPLES = ("samespace rollback --why 'odd neighbours for series' --workspace ws",)
 
@@ -13,15 +13,15 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--why", default="", metavar="TEXT", help="kept with the release")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Move the pointer, and the features that differ, back to the release that was live before."""
-    from pipeline.switching import roll_back
+    from pipeline.promotion import roll_back
 
-    switched = roll_back(config_of(args), args.why, Teller(args.json))
+    switched = roll_back(config_of(args), args.why, ConsoleReporter(args.json))
     facts = {"current": switched.release.release_id, "completed": switched.completed}
     if not switched.completed:
-        return Answer(facts, f"live again: {facts['current']}")
-    return Answer(
+        return CommandResult(facts, f"live again: {facts['current']}")
+    return CommandResult(
         facts,
         f"the interrupted rollback to {facts['current']} was completed; give the command again to go back once more",
     )

@@ -10,14 +10,14 @@ from importlib.util import find_spec
 
 from pydantic import ValidationError
 
-from pipeline.answer import Answer, config_of
-from pipeline.config import Config, explained
-from pipeline.telling import Teller
+from pipeline.arguments import CommandResult, config_of
+from pipeline.config import Config, config_error
+from pipeline.console import ConsoleReporter
 from retrieval.service.config import TOKEN, ServeConfig
 from stores.errors import ConfigError, UsageError
 from stores.masking import MaskedFormatter
+from stores.releases.workspace import Workspace
 from stores.terminal import SafeFormatter
-from stores.workspace import Workspace
 
 OTHER_FILES = 256
 """Files beside those of connections: libraries, logs, the files of the release that serves and of the next."""
@@ -39,7 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="the port (default: 8080; 0 takes a free one)")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Serve until stopped.
 
     Raises UsageError where the extra `[serve]` is missing or the port is taken, ConfigError where other
@@ -49,7 +49,7 @@ def run(args: Namespace) -> Answer:
         raise UsageError(f"the service needs {', '.join(missing)}", fix="pip install 'samespace[serve]'")
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # one query is too little for several threads
         os.environ.setdefault(variable, "1")
-    from retrieval.service import Live, create_app, server
+    from retrieval.service import ReleaseWatcher, create_app, server
     from validation.report import plane_of
 
     config = config_of(args)
@@ -59,16 +59,16 @@ def run(args: Namespace) -> Answer:
         raise ConfigError(f"{settings.host} can be reached from elsewhere", expected=f"a token in {TOKEN}", fix=safe)
     _log_safely()
     _allow_files(settings.max_connections)
-    live = Live(Workspace.open(config.workspace), settings.refresh_s, settings.retry_max_s)
+    live = ReleaseWatcher(Workspace.open(config.workspace), settings.refresh_s, settings.retry_max_s)
     live.refresh()  # here, so that a broken release is told as an error of this command
     with _bound(settings.host, settings.port) as bound:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"http://{host}:{bound.getsockname()[1]}"
-        Teller(args.json).line(f"serving {config.workspace} on {address} (Ctrl-C stops)")
+        ConsoleReporter(args.json).line(f"serving {config.workspace} on {address} (Ctrl-C stops)")
         app = create_app(live, settings, plane_of, token)
         with suppress(KeyboardInterrupt):
             server(app, settings, log_level="warning").run(sockets=[bound])
-    return Answer({"address": address, "workspace": config.workspace, "swaps": live.swaps}, "stopped")
+    return CommandResult({"address": address, "workspace": config.workspace, "swaps": live.swaps}, "stopped")
 
 
 def _log_safely() -> None:
@@ -98,7 +98,7 @@ def _settings(config: Config, args: Namespace) -> ServeConfig:
     try:
         return ServeConfig.model_validate({**config.serve.model_dump(), **flags})
     except ValidationError as error:
-        raise explained(error, "samespace serve") from error
+        raise config_error(error, "samespace serve") from error
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from pipeline.answer import Answer, table, workspace_of
-from stores.terminal import clipped
+from pipeline.arguments import CommandResult, format_table, workspace_of
+from stores.terminal import truncate
 
 EXAMPLES = (
     "samespace similar 'Toy Story (1995)' --workspace ws",
@@ -17,11 +17,11 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-k", type=int, default=10, help="how many titles (default: 10)")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Search the live release's similarity index with the title's vector."""
     from retrieval.lookup import similar
 
     release = workspace_of(args).current()
     rows = similar(release, args.title, args.k)
-    shown = [{**row, "name": clipped(row["name"] or "")} for row in rows]
-    return Answer({"release_id": release.release_id, "title": args.title, "titles": rows}, table(shown))
+    shown = [{**row, "name": truncate(row["name"] or "")} for row in rows]
+    return CommandResult({"release_id": release.release_id, "title": args.title, "titles": rows}, format_table(shown))

@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 
 from pydantic import ValidationError
 
-from pipeline.answer import Answer
-from pipeline.config import explained
-from stores.lake.simulate import SimulationConfig, simulate
+from pipeline.arguments import CommandResult
+from pipeline.config import config_error
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 EXAMPLES = (
     "samespace simulate lake",
@@ -25,13 +25,13 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--broken", type=float, default=default.broken, metavar="SHARE", help="share of broken rows")
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Write the lake; the planted truth lies beside it in `_truth/`."""
     names = ("members", "titles", "days", "seed", "broken")
     try:
         config = SimulationConfig(**{name: getattr(args, name) for name in names})
     except ValidationError as error:
-        raise explained(error, "samespace simulate") from error
+        raise config_error(error, "samespace simulate") from error
     facts = simulate(args.out, config)
     counts = ", ".join(f"{value:,} {name}" for name, value in facts.items() if isinstance(value, int))
-    return Answer({"lake": args.out, **facts}, f"wrote {args.out}: {counts}")
+    return CommandResult({"lake": args.out, **facts}, f"wrote {args.out}: {counts}")

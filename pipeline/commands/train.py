@@ -4,10 +4,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.answer import Answer, config_of, moment
-from pipeline.telling import Teller
-from pipeline.training import fine_tune_model, train_model, train_tasks
-from stores.workspace import Workspace
+from pipeline.arguments import CommandResult, config_of, parse_time
+from pipeline.console import ConsoleReporter
+from pipeline.model_training import fine_tune_model, train_model, train_tasks
+from stores.releases.workspace import Workspace
 
 EXAMPLES = (
     "samespace train --lake lake --workspace ws",
@@ -36,18 +36,20 @@ def arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace) -> Answer:
+def run(args: Namespace) -> CommandResult:
     """Train on the lake, save the model in the workspace, and make it the next night's; or go on from a model there."""
     config = config_of(args)
     workspace = Workspace.open(config.workspace)
     if args.tasks:
-        found = train_tasks(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
-        return Answer(found, "\n".join(_taught(found)))
+        found = train_tasks(
+            config, workspace, parse_time(args.as_of), args.seed, ConsoleReporter(args.json), args.parent
+        )
+        return CommandResult(found, "\n".join(_taught(found)))
     learn = fine_tune_model if args.fine_tune else train_model
-    model = learn(config, workspace, moment(args.as_of), args.seed, Teller(args.json), args.parent)
+    model = learn(config, workspace, parse_time(args.as_of), args.seed, ConsoleReporter(args.json), args.parent)
     facts = {"model_id": model.model_id, "path": str(model.path), **model.metrics}
     figures = ", ".join(f"{name} {model.metrics[name]:.4f}" for name in ("hr@10", "ndcg@10", "coverage@10"))
-    return Answer(facts, f"model {model.model_id} in {model.path}\nheld-out last title: {figures}")
+    return CommandResult(facts, f"model {model.model_id} in {model.path}\nheld-out last title: {figures}")
 
 
 def _taught(found: dict[str, Any]) -> Iterator[str]:

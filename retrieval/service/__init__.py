@@ -1,24 +1,8 @@
-"""The HTTP service: one live release in memory, swapped warm when the pointer moves, and a page to wander in it.
+"""The HTTP service: one live release in memory, replaced without downtime, and the explorer page.
 
-Names are loaded when they are first used; FastAPI and prometheus_client come with the extra `[serve]`.
+FastAPI and prometheus_client come with the extra `[serve]`.
 """
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_HOME = {
-    "Live": "retrieval.service.live",
-    "OpenRelease": "retrieval.service.opened",
-    "ServeConfig": "retrieval.service.config",
-    "Standing": "retrieval.service.live",
-    "create_app": "retrieval.service.app",
-    "server": "retrieval.service.transport",
-}
-
-__all__ = ["Live", "OpenRelease", "ServeConfig", "Standing", "create_app", "server"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'retrieval.service' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,18 +8,17 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from retrieval.service import explorer, public, watching
+from retrieval.service import explorer, health, routes
 from retrieval.service.config import ServeConfig
-from retrieval.service.guard import Guard
-from retrieval.service.live import Live
-from retrieval.service.metrics import Measured, Metrics
-from retrieval.service.problems import Problem, add_handlers
-from retrieval.service.wandering import Plane
+from retrieval.service.explorer import TitleMapFn
+from retrieval.service.metrics import Metrics, MetricsMiddleware
+from retrieval.service.middleware import Problem, RequestGuard, add_handlers
+from retrieval.service.release_watcher import ReleaseWatcher
 
 _DESCRIPTION = "Candidates, similar titles and embeddings of the live release; every answer names its release."
 
 
-def create_app(live: Live, config: ServeConfig, plane: Plane, token: str | None = None) -> FastAPI:
+def create_app(live: ReleaseWatcher, config: ServeConfig, plane: TitleMapFn, token: str | None = None) -> FastAPI:
     """The service of a workspace's live release, which it follows from startup to shutdown.
 
     `plane` makes the map of a release's titles. With a `token` every request but the page's files and
@@ -35,13 +34,15 @@ def create_app(live: Live, config: ServeConfig, plane: Plane, token: str | None 
 
     app = FastAPI(title="samespace", lifespan=following, docs_url=None, redoc_url=None, version=_version())
     app.router.redirect_slashes = False  # a slash may belong to an id
-    app.include_router(public.routes(live, config))
+    app.include_router(routes.routes(live, config))
     app.include_router(explorer.routes(live, config, plane))
     app.include_router(explorer.page())
-    app.include_router(watching.routes(live, config, metrics))
+    app.include_router(health.routes(live, config, metrics))
     add_handlers(app)
-    app.add_middleware(Guard, token=token, max_body_bytes=config.max_body_bytes, body_timeout_s=config.body_timeout_s)
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(
+        RequestGuard, token=token, max_body_bytes=config.max_body_bytes, body_timeout_s=config.body_timeout_s
+    )
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

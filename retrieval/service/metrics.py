@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from retrieval.service.live import Live, Standing
+from retrieval.service.release_watcher import ReleaseWatcher, Standing
 
 _GONE = 499
 """What counts for a request whose client went away before there was an answer; the usual number, by nginx."""
@@ -18,24 +18,24 @@ BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 class Metrics:
     """The figures of one service."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: ReleaseWatcher) -> None:
         self.registry = CollectorRegistry()
         labels = ["route", "status"]
         self.requests = Counter("samespace_requests", "Requests answered", labels, registry=self.registry)
         self.seconds = Histogram(
             "samespace_request_seconds", "Seconds to an answer", ["route"], buckets=BUCKETS, registry=self.registry
         )
-        self.registry.register(_Serving(live))
+        self.registry.register(_ReleaseCollector(live))
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class _Serving(Collector):
+class _ReleaseCollector(Collector):
     """Figures of the live release, read when Prometheus asks."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: ReleaseWatcher) -> None:
         self.live = live
 
     def collect(self) -> list[Metric]:
@@ -45,7 +45,7 @@ class _Serving(Collector):
             CounterMetricFamily("samespace_release_swap_failures", "Releases not opened", self.live.failures),
             *_following(self.live.standing()),
         ]
-        opened = self.live.opened
+        opened = self.live.current
         if opened is None:
             return found
         info = GaugeMetricFamily("samespace_release_info", "The release that serves", labels=["release_id", "space_id"])
@@ -69,7 +69,7 @@ def _following(standing: Standing) -> list[Metric]:
     return [behind, GaugeMetricFamily(*beat)]
 
 
-class Measured:
+class MetricsMiddleware:
     """Counts and times each request under the path of its route, so that ids never become labels."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

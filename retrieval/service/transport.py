@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from retrieval.service.config import ServeConfig
-from retrieval.service.problems import MEDIA_TYPE, problem
+from retrieval.service.middleware import MEDIA_TYPE, problem
 
 PIPELINED = 32
 """Requests that a connection may send before the first of them is answered."""

@@ -11,15 +11,23 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from stores import columns
+from stores import schema
 from stores.errors import ContractError, NotFoundError
-from stores.lake.files import AMBIGUOUS, MISSING_COLUMN, BrokenFile, LakeFile, ambiguous, broken, read_footers
-from stores.lake.finding import FoundFile, find_files, list_files
-from stores.lake.physical import Form, form_of
+from stores.files.filesystem import Storage
+from stores.lake.cells import PhysicalForm, physical_form
+from stores.lake.file_listing import FoundFile, find_files, list_files, told_left_out
+from stores.lake.parquet_files import (
+    AMBIGUOUS,
+    MISSING_COLUMN,
+    BrokenFile,
+    LakeFile,
+    ambiguous,
+    broken_file,
+    read_footers,
+)
 from stores.lake.tables import IMPRESSIONS, INTERACTIONS, MEMBERS, TABLES, TITLES, Column
-from stores.storage import Storage
 
-_DECIDES_KIND = {columns.MEMBER_ID: INTERACTIONS, columns.TITLE_ID: TITLES}
+_DECIDES_KIND = {schema.MEMBER_ID: INTERACTIONS, schema.TITLE_ID: TITLES}
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Lake:
         Its rows may have been read in part from one version and in part from the other. New files are no change.
         """
         for name in tables:
-            files = [*self.tables[name].files, *self.tables[name].broken]
+            files: list[LakeFile | BrokenFile] = [*self.tables[name].files, *self.tables[name].broken]
             now = {file.path: (file.bytes, file.modified_ns) for file in list_files(self.storage, name)}
             changed = [file.path for file in files if now.get(file.path) != (file.bytes, file.modified_ns)]
             if changed:
@@ -141,15 +149,15 @@ class Lake:
         return [file for table in self.tables.values() for file in table.left_out]
 
 
-_NUMBERS = (Form.WHOLE, Form.FLOAT, Form.DECIMAL, Form.DIGITS)
+_NUMBERS = (PhysicalForm.WHOLE, PhysicalForm.FLOAT, PhysicalForm.DECIMAL, PhysicalForm.DIGITS)
 
 
 def id_type_of(types: Iterable[tuple[pa.DataType, int]]) -> pa.DataType:
     """The kind of an id column from the physical types of its files and their rows; files of nulls have no say."""
     votes: Counter[bool] = Counter()
     for stored in types:
-        form, rows = form_of(stored[0]).form, stored[1]
-        votes[form in _NUMBERS] += rows if form is not Form.EMPTY else 0
+        form, rows = physical_form(stored[0]).form, stored[1]
+        votes[form in _NUMBERS] += rows if form is not PhysicalForm.EMPTY else 0
     return pa.int64() if votes[True] >= votes[False] else pa.string()
 
 
@@ -180,21 +188,14 @@ def _with_required(storage: Storage, table: LakeTable) -> LakeTable:
         found = f"the file has {', '.join(file.types) or 'no columns'}"
         twice, both = ambiguous(file, [column.name for column in table.contract])
         if twice:
-            bad.append(broken(file, AMBIGUOUS, twice, both, file.rows))
+            bad.append(broken_file(file, AMBIGUOUS, twice, both, file.rows))
         elif lacks:
-            bad.append(broken(file, MISSING_COLUMN, lacks[0], found, file.rows))
+            bad.append(broken_file(file, MISSING_COLUMN, lacks[0], found, file.rows))
         else:
             good.append(file)
     checked = replace(table, files=tuple(good), broken=tuple(bad))
     _require_files(storage, checked)
     return checked
-
-
-def told_left_out(files: Iterable[FoundFile], shown: int = 3) -> str:
-    """How many files are left out and why the first ones are, to be put behind another sentence; "" for none."""
-    listed = list(files)
-    first = "; ".join(f"{file.path}: {file.why}" for file in listed[:shown])
-    return f"; {len(listed):,} files are left out ({first}{'; ...' if len(listed) > shown else ''})" if listed else ""
 
 
 def _require_files(storage: Storage, table: LakeTable) -> None:

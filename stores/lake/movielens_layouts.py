@@ -1,8 +1,7 @@
-"""How the editions of MovieLens lie on disk, and how to read each file as Arrow tables.
+"""Times of MovieLens files and of exports in their layout: numbers in any unit, or text.
 
-Three layouts: `.csv` (ml-latest*, ml-20m, ml-25m, ml-32m; also named in the singular and with times as text, as
-they are passed on), `.dat` with "::" between fields (ml-1m, ml-10M) and `u.*` (ml-100k). The formats are those of
-the README that comes with each edition. Text is UTF-8, and Windows-1252 in lines that are not.
+Ratings begin in 1995, so that the size of a number says its unit: below 10^11 seconds (the year 5138), below 10^14
+milliseconds, below 10^17 microseconds, else nanoseconds.
 """
 
 from collections.abc import Iterator
@@ -10,11 +9,52 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
 from pyarrow import csv
 
 from stores.errors import ContractError, NotFoundError, UsageError
 from stores.progress import Progress
+from stores.schema import TIMESTAMP_TYPE
+
+_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
+"""Below each bound, how many microseconds a number counts."""
+_TEXT = r"""
+    SELECT CASE
+        WHEN regexp_full_match(t, '-?[0-9]+') THEN 'n' || TRY_CAST(t AS BIGINT)
+        WHEN regexp_full_match(t, '-?[0-9]+\.[0-9]+') THEN 'n' || TRY_CAST(floor(TRY_CAST(t AS DOUBLE)) AS BIGINT)
+        ELSE CAST(epoch_us(coalesce(TRY_CAST(t AS TIMESTAMPTZ), try_strptime(t, '%d-%b-%Y'))) AS VARCHAR)
+    END FROM (SELECT trim(text, ' "') AS t FROM texts)
+"""
+
+
+def parse_times(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers or texts as timestamps in UTC, null where one is no time between the years −290307 and 294246.
+
+    Texts are ISO 8601, in UTC where they name no zone, dates such as 21-Nov-1995, or numbers.
+    """
+    if pat.is_integer(column.type):
+        return _of_numbers(column)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("texts", pa.table({"text": column}))
+        found = connection.execute(_TEXT).to_arrow_table().column(0).cast(pa.string())
+    numeric = pc.fill_null(pc.starts_with(found, "n"), False)
+    numbers = _of_numbers(pc.if_else(numeric, pc.utf8_slice_codeunits(found, 1, 30), None).cast(pa.int64()))
+    moments = pc.if_else(numeric, None, found).cast(pa.int64()).cast(TIMESTAMP_TYPE)
+    return pc.coalesce(numbers, moments)
+
+
+def _of_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    size = pc.abs(pc.max_element_wise(column, -(2**63) + 1))
+    micros = pc.divide(column, 1000)
+    for bound, each in reversed(_UNITS):
+        scaled = pc.multiply(pc.if_else(pc.less(size, bound), column, None), each)
+        micros = pc.if_else(pc.less(size, bound), scaled, micros)
+    return micros.cast(TIMESTAMP_TYPE)
+
 
 BLOCK_BYTES = 32 << 20
 BOM = b"\xef\xbb\xbf"
@@ -87,7 +127,7 @@ def _require_links(source: Path, layout: Layout) -> None:
             raise NotFoundError(what, where=str(source), fix="unpack the archive again, or mend the link")
 
 
-def ratings(source: Path, layout: Layout) -> Iterator[pa.Table]:
+def read_ratings(source: Path, layout: Layout) -> Iterator[pa.Table]:
     """The ratings in file order, a bounded number at a time: member, title (int64), rating (float64), time.
 
     `time` is int64, or string where a block has times that are no whole numbers (`movielens_times.times`). Raises
@@ -140,7 +180,7 @@ def _unreadable(what: str, where: str, expected: str) -> ContractError:
     return ContractError(f"cannot be read: {what}", where=where, expected=expected, fix="unpack the archive again")
 
 
-def movies(source: Path, layout: Layout) -> pa.Table:
+def read_movies(source: Path, layout: Layout) -> pa.Table:
     """All titles: title_id (int64), name (string), genres (list<string>, empty where none is listed)."""
     path = source / layout.movies
     if layout.header:
@@ -160,7 +200,7 @@ def movies(source: Path, layout: Layout) -> pa.Table:
     return pa.table([ids, [name.strip() for name in names], genres], schema=schema)
 
 
-def tags(source: Path, layout: Layout) -> pa.Table | None:
+def read_tags(source: Path, layout: Layout) -> pa.Table | None:
     """The tags that members gave: member, title (int64), tag, time (string); None where the edition has none."""
     path = source / layout.tags
     if not layout.tags or not path.is_file():
@@ -187,7 +227,7 @@ def _at_least(fields: list[str], count: int, path: Path, number: int) -> list[st
     return fields
 
 
-def users(source: Path, layout: Layout) -> pa.Table | None:
+def read_users(source: Path, layout: Layout) -> pa.Table | None:
     """The members: member_id (int64) and maturity (int64, the age in years); None where the edition has none."""
     path = source / layout.users
     if not layout.users or not path.is_file():

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from stores.s3 import client, place_of
-from stores.storage import Storage
+from stores.files.filesystem import Storage
+from stores.files.object_store import bucket_and_key, client
 
 
 def is_path(key: str) -> bool:
@@ -22,7 +22,7 @@ class KeyedObject(io.RawIOBase):
 
     def __init__(self, uri: str, path: str) -> None:
         super().__init__()
-        self._place = place_of(uri, path)
+        self._place = bucket_and_key(uri, path)
         head = client().head_object(**self._place)
         self.size: int = head["ContentLength"]
         self.modified: datetime = head["LastModified"]

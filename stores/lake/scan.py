@@ -19,13 +19,13 @@ from fsspec.implementations.arrow import ArrowFSWrapper  # type: ignore[import-u
 from pydantic import Field
 
 from stores.errors import ConfigError, StoreError
+from stores.files.filesystem import Storage
 from stores.lake.cells import Cell, cell_of
 from stores.lake.contract import Lake, LakeTable
-from stores.lake.files import LakeFile
 from stores.lake.object_keys import KeyedObject, is_path
+from stores.lake.parquet_files import LakeFile
 from stores.lake.tables import Column
 from stores.settings import Settings
-from stores.storage import Storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -131,15 +131,15 @@ def _configure(
     import duckdb
 
     settings = {
-        "memory_limit": text(config.memory_limit),
+        "memory_limit": sql_literal(config.memory_limit),
         "threads": str(config.threads or os.cpu_count() or 1),
-        "temp_directory": text(spill),
+        "temp_directory": sql_literal(spill),
         "TimeZone": "'UTC'",
         "enable_progress_bar": "false",
         "python_enable_replacements": "false",
         "autoinstall_known_extensions": "false",
-        "allowed_directories": f"[{', '.join(map(text, allowed))}]",
-        "allowed_paths": f"[{', '.join(map(text, linked))}]",
+        "allowed_directories": f"[{', '.join(map(sql_literal, allowed))}]",
+        "allowed_paths": f"[{', '.join(map(sql_literal, linked))}]",
         "enable_external_access": "false",
         "lock_configuration": "true",
     }
@@ -151,12 +151,12 @@ def _configure(
             raise ConfigError(what, expected='for example memory_limit = "2GB"') from error
 
 
-def text(value: str) -> str:
+def sql_literal(value: str) -> str:
     """A SQL string literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
-def name(identifier: str) -> str:
+def sql_identifier(identifier: str) -> str:
     """A quoted SQL identifier."""
     return '"' + identifier.replace('"', '""') + '"'
 
@@ -173,7 +173,7 @@ class Source:
         """How each contract column is made from what is stored."""
         stored = [self.types.get(column.name, pa.null()) for column in contract]
         ids = [id_types.get(column.name, pa.string()) for column in contract]
-        names = [f"src.{name(column.name)}" for column in contract]
+        names = [f"src.{sql_identifier(column.name)}" for column in contract]
         return list(zip(contract, map(cell_of, contract, stored, ids, names), strict=True))
 
 
@@ -189,8 +189,8 @@ def rows_sql(sources: list[Source], contract: tuple[Column, ...], id_types: dict
 def _source_sql(source: Source, contract: tuple[Column, ...], id_types: dict[str, pa.DataType]) -> str:
     cells = source.cells(contract, id_types)
     faults = [(cell.wrong, column.name, cell.shown) for column, cell in cells if cell.wrong]
-    parts = [f"{source.pos} AS pos", *(f"{cell.value} AS {name(column.name)}" for column, cell in cells)]
-    parts.append(_case([(fault, text(column)) for fault, column, _ in faults]) + " AS wrong")
+    parts = [f"{source.pos} AS pos", *(f"{cell.value} AS {sql_identifier(column.name)}" for column, cell in cells)]
+    parts.append(_case([(fault, sql_literal(column)) for fault, column, _ in faults]) + " AS wrong")
     parts.append(_case([(fault, shown) for fault, _, shown in faults]) + " AS wrong_value")
     return f"SELECT {', '.join(parts)} FROM {source.relation} AS src"
 
@@ -198,7 +198,7 @@ def _source_sql(source: Source, contract: tuple[Column, ...], id_types: dict[str
 def lost_sql(sources: list[Source], contract: tuple[Column, ...], id_types: dict[str, pa.DataType]) -> str:
     """SELECT with `pos`, `column` and `value` of the cells that are there and taken as missing; "" if none can be."""
     found = [
-        f'SELECT {source.pos} AS pos, {text(column.name)} AS "column", {cell.shown} AS value '
+        f'SELECT {source.pos} AS pos, {sql_literal(column.name)} AS "column", {cell.shown} AS value '
         f"FROM {source.relation} AS src WHERE {cell.lost}"
         for source in sources
         for column, cell in source.cells(contract, id_types)
@@ -238,9 +238,9 @@ def _shape(file: LakeFile, contract: tuple[Column, ...]) -> tuple[object, ...]:
 
 def _file_source(lake: Lake, table: LakeTable, numbers: list[int]) -> Source:
     files = [table.files[number] for number in numbers]
-    paths = ", ".join(text(_place(lake, file)) for file in files)
+    paths = ", ".join(sql_literal(_place(lake, file)) for file in files)
     given = [c.name for c in table.contract if c.name in files[0].folders and c.name not in files[0].types]
-    columns = "".join(f", {_folder_sql([file.folders[c] for file in files])} AS {name(c)}" for c in given)
+    columns = "".join(f", {_folder_sql([file.folders[c] for file in files])} AS {sql_identifier(c)}" for c in given)
     relation = (
         f"(SELECT *, file_index, file_row_number{columns} FROM read_parquet([{paths}], hive_partitioning = false))"
     )
@@ -257,5 +257,5 @@ def _place(lake: Lake, file: LakeFile) -> str:
 
 def _folder_sql(values: list[str | None]) -> str:
     """The value that each file's folders give to its rows: DuckDB would also look into the folders above the lake."""
-    listed = ", ".join("NULL" if value is None else text(value) for value in values)
+    listed = ", ".join("NULL" if value is None else sql_literal(value) for value in values)
     return f"list_extract(CAST([{listed}] AS VARCHAR[]), CAST(file_index AS BIGINT) + 1)"

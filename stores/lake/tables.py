@@ -6,22 +6,21 @@
     members/        where members are, for filters only        optional
     tags/           what members called titles, when           optional
 
-Unknown extra columns are kept out. Ids are `int64` or `string`, one kind per column over the whole lake.
-"""
+Unknown extra columns are kept out. Ids are `int64` or `string`, one kind per column over the whole lake."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 import pyarrow as pa
 
-from stores import columns
+from stores import schema
 
 INTERACTIONS = "interactions"
 TITLES = "titles"
 IMPRESSIONS = "impressions"
 MEMBERS = "members"
 TAGS = "tags"
-MEMBER_AND_TITLE = (columns.MEMBER_ID, columns.TITLE_ID)
+MEMBER_AND_TITLE = (schema.MEMBER_ID, schema.TITLE_ID)
 
 
 class Kind(Enum):
@@ -46,7 +45,7 @@ class Column:
 
 
 _KIND_OF = {
-    columns.TIME: Kind.TIME,
+    schema.TIMESTAMP_TYPE: Kind.TIME,
     pa.string(): Kind.TEXT,
     pa.float64(): Kind.NUMBER,
     pa.int64(): Kind.INTEGER,
@@ -61,37 +60,37 @@ def _column(name: str, kind: Kind, required: bool = False) -> Column:
 
 TABLES: dict[str, tuple[Column, ...]] = {
     INTERACTIONS: (
-        _column(columns.MEMBER_ID, Kind.ID, True),
-        _column(columns.TITLE_ID, Kind.ID, True),
-        _column(columns.EVENT_TIME, Kind.TIME, True),
-        _column(columns.ACTION, Kind.TEXT, True),
-        _column(columns.DURATION, Kind.NUMBER),
-        _column(columns.VALUE, Kind.NUMBER),
-        _column(columns.DEVICE, Kind.TEXT),
-        _column(columns.COUNTRY, Kind.TEXT),
-        _column(columns.LOCALE, Kind.TEXT),
+        _column(schema.MEMBER_ID, Kind.ID, True),
+        _column(schema.TITLE_ID, Kind.ID, True),
+        _column(schema.EVENT_TIME, Kind.TIME, True),
+        _column(schema.ACTION, Kind.TEXT, True),
+        _column(schema.DURATION, Kind.NUMBER),
+        _column(schema.VALUE, Kind.NUMBER),
+        _column(schema.DEVICE, Kind.TEXT),
+        _column(schema.COUNTRY, Kind.TEXT),
+        _column(schema.LOCALE, Kind.TEXT),
     ),
     TITLES: (
-        _column(columns.TITLE_ID, Kind.ID, True),
-        *(_column(field.name, _KIND_OF[field.type]) for field in columns.title_fields()),
+        _column(schema.TITLE_ID, Kind.ID, True),
+        *(_column(field.name, _KIND_OF[field.type]) for field in schema.title_fields()),
     ),
     IMPRESSIONS: (
-        _column(columns.MEMBER_ID, Kind.ID, True),
-        _column(columns.TITLE_ID, Kind.ID, True),
+        _column(schema.MEMBER_ID, Kind.ID, True),
+        _column(schema.TITLE_ID, Kind.ID, True),
         _column("shown_at", Kind.TIME, True),
         _column("position", Kind.INTEGER),
         _column("surface", Kind.TEXT),
     ),
     MEMBERS: (
-        _column(columns.MEMBER_ID, Kind.ID, True),
-        _column(columns.COUNTRY, Kind.TEXT),
+        _column(schema.MEMBER_ID, Kind.ID, True),
+        _column(schema.COUNTRY, Kind.TEXT),
         _column("maturity", Kind.INTEGER),
-        _column(columns.LOCALE, Kind.TEXT),
+        _column(schema.LOCALE, Kind.TEXT),
     ),
     TAGS: (
-        _column(columns.TITLE_ID, Kind.ID, True),
-        _column(columns.TAGGED_AT, Kind.TIME, True),
-        _column(columns.TAG, Kind.TEXT, True),
-        _column(columns.MEMBER_ID, Kind.ID),
+        _column(schema.TITLE_ID, Kind.ID, True),
+        _column(schema.TAGGED_AT, Kind.TIME, True),
+        _column(schema.TAG, Kind.TEXT, True),
+        _column(schema.MEMBER_ID, Kind.ID),
     ),
 }

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from alignment import AlignmentConfig
-from alignment.reference import matrix_of, vector_array
+from alignment.reference import to_column, to_matrix
 from alignment.transform import AlignmentTransform
-from stores.columns import TIME, member_vector_schema, title_vector_schema
-from stores.release import Plan, Release, StageReport
+from stores.releases.release import Plan, Release, StageReport
+from stores.schema import TIMESTAMP_TYPE, member_vector_schema, title_vector_schema
 
 Rows = NDArray[np.float64]
 CONFIG = AlignmentConfig()
@@ -115,7 +115,7 @@ class Service:
             if carried is not None:  # the encode job writes them in the space
                 transform = AlignmentTransform.from_bytes(carried.storage.read("transform.safetensors"))
                 table = table.set_column(
-                    1, "embedding", vector_array(transform.members(world.members[rows].astype(np.float32)))
+                    1, "embedding", to_column(transform.members(world.members[rows].astype(np.float32)))
                 )
             folder = "work/native/members" if carried is None else "members"
             release.write_table(f"{folder}/part-{shard:05d}.parquet", table)
@@ -130,17 +130,17 @@ class Service:
         from alignment import job
 
         release = self.encode(*arguments, **changes)
-        report = release.once("align", lambda: job.run(config, release))
+        report = release.run_stage("align", lambda: job.run(config, release))
         return StageReport.model_validate_json(report.model_dump_json())
 
     def _members(self, ids: np.ndarray, vectors: np.ndarray, release_id: str, hashes: list[str]) -> pa.Table:
         count = len(ids)
         schema = member_vector_schema(pa.string() if self.text_ids else pa.int64(), vectors.shape[1])
-        when, texts = pa.array([WHEN] * count, TIME), pa.array(hashes, pa.string())
+        when, texts = pa.array([WHEN] * count, TIMESTAMP_TYPE), pa.array(hashes, pa.string())
         release_ids = pa.array([release_id] * count)
         columns = [
             self._ids(ids),
-            vector_array(vectors),
+            to_column(vectors),
             when,
             texts,
             pa.array([9] * count, pa.int32()),
@@ -153,11 +153,11 @@ class Service:
         schema = title_vector_schema(pa.string() if self.text_ids else pa.int64(), vectors.shape[1])
         known = {
             "title_id": self._ids(ids),
-            "embedding": vector_array(vectors),
+            "embedding": to_column(vectors),
             "name": pa.array([f"Title {i}" for i in ids]),
             "plays": pa.array(plays, pa.int64()),
             "release_id": pa.array([release_id] * len(ids)),
-            "encoded_at": pa.array([WHEN] * len(ids), TIME),
+            "encoded_at": pa.array([WHEN] * len(ids), TIMESTAMP_TYPE),
         }
         return pa.table([known.get(f.name, pa.nulls(len(ids), f.type)) for f in schema], schema=schema)
 
@@ -168,7 +168,7 @@ class Service:
         """Published rows in the order of the planted world."""
         release = self.nights[night]
         table = release.storage.dataset(side).to_table().sort_by(f"{side[:-1]}_id")
-        return matrix_of(table).astype(np.float64)
+        return to_matrix(table).astype(np.float64)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignment import AlignmentConfig, AlignmentTransform, Anchors, Gram, fit, judge, place
+from alignment import AlignmentConfig, AlignmentTransform, Anchors, Gram, fit, fit_and_validate, judge
 from stores.errors import AlignmentError, AlignmentInputError, CorruptError, MismatchError, UsageError
 
 D = 4
@@ -164,9 +164,10 @@ def test_sides_of_zeros_give_numbers_or_an_error_and_never_what_json_has_no_word
     for reference in (titles, np.zeros_like(titles)):
         held_out = Anchors(titles, reference, member_new=members, member_reference=members)
         verdict = judge(transform, held_out, config)
-        json.dumps({"reasons": verdict.reasons, "figures": verdict.figures}, allow_nan=False)
+        json.dumps({"reasons": verdict.reasons, "figures": verdict.metrics}, allow_nan=False)
         json.dumps(
-            place(Gram.of(members), Gram.of(titles), held_out, held_out, config).verdict.figures, allow_nan=False
+            fit_and_validate(Gram.of(members), Gram.of(titles), held_out, held_out, config).verdict.metrics,
+            allow_nan=False,
         )
     narrow = fit(Gram.of(members), Gram.of(titles), config=AlignmentConfig(mode=mode, rank=2))
     assert 0 <= narrow.energy_kept <= 1
@@ -175,8 +176,8 @@ def test_sides_of_zeros_give_numbers_or_an_error_and_never_what_json_has_no_word
 def test_a_reference_of_zeros_is_a_reason_and_no_infinity(sides: Any, transform: AlignmentTransform) -> None:
     verdict = judge(transform, Anchors(sides[1], np.zeros_like(sides[1])))
     assert verdict.outcome != "same_space"
-    assert verdict.figures["heldout_scale"] is None
-    json.dumps(verdict.figures, allow_nan=False)
+    assert verdict.metrics["heldout_scale"] is None
+    json.dumps(verdict.metrics, allow_nan=False)
 
 
 @pytest.mark.parametrize("size", [1e-170, 1e-155, 1e-150, 1e-100, 1e100, 1e150, 1e153])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from alignment.canonical import canonical_basis, native_basis, orthogonal_basis
-from alignment.gram import Gram
+from alignment.second_moments import Gram
 from stores.errors import AlignmentError, MismatchError
 
 RIDGE = 1e-12
@@ -31,7 +31,7 @@ def test_maps_are_inverse_and_second_moments_are_the_singular_values_of_the_scor
 
 
 def test_the_first_columns_give_the_best_scores_of_their_rank(world: Any) -> None:
-    basis = canonical_basis(Gram.of(world.members), Gram.of(world.titles), RIDGE).first(5)
+    basis = canonical_basis(Gram.of(world.members), Gram.of(world.titles), RIDGE).truncate(5)
     U, sigma, Vt = np.linalg.svd(world.scores, full_matrices=False)
     kept = (world.members @ basis.member_map) @ (world.titles @ basis.title_map).T
     np.testing.assert_allclose(kept, U[:, :5] * sigma[:5] @ Vt[:5], atol=1e-10)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from alignment import AlignmentConfig, AlignmentTransform, Gram, job
-from alignment.shards import gram_of_shard
+from alignment.shard_tasks import gram_of_shard
 from stores.errors import AlignmentError, CorruptError, MismatchError
 
 CONFIG = AlignmentConfig()
@@ -233,6 +233,6 @@ def test_a_side_of_zeros_with_the_alignment_off_leaves_numbers_in_every_report(
     )
     for model in ("a", "b"):
         release = service.encode(type(world)(members, titles), model)
-        report = release.once("align", lambda release=release: job.run(off, release))
+        report = release.run_stage("align", lambda release=release: job.run(off, release))
         json.dumps(report.model_dump(mode="json"), allow_nan=False)
         assert report.metrics["energy_kept"] == 1

@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignment import AlignmentConfig, Anchors, Gram, Verdict, fit, judge
+from alignment import AcceptanceVerdict, AlignmentConfig, Anchors, Gram, fit, judge
 from stores.errors import MismatchError
 
 HELD = slice(0, 60)
 FITTED = slice(60, None)
 
 
-def verdict(world: Any, new: Any, order: np.ndarray | None = None, config: AlignmentConfig | None = None) -> Verdict:
+def verdict(
+    world: Any, new: Any, order: np.ndarray | None = None, config: AlignmentConfig | None = None
+) -> AcceptanceVerdict:
     """Fit on most titles and members, judge by the rest; `order` says whose reference each title is given."""
     space = fit(Gram.of(world.members), Gram.of(world.titles), config=config)
     titles, members = space.titles(world.titles), space.members(world.members)
@@ -34,12 +36,12 @@ def test_a_retrain_is_the_same_space(world: Any, noise: float) -> None:
     found = verdict(world, world.retrained(1, noise=noise))
     assert found.outcome == "same_space", found.reasons
     assert found.reasons == []
-    assert found.figures["heldout_native_top_overlap"] == 1
-    assert found.figures["score_error"] < 1e-9
+    assert found.metrics["heldout_native_top_overlap"] == 1
+    assert found.metrics["score_error"] < 1e-9
 
 
 def test_without_noise_every_figure_is_perfect(world: Any) -> None:
-    found = verdict(world, world.retrained(1)).figures
+    found = verdict(world, world.retrained(1)).metrics
     for name in ("cosine_p50", "cosine_p5", "identification", "correlation", "scale", "mixed_top_overlap"):
         assert found[f"heldout_{name}"] == pytest.approx(1)
     assert found["heldout_bound_ratio"] <= 1
@@ -78,7 +80,7 @@ def test_shuffled_title_ids_are_refused(world: Any, seed: int) -> None:
 def test_a_direction_that_all_share_does_not_hide_a_shuffle(world: Any) -> None:
     shared = replace(world, titles=world.titles + 5 * np.ones(12), members=world.members + 5 * np.ones(12))
     found = verdict(shared, shared.retrained(1), np.random.default_rng(0).permutation(300))
-    assert found.figures["heldout_cosine_p50"] > 0.5
+    assert found.metrics["heldout_cosine_p50"] > 0.5
     assert found.outcome == "refused"
 
 
@@ -140,8 +142,8 @@ def test_anchors_that_span_half_of_the_space_open_a_new_one(world: Any, dtype: t
     fitted, held = (Anchors(titles[part], reference[part]) for part in (slice(60, 200), HELD))
     t = fit(gram_m, Gram.of(titles), fitted)
     found = judge(t, held)
-    assert found.figures["heldout_cosine_p5"] > 0.999
-    assert found.figures["undetermined"] > 0.1
+    assert found.metrics["heldout_cosine_p5"] > 0.999
+    assert found.metrics["undetermined"] > 0.1
     assert found.outcome == "new_space"
     everyone = Anchors(titles[60:], reference[60:])
     assert judge(fit(gram_m, Gram.of(titles), everyone), held).outcome == "same_space"

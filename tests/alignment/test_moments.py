@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alignment import AlignmentConfig, Gram, fit
-from alignment.shards import gram_of_shard
+from alignment.shard_tasks import gram_of_shard
 
 
 def test_titles_count_by_plays_and_members_alike(service: Any, world: Any) -> None:

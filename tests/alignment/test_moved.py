@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from alignment.moved import moved_titles
+from alignment.stage_report import farthest_movers
 
 
 def test_the_farthest_come_first_with_whom_they_went_to() -> None:
@@ -9,7 +9,7 @@ def test_the_farthest_come_first_with_whom_they_went_to() -> None:
     aligned = reference.copy()
     aligned[1] = 7 * reference[3] + 0.1 * reference[4]
     titles = pa.table({"title_id": [10, 11, 12, 13, 14], "name": ["a", "b", "c", None, "e"]})
-    news = moved_titles(titles, aligned, reference, np.arange(5) == 1, neighbours=2)
+    news = farthest_movers(titles, aligned, reference, np.arange(5) == 1, neighbours=2)
     first = news[0]
     assert (first["title_id"], first["name"], first["beyond_noise"]) == (11, "b", True)
     assert first["toward"] == [13, "e"]
@@ -20,5 +20,5 @@ def test_the_farthest_come_first_with_whom_they_went_to() -> None:
 
 def test_a_zero_row_went_nowhere() -> None:
     titles = pa.table({"title_id": [1, 2], "name": ["a", "b"]})
-    news = moved_titles(titles, np.array([[0.0, 0.0], [1.0, 0.0]]), np.eye(2), np.zeros(2, bool))
+    news = farthest_movers(titles, np.array([[0.0, 0.0], [1.0, 0.0]]), np.eye(2), np.zeros(2, bool))
     assert [row["title_id"] for row in news] == [2, 1]

@@ -4,22 +4,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignment import AlignmentConfig, Anchors, Gram, Placement, fit, place
+from alignment import AlignmentConfig, Anchors, FitResult, Gram, fit, fit_and_validate
 
 HELD = slice(0, 60)
 
 
-def placed(world: Any, new: Any, fitted: slice = slice(60, None), **config: Any) -> Placement:
+def placed(world: Any, new: Any, fitted: slice = slice(60, None), **config: Any) -> FitResult:
     """Place a retrain into the space that a world opened, fitting on these titles and members."""
     space = fit(Gram.of(world.members), Gram.of(world.titles))
     titles, members = space.titles(world.titles), space.members(world.members)
     both = [Anchors(new.titles[s], titles[s], None, new.members[s], members[s]) for s in (fitted, HELD)]
-    return place(Gram.of(new.members), Gram.of(new.titles), *both, AlignmentConfig(**config))
+    return fit_and_validate(Gram.of(new.members), Gram.of(new.titles), *both, AlignmentConfig(**config))
 
 
 def test_a_retrain_is_placed_into_the_space(world: Any) -> None:
     found = placed(world, world.retrained(1, noise=0.05))
-    assert found.aligned
+    assert found.in_planned_space
     reference = fit(Gram.of(world.members), Gram.of(world.titles)).titles(world.titles)
     new = found.transform.titles(world.retrained(1, noise=0.05).titles)
     assert np.linalg.norm(new - reference) < 0.1 * np.linalg.norm(reference)
@@ -34,7 +34,7 @@ def test_what_does_not_belong_gets_its_own_canonical_space(
     assert found.verdict.outcome == "refused"
     own = fit(Gram.of(stranger.members), Gram.of(stranger.titles), config=AlignmentConfig(mode=mode))
     assert found.transform.hash == own.hash
-    assert not found.aligned
+    assert not found.in_planned_space
 
 
 def test_a_fit_that_is_not_defined_is_a_new_space_with_its_reason(world: Any) -> None:
@@ -54,4 +54,4 @@ def test_movers_among_the_held_out_do_not_bend_the_others(world: Any) -> None:
     aligned = found.transform.titles(new.titles)
     cosine = (aligned * reference).sum(1) / np.linalg.norm(aligned, axis=1) / np.linalg.norm(reference, axis=1)
     assert np.delete(cosine, moved).min() > 0.99
-    assert found.aligned
+    assert found.in_planned_space

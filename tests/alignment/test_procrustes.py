@@ -17,7 +17,7 @@ def test_a_planted_rotation_comes_back(world: Any, rotation: Callable[..., np.nd
     found = robust_procrustes(x, x @ planted, np.ones(len(x)))
     np.testing.assert_allclose(found.Q, planted, atol=1e-12)
     assert found.residuals.max() < 1e-12
-    assert found.lost.shape == (12, 0)
+    assert found.undetermined.shape == (12, 0)
 
 
 def test_no_rotation_near_it_is_better(world: Any, rotation: Callable[..., np.ndarray]) -> None:
@@ -73,7 +73,7 @@ def test_directions_without_anchors_are_reported_as_undetermined(world: Any) -> 
     y = world.titles.copy()
     y[:, 0] = 0
     found = robust_procrustes(world.titles, y, np.ones(len(y)))
-    assert found.lost.shape == (12, 1)
+    assert found.undetermined.shape == (12, 1)
 
 
 def test_the_weighted_median_halves_the_weight() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignment import Anchors, Gram, fit
-from alignment.unseen import unseen
+from alignment.acceptance import cross_fitted_positions
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
@@ -20,7 +20,7 @@ def test_fitted_rows_look_as_strangers_do(another_world: Callable[..., Any], dty
     reference = fit(Gram.of(old.members), Gram.of(old.titles)).titles(old.titles)
     titles = new.titles.astype(dtype)
     t = fit(Gram.of(new.members), Gram.of(titles), Anchors(titles[:200], reference[:200]))
-    found, none = unseen(t, Anchors(titles, reference))
+    found, none = cross_fitted_positions(t, Anchors(titles, reference))
     assert cosine(t.titles(titles[:200]), reference[:200]) > 0.3
     assert abs(cosine(found[:200], reference[:200])) < 0.15
     np.testing.assert_array_equal(found[200:], t.titles(titles[200:].astype(np.float64)))
@@ -32,7 +32,9 @@ def test_where_both_agree_nothing_changes_on_either_side(world: Any) -> None:
     new = world.retrained(1)
     anchors = Anchors(new.titles, space.titles(world.titles), None, new.members, space.members(world.members))
     t = fit(Gram.of(new.members), Gram.of(new.titles), anchors)
-    for found, reference in zip(unseen(t, anchors), (anchors.reference, anchors.members[1]), strict=True):
+    for found, reference in zip(
+        cross_fitted_positions(t, anchors), (anchors.reference, anchors.members[1]), strict=True
+    ):
         np.testing.assert_allclose(found, reference, atol=1e-8)
 
 
@@ -44,4 +46,4 @@ def test_workers_and_files_get_the_transform_without_its_anchors(world: Any) -> 
     assert t.fitted is not None
     assert travelled.fitted is None
     assert travelled.hash == t.hash
-    np.testing.assert_array_equal(unseen(travelled, anchors)[0], t.titles(world.titles))
+    np.testing.assert_array_equal(cross_fitted_positions(travelled, anchors)[0], t.titles(world.titles))

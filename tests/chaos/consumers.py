@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stores.release import Release
+from stores.releases.release import Release
 from tests.chaos.season import Season
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))

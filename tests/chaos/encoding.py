@@ -32,10 +32,10 @@ import ray  # noqa: E402
 from conftest import Nights, matrix  # type: ignore[import-not-found]  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from embeddings import job  # noqa: E402
-from embeddings.carry import Carry  # noqa: E402
-from embeddings.encode_config import EncodeConfig  # noqa: E402
-from stores.release import Release  # noqa: E402
+from embeddings.encode import job  # noqa: E402
+from embeddings.encode.config import EncodeConfig  # noqa: E402
+from embeddings.encode.reuse import ReusableVectors  # noqa: E402
+from stores.releases.release import Release  # noqa: E402
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(60)}
 TONIGHT = {member: [*titles, member % 7] if member % 4 else titles for member, titles in HISTORIES.items()}
@@ -103,7 +103,7 @@ class Jobs:
         release = self.nights.stage(TONIGHT if carrying else HISTORIES, self.live if carrying else None)
         if killer:
             killer.start()
-        report = job.run(self.config, release, Carry(self.live, turned) if carrying else None)
+        report = job.run(self.config, release, ReusableVectors(self.live, turned) if carrying else None)
         if killer:
             killer.going = False
             killer.join()

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from stores.journal import read_move
-from stores.lease import holder
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.publishing.journal import read_plan
+from stores.releases.lease import current_lease
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 from tests.chaos.consumers import vectors
 
 SAMPLED, K, RECALL = 60, 10, 0.99
@@ -53,7 +53,7 @@ def feast_serves_the_files(workspace: Workspace, live: Release) -> list[str]:
 
 def index_finds_what_exact_search_finds(live: Release) -> list[str]:
     """Recall@10 of a sample of members with plain FAISS, against inner products of the published vectors."""
-    from retrieval.probe import search_candidates
+    from retrieval.release_reader import search_candidates
 
     titles = vectors(live, "title")
     names, matrix = np.array(list(titles)), np.stack(list(titles.values()))
@@ -67,8 +67,8 @@ def index_finds_what_exact_search_finds(live: Release) -> list[str]:
 def nothing_is_unfinished(workspace: Workspace) -> list[str]:
     """No staged release, no move of the pointer half done, nobody who holds the workspace."""
     lines = [f"{release.release_id} is staged" for release in workspace.staged()]
-    lines += ["a move of the pointer is not finished"] if read_move(workspace) else []
-    return lines + ([f"{found['purpose']} holds the workspace"] if (found := holder(workspace.storage)) else [])
+    lines += ["a move of the pointer is not finished"] if read_plan(workspace) else []
+    return lines + ([f"{found['purpose']} holds the workspace"] if (found := current_lease(workspace.storage)) else [])
 
 
 def nothing_beyond_retention(workspace: Workspace, keep: int) -> list[str]:

@@ -23,11 +23,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from embeddings.histories import CATALOGUE, HistoriesConfig, run
-from embeddings.histories_config import ScanConfig
-from stores.columns import dead_letter_schema
+from embeddings.histories.config import ScanConfig
+from embeddings.histories.job import CATALOGUE, HistoriesConfig, run
 from stores.errors import SamespaceError
-from stores.release import Plan, Release
+from stores.releases.release import Plan, Release
+from stores.schema import dead_letter_schema
 from tests.chaos.strange_lakes import Reading, StrangeLake, problems
 
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)

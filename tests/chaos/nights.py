@@ -29,10 +29,10 @@ import pyarrow as pa
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers are nice, and starve where the machine is shared
 
-from stores.features.views import EVENT_TIMESTAMP, SPACE_ID, VIEWS, View
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.feast.feature_views import EVENT_TIMESTAMP, SPACE_ID, VIEWS, FeatureViewSpec
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -101,7 +101,7 @@ def content(place: Path) -> dict[str, Any]:
     return found
 
 
-def _rows(release: Release, view: View) -> pa.Table:
+def _rows(release: Release, view: FeatureViewSpec) -> pa.Table:
     return release.storage.dataset(view.folder).to_table().sort_by(view.join_key)
 
 
@@ -110,7 +110,7 @@ def _live_since(release: Release) -> datetime:
     return datetime.fromisoformat(published["effective_at"])
 
 
-def _online(store: Any, view: View, ids: pa.ChunkedArray) -> list[dict[str, Any]]:
+def _online(store: Any, view: FeatureViewSpec, ids: pa.ChunkedArray) -> list[dict[str, Any]]:
     """What Feast serves of a view now, a row for each id."""
     features = [f"{view.name}:{name}" for name in view.columns]
     served = store.get_online_features(features, [{view.join_key: one} for one in ids.to_pylist()]).to_dict()
@@ -118,7 +118,7 @@ def _online(store: Any, view: View, ids: pa.ChunkedArray) -> list[dict[str, Any]
     return [dict(zip(names, row, strict=True)) for row in zip(*(served[name] for name in names), strict=True)]
 
 
-def _as_of(store: Any, view: View, ids: pa.Array, moments: list[datetime]) -> list[dict[str, Any]]:
+def _as_of(store: Any, view: FeatureViewSpec, ids: pa.Array, moments: list[datetime]) -> list[dict[str, Any]]:
     """What Feast's history says of a view: the ids in order as of the first moment, then as of the second."""
     import pandas as pd
 
@@ -131,7 +131,7 @@ def _as_of(store: Any, view: View, ids: pa.Array, moments: list[datetime]) -> li
 
 
 def _metric(release: Release, stage: str, name: str) -> Any:
-    report = release.report(stage)
+    report = release.stage_report(stage)
     return report.metrics.get(name) if report else None
 
 

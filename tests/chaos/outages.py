@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stores import publish, s3
 from stores.errors import StoreError
-from stores.features import bulk_redis
-from stores.features.repository import PublishConfig
-from stores.workspace import Workspace
+from stores.feast import redis_writer
+from stores.feast.repository import PublishConfig
+from stores.files import object_store
+from stores.publishing import publish
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import Look, Nights
 from tests.stores.redis_servers import SECRET, Server
 from tests.stores.sick_s3 import KINDS, Illness, sick_proxy
@@ -71,7 +72,7 @@ TROUBLES = {
 @contextmanager
 def failing(server: Server, trouble: Trouble, batch: int) -> Iterator[list[int]]:
     """Let the trouble begin before a batch of rows is written; yields the batches that there were."""
-    real, batches = bulk_redis.RedisWriter.write, list[int]()
+    real, batches = redis_writer.RedisWriter.write, list[int]()
 
     def write(self: Any, *arguments: Any) -> None:
         if len(batches) == batch:
@@ -79,11 +80,11 @@ def failing(server: Server, trouble: Trouble, batch: int) -> Iterator[list[int]]
         batches.append(batch)
         real(self, *arguments)
 
-    bulk_redis.RedisWriter.write = write  # type: ignore[method-assign]
+    redis_writer.RedisWriter.write = write  # type: ignore[method-assign]
     try:
         yield batches
     finally:
-        bulk_redis.RedisWriter.write = real  # type: ignore[method-assign]
+        redis_writer.RedisWriter.write = real  # type: ignore[method-assign]
 
 
 def redis_trial(place: Path, server: Server, name: str, batch: int) -> None:
@@ -155,14 +156,14 @@ def _nights(place: Path) -> Nights:
 
 def redis_outages(place: Path, trials: list[tuple[str, int]]) -> None:
     """Trials by (trouble, number of the batch), on one server."""
-    server, pause = Server(place), bulk_redis.PAUSE_S
-    bulk_redis.PAUSE_S = 0.1
+    server, pause = Server(place), redis_writer.RETRY_PAUSE_S
+    redis_writer.RETRY_PAUSE_S = 0.1
     try:
         for name, batch in trials:
             redis_trial(place, server, name, batch)
             print(f"redis {name} at batch {batch}: named, completed", flush=True)
     finally:
-        bulk_redis.PAUSE_S = pause
+        redis_writer.RETRY_PAUSE_S = pause
         server.stop()
 
 
@@ -182,7 +183,7 @@ def sick_store(place: Path) -> Iterator[tuple[Nights, PublishConfig, Illness]]:
         settings |= {"AWS_ACCESS_KEY_ID": f"test{port}", "AWS_SECRET_ACCESS_KEY": "test"}
         undo.callback(_restore, {name: os.environ.get(name) for name in settings})
         os.environ.update(settings)
-        limits = s3.CONNECT_S, s3.ANSWER_S, s3.ATTEMPTS
+        limits = object_store.CONNECT_S, object_store.ANSWER_S, object_store.ATTEMPTS
         undo.callback(_limit, *limits)
         _limit(S3_ANSWER_S, S3_ANSWER_S, 2)
         boto3.client("s3").create_bucket(Bucket="test")
@@ -199,7 +200,7 @@ def _restore(settings: dict[str, str | None]) -> None:
 
 
 def _limit(connect_s: float, answer_s: float, attempts: int) -> None:
-    s3.CONNECT_S, s3.ANSWER_S, s3.ATTEMPTS = connect_s, answer_s, attempts  # type: ignore[assignment]
+    object_store.CONNECT_S, object_store.ANSWER_S, object_store.ATTEMPTS = connect_s, answer_s, attempts  # type: ignore[assignment]
 
 
 def s3_outages(place: Path, trials: list[tuple[str, float]]) -> None:

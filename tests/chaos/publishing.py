@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stores import columns, publish
-from stores.features.repository import PublishConfig
-from stores.lease import lease
-from stores.release import Plan, Release
-from stores.workspace import Workspace
+from stores import schema
+from stores.feast.repository import PublishConfig
+from stores.publishing import publish
+from stores.releases.lease import lease
+from stores.releases.release import Plan, Release
+from stores.releases.workspace import Workspace
 
 MEMBERS, TITLES, DIM, SHARDS = 600, 60, 16, 3
 NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
@@ -54,9 +55,9 @@ def seal(workspace: Workspace, number: int, space: int) -> str:
     release = Release(workspace.uri, release_id)
     for shard in range(SHARDS):
         ids = list(range(shard, MEMBERS, SHARDS))
-        table = _table(columns.MEMBER_ID, ids, number, space, release_id)
+        table = _table(schema.MEMBER_ID, ids, number, space, release_id)
         release.write_table(f"members/part-{shard:05}.parquet", table)
-    titles = _table(columns.TITLE_ID, list(range(TITLES)), number, space, release_id)
+    titles = _table(schema.TITLE_ID, list(range(TITLES)), number, space, release_id)
     release.write_table("titles/part-00000.parquet", titles)
     index = faiss.IndexFlatIP(DIM)
     index.add(np.stack([vector(number, space, one) for one in range(TITLES)]))
@@ -70,9 +71,9 @@ def _table(key: str, ids: list[int], number: int, space: int, release_id: str) -
     return pa.table(
         {
             key: ids,
-            columns.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM),
-            columns.RELEASE_ID: [release_id] * len(ids),
-            columns.ENCODED_AT: pa.array([NIGHT] * len(ids), columns.TIME),
+            schema.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM),
+            schema.RELEASE_ID: [release_id] * len(ids),
+            schema.ENCODED_AT: pa.array([NIGHT] * len(ids), schema.TIMESTAMP_TYPE),
         }
     )
 
@@ -102,7 +103,7 @@ class Reader:
         assert pointer is not None
         space, before = int(pointer["space_id"]), _number(pointer["release_id"])
         ids = random.sample(range(MEMBERS), 40)
-        rows = [{columns.MEMBER_ID: one, columns.TITLE_ID: one % TITLES} for one in ids]
+        rows = [{schema.MEMBER_ID: one, schema.TITLE_ID: one % TITLES} for one in ids]
         if self.slots == 2:
             asked = self.store.get_feature_service(f"embeddings_v{space}")
             release_id = asked.tags["release_id"]
@@ -167,7 +168,9 @@ def _number(release_id: str) -> int:
 def chaos(uri: str, config: PublishConfig, args: argparse.Namespace) -> dict[str, Any]:
     """Publish under fire; counts, and all that went wrong."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["feast", "faiss", "stores.publish", "pyarrow.dataset", "tests.chaos.publishing"])
+    context.set_forkserver_preload(
+        ["feast", "faiss", "stores.publishing.publish", "pyarrow.dataset", "tests.chaos.publishing"]
+    )
     workspace, random_ = Workspace.open(uri), random.Random(args.seed)
     opens = {args.publishes * (n + 1) // (args.spaces + 1) for n in range(args.spaces)}
     killed = sorted(random_.sample(range(1, args.publishes + 1), args.kills))

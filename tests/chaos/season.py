@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from stores.lake.simulate import SimulationConfig, simulate
 from stores.lake.simulation.config import END
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 BEFORE, AFTER = 40, 3
 """Days of events before the first night, and after the last one: what members do next is what they are asked for."""

@@ -27,18 +27,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.commands.erase import erase_member
 from pipeline.config import Config
-from pipeline.erasing import erase_member
-from pipeline.switching import Decision, roll_back, switch_to
-from pipeline.telling import Teller
+from pipeline.console import ConsoleReporter
+from pipeline.promotion import PromoteOptions, roll_back, switch_to
 from retrieval.config import RetrievalConfig
 from retrieval.job import run as build_index
-from stores import columns
-from stores.lease import lease
-from stores.publish import publish, recover
-from stores.release import Plan, Release
-from stores.retention import drop
-from stores.workspace import Workspace
+from stores import schema as schema_module
+from stores.publishing.publish import publish, recover
+from stores.publishing.retention import collect_garbage
+from stores.releases.lease import lease
+from stores.releases.release import Plan, Release
+from stores.releases.workspace import Workspace
 
 MEMBERS, TITLES, DIM, K = 200, 80, 8, 10
 NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
@@ -69,15 +69,27 @@ def seal(workspace: Workspace, number: int, gone: frozenset[int] = frozenset()) 
     members, titles = vectors(number)
     there = np.array([member for member in range(MEMBERS) if member not in gone])
     for side, ids, matrix, key, schema in (
-        ("members", there, members[there], columns.MEMBER_ID, columns.member_vector_schema(pa.int64(), DIM)),
-        ("titles", np.arange(TITLES), titles, columns.TITLE_ID, columns.title_vector_schema(pa.int64(), DIM)),
+        (
+            "members",
+            there,
+            members[there],
+            schema_module.MEMBER_ID,
+            schema_module.member_vector_schema(pa.int64(), DIM),
+        ),
+        (
+            "titles",
+            np.arange(TITLES),
+            titles,
+            schema_module.TITLE_ID,
+            schema_module.title_vector_schema(pa.int64(), DIM),
+        ),
     ):
-        given: dict[str, Any] = {key: ids, columns.NAME: [f"{number}:{row}" for row in range(len(ids))]}
-        given |= {columns.RELEASE_ID: [release_id] * len(ids), columns.ENCODED_AT: [NIGHT] * len(ids)}
-        given[columns.EMBEDDING] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM)
+        given: dict[str, Any] = {key: ids, schema_module.NAME: [f"{number}:{row}" for row in range(len(ids))]}
+        given |= {schema_module.RELEASE_ID: [release_id] * len(ids), schema_module.ENCODED_AT: [NIGHT] * len(ids)}
+        given[schema_module.EMBEDDING] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM)
         release.write_table(f"{side}/part-00000.parquet", _filled(schema, len(ids), given))
-    schema = columns.history_schema(pa.int64(), pa.int64())
-    seen = {columns.MEMBER_ID: there, columns.TITLE_ID: [[]] * len(there)}
+    schema = schema_module.history_schema(pa.int64(), pa.int64())
+    seen = {schema_module.MEMBER_ID: there, schema_module.TITLE_ID: [[]] * len(there)}
     release.write_table("histories/part-00000.parquet", _filled(schema, len(there), seen))
     build_index(RetrievalConfig(), release)
     release.seal([], [], {})
@@ -221,18 +233,18 @@ def _cycle(workspace: Workspace, config: Config, number: int, asking: Clients, s
     release_id = seal(workspace, number, frozenset(asking.gone))
     _publish(workspace, config, release_id)
     service.follow(release_id)
-    assert roll_back(config, "chaos", Teller(as_json=True)).release.release_id == before
+    assert roll_back(config, "chaos", ConsoleReporter(as_json=True)).release.release_id == before
     service.follow(before)
-    switch_to(config, release_id, Decision(), Teller(as_json=True))
-    switch_to(config, before, Decision(), Teller(as_json=True))
-    switch_to(config, release_id, Decision(), Teller(as_json=True))
+    switch_to(config, release_id, PromoteOptions(), ConsoleReporter(as_json=True))
+    switch_to(config, before, PromoteOptions(), ConsoleReporter(as_json=True))
+    switch_to(config, release_id, PromoteOptions(), ConsoleReporter(as_json=True))
     service.follow(release_id)
     asking.going.add(number % MEMBERS)
     erase_member(config, str(number % MEMBERS), "chaos")
     service.follow(release_id, workspace.current().manifest.revision)
     asking.gone.add(number % MEMBERS)
     with lease(workspace.storage, "gc"):
-        drop(workspace, 2)
+        collect_garbage(workspace, 2)
 
 
 def _publish(workspace: Workspace, config: Config, release_id: str) -> None:

@@ -28,7 +28,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers are nice, and
 import psutil
 
 from pipeline.cli import main as samespace
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 from tests.chaos import invariants
 from tests.chaos.consumers import hits, rankers_kept
 from tests.chaos.season import Season, without_most_days
@@ -36,7 +36,7 @@ from tests.chaos.season import Season, without_most_days
 ROOT = Path(__file__).resolve().parents[2]
 KEEP, HELD = 7, 4
 SETTINGS = ["ray.num_cpus=1", "train.training.min_steps=300", "train.training.max_steps=300"]
-SPOILT = ["train.training.learning_rate=3", "train.training.spectral_start=false"]
+SPOILT = ["train.training.learning_rate=3", "train.training.ppmi_init=false"]
 KEPT, RANKED, GROWTH = 0.95, 0.98, 1.15
 """Least share of HR@10 in mixed releases, of a refitted ranker's AUC; most growth of memory and disk in a third."""
 

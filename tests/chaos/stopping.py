@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402  (the path comes first)
 
-from stores.lake.simulate import SimulationConfig, simulate  # noqa: E402
-from stores.lease import PATH as LEASE  # noqa: E402
-from stores.lease import holder  # noqa: E402
-from stores.workspace import Workspace  # noqa: E402
+from stores.lake.simulation.simulate import SimulationConfig, simulate  # noqa: E402
+from stores.releases.lease import LEASE_FILE as LEASE  # noqa: E402
+from stores.releases.lease import current_lease  # noqa: E402
+from stores.releases.workspace import Workspace  # noqa: E402
 
 OWN_MODEL = """
 import numpy as np
@@ -108,7 +108,7 @@ def stopped(process: "subprocess.Popen[str]", number: signal.Signals) -> dict[st
 def free(place: Path, workspace: str) -> bool:
     """Nothing holds the workspace, and what held it gave it back."""
     storage = Workspace.open(str(place / workspace)).storage
-    return holder(storage) is None and (not storage.exists(LEASE) or b"released" in storage.read(LEASE))
+    return current_lease(storage) is None and (not storage.exists(LEASE) or b"released" in storage.read(LEASE))
 
 
 def trial(place: Path, name: str, number: signal.Signals, wait_s: float, expected: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.histories import HistoriesConfig, tokenise
+from embeddings.histories.job import HistoriesConfig, tokenise
 from pipeline.cli import main
 from stores.errors import StoreError
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.lease import lease
-from stores.storage import Storage
-from stores.workspace import Workspace
+from stores.files.filesystem import Storage
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.lease import lease
+from stores.releases.workspace import Workspace
 
 MORNING = datetime(2025, 1, 1, tzinfo=UTC)
 

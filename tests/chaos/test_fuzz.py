@@ -17,10 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment import AlignmentTransform, Gram, fit
-from embeddings.histories import HistoriesConfig, read_histories, tokenise
+from embeddings.histories.job import HistoriesConfig, read_histories, tokenise
 from pipeline.config import Config, read_config
 from retrieval import TitleIndex
-from stores.dead_letter import grouped, letter, letters_table, many
 from stores.errors import (
     ConfigError,
     ContractError,
@@ -30,9 +29,10 @@ from stores.errors import (
     SamespaceError,
     StoreError,
 )
+from stores.files.parquet import parquet_bytes
 from stores.lake.contract import Lake
-from stores.manifest import FileEntry, Manifest, Plan, parse_manifest
-from stores.parquet import parquet_bytes
+from stores.releases.dead_letter import group_tables, rejected_row, rejected_summary, rejected_table
+from stores.releases.manifest import FileEntry, Manifest, Plan, parse_manifest
 from tests.chaos.damage import damage_file, damaged, damages, fuzz
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -188,10 +188,10 @@ def test_a_manifest_is_read_or_refused(damage: Any, other: bytes) -> None:
 @given(st.lists(st.tuples(st.text(max_size=9), st.integers(-1, 2**62), st.text(), st.none() | st.text(), st.text())))
 def test_letters_of_any_text_are_kept_and_counted(rows: list[tuple[Any, ...]]) -> None:
     sound = [tuple(_utf8(cell) for cell in row) for row in rows]
-    table = letters_table([letter(*row) for row in sound] + [many("f", 3, "", "not listed", "x")])
+    table = rejected_table([rejected_row(*row) for row in sound] + [rejected_summary("f", 3, "", "not listed", "x")])
     again = pq.read_table(pa.BufferReader(parquet_bytes(table)))
     assert [tuple(row.values()) for row in again.to_pylist()[: len(sound)]] == sound
-    assert sum(group["rows"] for group in grouped([again])) == len(sound) + 3
+    assert sum(group["rows"] for group in group_tables([again])) == len(sound) + 3
 
 
 def _utf8(cell: Any) -> Any:

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from pipeline.cluster import RayConfig, cluster
 from pipeline.config import Config
-from pipeline.planning import Request, Wish, begin
+from pipeline.ray_cluster import RayConfig, ray_cluster
+from pipeline.run_plan import NightRequest, RunInputs, resume_or_stage
 from retrieval.service.config import ServeConfig
 from stores.errors import UsageError
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.lease import lease
-from stores.storage import Storage
-from stores.workspace import Workspace
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.lease import lease
+from stores.releases.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("alignment", "embeddings", "pipeline", "retrieval", "stores", "validation")
@@ -72,7 +72,9 @@ def test_secrets_are_in_no_file_of_a_night(tmp_path: Path, monkeypatch: pytest.M
     config = Config.model_validate({"lake": lake, "publish": {"online_store": store, "offline_store": offline}})
     workspace = Workspace.open(str(tmp_path / "ws"))
     with lease(workspace.storage, "test") as token:
-        release, _ = begin(workspace, Wish(config, Request(), "m", Lake.open(lake).fingerprint()), token, False)
+        release, _ = resume_or_stage(
+            workspace, RunInputs(config, NightRequest(), "m", Lake.open(lake).fingerprint()), token, False
+        )
     release.seal([], [], {})
     written = [path for path in (tmp_path / "ws").rglob("*") if path.is_file()]
     assert [path.name for path in written if SECRET.encode() in path.read_bytes()] == []
@@ -93,7 +95,7 @@ def test_ray_opens_no_dashboard_and_tells_nobody(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **words: asked.update(words))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with cluster(RayConfig(num_cpus=1)):
+    with ray_cluster(RayConfig(num_cpus=1)):
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert asked["include_dashboard"] is False
     assert asked["address"] == "local"

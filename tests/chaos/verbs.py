@@ -32,13 +32,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stores import publish
-from stores.features.markers import TABLE as OWNERS
-from stores.features.views import MEMBERS, TITLES
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.release import Release
-from stores.suppression import suppressed
-from stores.workspace import Workspace
+from stores.feast.feature_views import MEMBERS, TITLES
+from stores.feast.owner_marks import OWNERS_TABLE as OWNERS
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.publishing import publish
+from stores.publishing.suppression_list import read_suppression_list
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 from tests.chaos.nights import CONTEXT, ROOT
 from tests.stores.conftest import Nights
 
@@ -46,8 +46,8 @@ CONTEXT.set_forkserver_preload(
     [
         "pipeline.cli",
         "pipeline.nightly",
-        "pipeline.switching",
-        "pipeline.erasing",
+        "pipeline.promotion",
+        "pipeline.commands.erase",
         "pipeline.backfill",
         "feast",
         "torch",
@@ -217,8 +217,8 @@ def _fact(event: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
     passing = ("at", "effective_at", "move", "erasure", "subject")
     fact = {name: value for name, value in event.items() if name not in passing}
     if subject := event.get("subject"):
-        listed = suppressed(workspace.storage)
-        fact["subject"] = [one for one in range(1000) if listed and listed.name(one) == subject]
+        listed = read_suppression_list(workspace.storage)
+        fact["subject"] = [one for one in range(1000) if listed and listed.hash_id(one) == subject]
     return fact
 
 

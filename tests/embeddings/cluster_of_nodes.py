@@ -12,9 +12,9 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from embeddings import job
-from embeddings.encode_config import EncodeConfig
-from stores.release import Release
+from embeddings.encode import job
+from embeddings.encode.config import EncodeConfig
+from stores.releases.release import Release
 
 SHARDS = 3
 """As many as the tests' nights have, one for each of the three workers."""

@@ -92,7 +92,7 @@ class Tuned(Titles):
         super().__init__(folder)
         self.precision = precision
 
-    def tuned(self, precision, device):
+    def with_precision(self, precision, device):
         assert device == "cpu"
         return type(self)(self.folder, precision)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embeddings.bisection import encode_rows
+from embeddings.encode.bisection import encode_rows
 
 
 def model(bad: set[int], fault: str):  # type: ignore[no-untyped-def]

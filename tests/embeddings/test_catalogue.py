@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embeddings.catalogue import Catalogue, catalogue, content_vectors
-from embeddings.histories import HistoriesConfig
-from embeddings.opening import memory_snapshot
-from embeddings.snapshot import Moment
-from stores.columns import EMBEDDING
+from embeddings.histories.catalogue import Catalogue, build_catalogue, content_vectors
+from embeddings.histories.job import HistoriesConfig
+from embeddings.histories.snapshot import SnapshotTime, memory_snapshot
+from stores.schema import EMBEDDING
 from tests.chaos.damage import fuzz
 
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,10 +25,10 @@ def made(**titles: Any) -> Catalogue:
     events = {"member_id": [1], "title_id": [0], "event_time": pa.array([AS_OF], pa.timestamp("us", "UTC"))}
     table = pa.table({"title_id": range(count), **titles})
     with memory_snapshot(
-        pa.table({**events, "action": ["play"]}), table, Moment(AS_OF, AS_OF), HistoriesConfig()
+        pa.table({**events, "action": ["play"]}), table, SnapshotTime(AS_OF, AS_OF), HistoriesConfig()
     ) as snapshot:
         assert not any(snapshot.refused["titles"].values())
-        return catalogue(snapshot, np.zeros(count, np.int64))
+        return build_catalogue(snapshot, np.zeros(count, np.int64))
 
 
 def test_a_vector_that_cannot_be_used_is_missing_counted_and_named() -> None:

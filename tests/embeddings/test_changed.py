@@ -5,11 +5,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from embeddings import job
-from embeddings.changed import IDENTITY, carrying, changed_histories, set_apart
-from embeddings.encode_config import EncodeConfig
-from embeddings.worker import ShardWorker
-from stores.release import Release, StageReport
+from embeddings.encode import job
+from embeddings.encode.config import EncodeConfig
+from embeddings.encode.worker import ShardWorker
+from embeddings.histories.changed_histories import (
+    IDENTITY_COLUMNS,
+    incremental_base,
+    read_changed_histories,
+    write_changed_histories,
+)
+from stores.releases.release import Release, StageReport
 
 SHARD = "part-00000.parquet"
 BEFORE = {member: [member % 10] for member in range(30)}
@@ -24,7 +29,7 @@ def live(nights: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Release
     release, config = nights.stage(BEFORE), EncodeConfig(encoder="own_models:Titles", model=str(tmp_path))
     (tmp_path / "seen").write_text("")
     worker = ShardWorker(config, release, None)
-    for task in job.tasks(config, release):
+    for task in job.shard_tasks(config, release):
         worker.encode(task)
     sealed: Release = nights.seal(release, StageReport(name="encode"))
     return sealed
@@ -34,7 +39,7 @@ def apart(nights: Any, live: Release) -> tuple[Release, pa.Table]:
     """Tonight with a shard's changed histories set apart, and who they are of."""
     release = nights.stage(TONIGHT, live)
     histories = release.storage.read_table(f"histories/{SHARD}")
-    set_apart(release, live, SHARD, histories)
+    write_changed_histories(release, live, SHARD, histories)
     return release, histories.filter(pa.array([member in CHANGED for member in histories["member_id"].to_pylist()]))
 
 
@@ -42,26 +47,26 @@ def test_what_changed_or_is_new_is_set_apart(nights: Any, live: Release) -> None
     release, expected = apart(nights, live)
     assert release.storage.read_table(f"work/changed/{SHARD}").equals(expected)
     release.storage.delete(f"histories/{SHARD}")
-    found = changed_histories(release, SHARD, expected.select(IDENTITY))
+    found = read_changed_histories(release, SHARD, expected.select(IDENTITY_COLUMNS))
     assert found.cast(expected.schema).equals(expected)
 
 
 def test_a_copy_of_other_histories_is_not_used(nights: Any, live: Release) -> None:
     release, expected = apart(nights, live)
     release.write_table(f"work/changed/{SHARD}", expected.slice(1))
-    found = changed_histories(release, SHARD, expected.select(IDENTITY))
+    found = read_changed_histories(release, SHARD, expected.select(IDENTITY_COLUMNS))
     assert found.cast(expected.schema).equals(expected)
 
 
 def test_nothing_is_set_apart_where_most_changed(nights: Any, live: Release) -> None:
     release = nights.stage({member: [*titles, 1] for member, titles in BEFORE.items()}, live)
-    set_apart(release, live, SHARD, release.storage.read_table(f"histories/{SHARD}"))
+    write_changed_histories(release, live, SHARD, release.storage.read_table(f"histories/{SHARD}"))
     assert not release.storage.exists(f"work/changed/{SHARD}")
 
 
 def test_only_a_night_with_the_live_model_carries(nights: Any, live: Release) -> None:
-    assert carrying(nights.stage(TONIGHT)) is None
-    assert carrying(nights.stage(TONIGHT, live, model_id="another")) is None
-    found = carrying(nights.stage(TONIGHT, live))
+    assert incremental_base(nights.stage(TONIGHT)) is None
+    assert incremental_base(nights.stage(TONIGHT, live, model_id="another")) is None
+    found = incremental_base(nights.stage(TONIGHT, live))
     assert found is not None
     assert found.release_id == live.release_id

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings import comparison
-from embeddings.encode_config import EncodeConfig
-from stores.columns import TITLE_ID, catalogue_schema, history_schema
-from stores.release import Plan, Release
-from stores.storage import Storage
+from embeddings import model_comparison
+from embeddings.encode.config import EncodeConfig
+from stores.files.filesystem import Storage
+from stores.releases.release import Plan, Release
+from stores.schema import TITLE_ID, catalogue_schema, history_schema
 
 SINCE = datetime(2026, 7, 1, tzinfo=UTC)
 MEMBERS, TITLES, SHARDS = 60, 40, 3
@@ -80,7 +80,7 @@ def two_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(model: str, live: str, until: datetime | None = SINCE) -> Release:
         for name in (model, live):
-            facts = {comparison.TRAINED_UNTIL: until.isoformat()} if until else {}
+            facts = {model_comparison.TRAINED_UNTIL: until.isoformat()} if until else {}
             Storage(str(tmp_path)).write(f"models/{name}/metrics.json", json.dumps(facts).encode())
         first = night(tmp_path, "20260701T000000Z-0000", live, None)
         first.seal([], [], {})
@@ -91,15 +91,15 @@ def two_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_question_is_the_first_title_that_is_new_after_the_moment() -> None:
     table = pa.Table.from_pylist([history(m) for m in range(3)], schema=history_schema(pa.int64(), pa.int64()))
-    assert comparison.first_new(table, IDS, SINCE).tolist() == [4, 4, 4]
-    assert comparison.first_new(table, IDS, SINCE - timedelta(days=9)).tolist() == [0, 0, 0]
-    assert comparison.first_new(table, IDS, SINCE + timedelta(hours=4)).tolist() == [-1, -1, -1]
-    assert comparison.first_new(table, pa.array([99]), SINCE).tolist() == [-1, -1, -1]
+    assert model_comparison.first_new_title(table, IDS, SINCE).tolist() == [4, 4, 4]
+    assert model_comparison.first_new_title(table, IDS, SINCE - timedelta(days=9)).tolist() == [0, 0, 0]
+    assert model_comparison.first_new_title(table, IDS, SINCE + timedelta(hours=4)).tolist() == [-1, -1, -1]
+    assert model_comparison.first_new_title(table, pa.array([99]), SINCE).tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize(("model", "live", "who"), [("seer", "blind", "model"), ("blind", "seer", "other")])
 def test_the_better_model_is_found_by_pairs(two_nights: Any, model: str, live: str, who: str) -> None:
-    metrics = comparison.run(CONFIG, two_nights(model, live)).metrics
+    metrics = model_comparison.run(CONFIG, two_nights(model, live)).metrics
     assert metrics["questions"] == MEMBERS
     found = metrics["against"]["current"]
     gains = found.pop("gains")
@@ -112,8 +112,8 @@ def test_the_better_model_is_found_by_pairs(two_nights: Any, model: str, live: s
 
 
 def test_questions_are_bounded(two_nights: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "QUESTIONS", 9)
-    assert comparison.run(CONFIG, two_nights("seer", "blind")).metrics["questions"] == 9
+    monkeypatch.setattr(model_comparison, "MAX_QUERIES", 9)
+    assert model_comparison.run(CONFIG, two_nights("seer", "blind")).metrics["questions"] == 9
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,22 @@ def test_questions_are_bounded(two_nights: Any, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_where_nothing_can_be_asked_it_says_why(two_nights: Any, model: str, live: str, until: Any, why: str) -> None:
-    metrics = comparison.run(CONFIG, two_nights(model, live, until)).metrics
+    metrics = model_comparison.run(CONFIG, two_nights(model, live, until)).metrics
     assert metrics["questions"] == 0
     assert why in metrics["why"]
 
 
 def test_a_first_night_has_nobody_to_be_compared_with(tmp_path: Path) -> None:
     first = night(tmp_path, "20260701T000000Z-0000", "seer", None)
-    assert "no live model" in comparison.run(CONFIG, first).metrics["why"]
+    assert "no live model" in model_comparison.run(CONFIG, first).metrics["why"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "{}", '{"trained_until": null}', '{"trained_until": "soon"}'])
 def test_a_damaged_or_silent_measurement_does_not_say_until_when_a_model_was_trained(tmp_path: Path, text: str) -> None:
     Storage(str(tmp_path)).write("models/seer/metrics.json", text.encode())
     release = Release(str(tmp_path), "20260701T000000Z-0001")
-    assert comparison.trained_until(release, "seer") is None
-    assert comparison.trained_until(release, "nobody") is None
+    assert model_comparison.trained_until(release, "seer") is None
+    assert model_comparison.trained_until(release, "nobody") is None
 
 
 # --- nothing that came later, and nothing that depends on the live model
@@ -182,7 +182,7 @@ class Gone(Fake):
 def asked(kind: type, two_nights: Any) -> dict[str, Any]:
     setattr(sys.modules["fake_models"], kind.__name__, kind)
     config = EncodeConfig(encoder=f"fake_models:{kind.__name__}")
-    found: dict[str, Any] = comparison.run(config, two_nights("seer", "blind")).metrics
+    found: dict[str, Any] = model_comparison.run(config, two_nights("seer", "blind")).metrics
     return found
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import embeddings.foundation
-from embeddings.encoder import Encoder, load
+from embeddings.encode.encoder import Encoder, load
 from stores.errors import ConfigError, CorruptError, EncoderError
 
 

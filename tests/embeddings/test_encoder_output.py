@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from embeddings.bisection import answers, encode_or_nan, encode_rows
-from embeddings.encoder_output import float32_of
+from embeddings.encode.bisection import answers, encode_or_nan, encode_rows
+from embeddings.encode.encoder import to_float32
 from stores.errors import EncoderError
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float16).astype(np.float32)
@@ -53,15 +53,15 @@ SAME: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("kind", SAME)
 def test_the_same_numbers_are_the_same_vectors(kind: str) -> None:
-    found = float32_of(SAME[kind](X))
+    found = to_float32(SAME[kind](X))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, X)
 
 
 def test_bfloat16_and_integers_are_converted() -> None:
-    found = float32_of(torch.from_numpy(X).bfloat16())
+    found = to_float32(torch.from_numpy(X).bfloat16())
     np.testing.assert_allclose(found, X, rtol=2**-8)
-    np.testing.assert_array_equal(float32_of(np.arange(6).reshape(2, 3)), np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(to_float32(np.arange(6).reshape(2, 3)), np.arange(6.0).reshape(2, 3))
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_bfloat16_and_integers_are_converted() -> None:
 )
 def test_what_is_no_numbers_is_refused(returned: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
-        float32_of(returned)
+        to_float32(returned)
 
 
 def test_what_float32_cannot_hold_and_what_is_masked_is_not_finite() -> None:
-    assert np.isinf(float32_of(np.array([[1e39]]))).all()
-    assert np.isinf(float32_of([[1e39]])).all()
-    found = float32_of(np.ma.array(X, mask=np.eye(6, 3, dtype=bool)))
+    assert np.isinf(to_float32(np.array([[1e39]]))).all()
+    assert np.isinf(to_float32([[1e39]])).all()
+    found = to_float32(np.ma.array(X, mask=np.eye(6, 3, dtype=bool)))
     np.testing.assert_array_equal(np.isnan(found), np.eye(6, 3, dtype=bool))
 
 

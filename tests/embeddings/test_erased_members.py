@@ -6,13 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.histories import HistoriesConfig, read_histories
-from embeddings.opening import open_snapshot
-from embeddings.quarantine import ERASED
-from embeddings.snapshot import Moment
+from embeddings.histories.job import HistoriesConfig, read_histories
+from embeddings.histories.quarantine import ERASED
+from embeddings.histories.snapshot import SnapshotTime, open_snapshot
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake
-from stores.storage import Storage
-from stores.suppression import suppress, suppressed
+from stores.publishing.suppression_list import read_suppression_list, suppress
 
 AS_OF = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -33,13 +32,13 @@ def test_an_erased_member_has_no_history_and_no_letter(lake, tmp_path):
     storage = Storage(str(tmp_path / "ws"))
     for i in (3, 5, 77):
         suppress(storage, ids(i))
-    erased = suppressed(storage)
+    erased = read_suppression_list(storage)
     config = HistoriesConfig(max_bad_fraction=0.5)
     histories, _ = read_histories(Lake.open(place), AS_OF, config, erased)
     assert set(histories["member_id"].to_pylist()) == {ids(i) for i in range(9) if i not in (3, 5)}
-    with open_snapshot(Lake.open(place), Moment(AS_OF, AS_OF), config, erased) as snapshot:
+    with open_snapshot(Lake.open(place), SnapshotTime(AS_OF, AS_OF), config, erased) as snapshot:
         assert snapshot.refused["interactions"] == {ERASED: 6, "unknown title": 7}
-        letters = snapshot.letters(snapshot.interactions).to_pylist()
+        letters = snapshot.rejected_rows(snapshot.interactions).to_pylist()
     assert [row["value"] for row in letters if row["reason"] == ERASED] == ["6 rows: not listed one by one"]
     assert len([row for row in letters if row["reason"] == "unknown title"]) == 7
 

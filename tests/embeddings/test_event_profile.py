@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.event_profile import EventProfile
-from embeddings.events import TEXTS, Events
-from embeddings.histories_config import HistoriesConfig
+from embeddings.histories.config import HistoriesConfig
+from embeddings.histories.events import TEXT_COLUMNS, EventProfile, Events
 
 CONFIG = HistoriesConfig()
 NEWEST = datetime(2026, 7, 20, 1, tzinfo=UTC)
@@ -30,7 +29,7 @@ def some(rng: np.random.Generator) -> dict[str, Any]:
 
 def events(rows: dict[str, Any], part: slice) -> Events:
     micros = np.array([round((NEWEST - timedelta(hours=h)).timestamp() * 1e6) for h in rows["hours"][part]], np.int64)
-    texts = {name: pa.array(rows["country"][part], pa.string()).dictionary_encode() for name in TEXTS}
+    texts = {name: pa.array(rows["country"][part], pa.string()).dictionary_encode() for name in TEXT_COLUMNS}
     codes, nothing = np.zeros(len(micros), np.int32), np.full(len(micros), np.nan)
     return Events(codes, codes, micros, rows["action"][part].astype(np.int8), rows["duration"][part], nothing, texts)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.events import Arrivals, sort_order
+from embeddings.histories.events import RawEvents, sort_order
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_order_is_that_of_a_plain_sort(rng, moments):
 
 
 def test_of_repeats_the_first_in_the_lake_stays(block):
-    events, repeats = Arrivals.of(block).sorted(np.arange(600))
+    events, repeats = RawEvents.from_batch(block).sorted(np.arange(600))
     rows = sorted(block.to_pylist(), key=lambda row: (row["member"], row["event_time"], row["pos"]))
     first, later = {}, []
     for row in rows:
@@ -52,7 +52,7 @@ def test_of_repeats_the_first_in_the_lake_stays(block):
 @pytest.mark.parametrize("ends", [[12], [3, 3, 7, 12], [0, 5, 12, 12], list(range(1, 13)) + [12] * 300])
 def test_every_run_has_the_rows_of_its_members(block, ends):
     member = block["member"].to_numpy()
-    runs = Arrivals.of(block).apart(ends)
+    runs = RawEvents.from_batch(block).split_by_member(ends)
     for rows, first, end in zip(runs, [0, *ends], ends, strict=False):
         np.testing.assert_array_equal(rows, np.flatnonzero((member >= first) & (member < end)))
     assert sum(map(len, runs)) == 600

@@ -3,11 +3,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from embeddings.exposure import with_propensity
-from embeddings.histories import HistoriesConfig, read_histories
-from stores.columns import PROPENSITY
+from embeddings.histories.job import HistoriesConfig, read_histories
+from embeddings.histories.propensity import with_propensity
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.schema import PROPENSITY
 
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 

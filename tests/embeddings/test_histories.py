@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embeddings.histories import CATALOGUE, HistoriesConfig, plan_shards, read_histories, run, tokenise
-from embeddings.shards import shard_of
-from stores.columns import ACTIONS, catalogue_schema, history_schema
-from stores.dead_letter import summary
+from embeddings.histories.job import CATALOGUE, HistoriesConfig, plan_shards, read_histories, run, tokenise
+from embeddings.histories.sharding import shard_of
 from stores.errors import ContractError, NotFoundError
 from stores.lake.contract import Lake
 from stores.lake.scan import ScanConfig
-from stores.release import Plan, Release
+from stores.releases.dead_letter import count_by_reason
+from stores.releases.release import Plan, Release
+from stores.schema import ACTIONS, catalogue_schema, history_schema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
@@ -160,7 +160,7 @@ def test_sums_of_every_member_survive_the_night(tmp_path: Path) -> None:
     assert metrics["actions"]["play"] + metrics["actions"]["trailer"] == 3000
     assert metrics["members"] == report.rows == 60
     assert metrics["events_per_token"] == round(3000 / metrics["tokens"], 4) >= 1
-    assert summary(release) == metrics["refused"] == {}
+    assert count_by_reason(release) == metrics["refused"] == {}
 
 
 def test_every_member_is_in_the_file_of_its_shard_in_order(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_blocks_threads_files_and_arrival_do_not_matter(tmp_path: Path) -> None:
     run(CONFIG, first)
     second = release_of(tmp_path / "b", write_lake(tmp_path / "other", events, files=1), shards=5)
     run(HistoriesConfig(block_rows=700, scan=ScanConfig(threads=2, memory_limit="200MB")), second)
-    assert [entry.sha256 for entry in first.entries()] == [entry.sha256 for entry in second.entries()]
+    assert [entry.sha256 for entry in first.completed_files()] == [entry.sha256 for entry in second.completed_files()]
     histories, catalogue = read_histories(Lake.open(str(tmp_path / "lake")), AS_OF, CONFIG)
     unequal = ["value"]  # NaN; the hash beside it covers it
     stored = first.histories().to_table().sort_by("member_id").drop_columns(unequal)
@@ -225,7 +225,7 @@ def test_the_first_of_exact_duplicates_stays(tmp_path: Path) -> None:
     lake = write_lake(tmp_path / "lake", table_of(rows), files=2)
     release = release_of(tmp_path / "ws", lake)
     report = run(HistoriesConfig(max_bad_fraction=0.7), release)
-    assert report.metrics["refused"] == summary(release) == {"duplicate": 5}
+    assert report.metrics["refused"] == count_by_reason(release) == {"duplicate": 5}
     assert [sum(row["events"]) for row in release.histories().to_table().to_pylist()] == [3]
     letters = release.storage.read_table("dead_letter/duplicates.parquet").to_pylist()
     names = [(row["source"], row["row"]) for row in letters]
@@ -301,7 +301,7 @@ def test_the_past_is_seen_as_it_was(tmp_path: Path) -> None:
     report = run(CONFIG, release)
     before = events.filter(pa.compute.less_equal(events["event_time"], pa.scalar(moment, TIME)))
     assert report.metrics["events_accepted"] == before.num_rows
-    assert report.metrics["refused"] == summary(release) == {"after as_of": 2000 - before.num_rows}
+    assert report.metrics["refused"] == count_by_reason(release) == {"after as_of": 2000 - before.num_rows}
     assert report.metrics["bad_fraction"] == 0
     assert datetime.fromisoformat(report.metrics["newest_event"]) <= moment
     with pytest.raises(NotFoundError, match="no event up to"):
@@ -314,7 +314,7 @@ def test_too_many_bad_rows_stop_the_night_and_leave_the_letters(tmp_path: Path) 
     with pytest.raises(ContractError, match="unknown title: 2") as caught:
         run(CONFIG, release)
     assert "interactions/2.parquet" in str(caught.value)
-    assert summary(release) == {"unknown title": 2}
+    assert count_by_reason(release) == {"unknown title": 2}
     assert not release.storage.files("histories")
 
 
@@ -333,7 +333,7 @@ def test_a_truncated_file_goes_to_the_dead_letter_and_the_rest_goes_through(tmp_
     assert metrics["unreadable_files"] == ["interactions/7.parquet"]
     assert metrics["events_accepted"] == 3900
     lost = metrics["refused"]["unreadable file"]
-    assert summary(release) == {"unreadable file": lost}
+    assert count_by_reason(release) == {"unreadable file": lost}
     assert metrics["bad_fraction"] == lost / metrics["events_read"] < 0.05
     with pytest.raises(ContractError, match=r"7\.parquet"):
         run(HistoriesConfig(max_bad_fraction=0.001), release)
@@ -345,4 +345,4 @@ def test_an_earlier_attempts_letters_do_not_outlive_the_mended_lake(tmp_path: Pa
         run(CONFIG, release)
     write_lake(tmp_path / "lake", table_of([event(0), event(1)]))
     run(CONFIG, release)
-    assert summary(release) == {}
+    assert count_by_reason(release) == {}

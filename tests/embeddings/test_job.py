@@ -11,14 +11,14 @@ import pytest
 import ray
 from pydantic import ValidationError
 
-from embeddings import job, worker
-from embeddings.carry import Carry
-from embeddings.encode_config import EncodeConfig
-from embeddings.worker import Group, ShardWorker
-from stores.changes import ARRIVED, DEPARTED, UPDATED
+from embeddings.encode import job, worker
+from embeddings.encode.config import EncodeConfig
+from embeddings.encode.reuse import ReusableVectors
+from embeddings.encode.worker import ShardBatch, ShardWorker
 from stores.errors import ConfigError, ContractError, CorruptError, EncoderError, MismatchError
 from stores.ray_pool import MAX_DEATHS
-from stores.release import Release, StageReport
+from stores.releases.change_log import ARRIVED, DEPARTED, UPDATED
+from stores.releases.release import Release, StageReport
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(30)}
 TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0]
@@ -44,7 +44,9 @@ class Own:
     def config(self, kind: str = "Titles", **settings: Any) -> EncodeConfig:
         return EncodeConfig(encoder=f"own_models:{kind}", model=str(self.folder), workers=2, **settings)
 
-    def run(self, release: Release, kind: str = "Titles", carry: Carry | None = None, **settings: Any) -> StageReport:
+    def run(
+        self, release: Release, kind: str = "Titles", carry: ReusableVectors | None = None, **settings: Any
+    ) -> StageReport:
         (self.folder / "seen").write_text("")
         return job.run(self.config(kind, **settings), release, carry)
 
@@ -231,7 +233,7 @@ def test_only_changed_histories_are_encoded_and_the_vectors_are_those_of_a_full_
     nights: Any, own: Own, live: Release
 ) -> None:
     release, full = nights.stage(TONIGHT, live), nights.stage(TONIGHT, live)
-    metrics = own.run(release, carry=Carry(live, placed)).metrics
+    metrics = own.run(release, carry=ReusableVectors(live, placed)).metrics
     assert own.encoded == [6, 40]
     assert (metrics["carried"], metrics["encoded"], metrics["carried_from"]) == (27, 12, live.release_id)
     own.run(full)
@@ -240,16 +242,16 @@ def test_only_changed_histories_are_encoded_and_the_vectors_are_those_of_a_full_
     assert np.array_equal(list(found.values()), turned(np.array(list(expected.values()))))
 
 
-@pytest.mark.parametrize("enough", [worker._ENOUGH, 2])
+@pytest.mark.parametrize("enough", [worker._MIN_ROWS_PER_BATCH, 2])
 def test_shards_encoded_together_are_those_that_each_alone_would_be(
     nights: Any, own: Own, live: Release, enough: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_ENOUGH", enough)
+    monkeypatch.setattr(worker, "_MIN_ROWS_PER_BATCH", enough)
     config, bad = own.config("FailsOnSeven"), TONIGHT | {7: [9, 9]}
     releases = [nights.stage(bad, live) for _ in range(2)]
-    together, apart = (ShardWorker(config, release, Carry(live, placed)) for release in releases)
-    tasks = [task for task in job.tasks(config, releases[0], "members") if task.kind == "members"]
-    done = together.encode(Group(tuple(tasks)))
+    together, apart = (ShardWorker(config, release, ReusableVectors(live, placed)) for release in releases)
+    tasks = [task for task in job.shard_tasks(config, releases[0], "members") if task.kind == "members"]
+    done = together.encode(ShardBatch(tuple(tasks)))
     assert [done.shards, done.encoded, done.carried] == [len(tasks), 3, 26]
     assert done.rows == sum(apart.encode(task).rows for task in tasks) == 28
     assert vectors(releases[0], "members") == vectors(releases[1], "members")
@@ -261,7 +263,7 @@ def test_shards_encoded_together_are_those_that_each_alone_would_be(
 
 def test_a_carried_row_keeps_the_release_in_which_it_last_changed(nights: Any, own: Own, live: Release) -> None:
     release = nights.stage(TONIGHT, live)
-    own.run(release, carry=Carry(live, placed))
+    own.run(release, carry=ReusableVectors(live, placed))
     rows = release.storage.dataset("members").to_table().to_pylist()
     since = {row["member_id"]: row["release_id"] for row in rows}
     assert {member for member, name in since.items() if name == release.release_id} == {6, 40}
@@ -270,17 +272,19 @@ def test_a_carried_row_keeps_the_release_in_which_it_last_changed(nights: Any, o
 
 def test_a_carrying_night_writes_members_in_the_space_at_once(nights: Any, own: Own, live: Release) -> None:
     release = nights.stage(TONIGHT, live)
-    own.run(release, carry=Carry(live, placed))
+    own.run(release, carry=ReusableVectors(live, placed))
     assert release.storage.files("work/native/members") == []
     before, after = vectors(live, "members"), vectors(release, "members")
     assert {member for member in after if before.get(member) != after[member]} == {6, 40}
-    assert all(release.finished(path) for path in release.storage.files("members"))
+    assert all(release.completed_file(path) for path in release.storage.files("members"))
 
 
 def test_a_carrying_night_says_who_changed_arrived_and_left(nights: Any, own: Own, live: Release) -> None:
     """Members 4 and 5 have no history any more, the encoder fails on 7."""
     release, config = nights.stage(TONIGHT | {7: [9, 9]}, live), own.config("FailsOnSeven")
-    ShardWorker(config, release, Carry(live, placed)).encode(Group(tuple(job.tasks(config, release, "members")[1:])))
+    ShardWorker(config, release, ReusableVectors(live, placed)).encode(
+        ShardBatch(tuple(job.shard_tasks(config, release, "members")[1:]))
+    )
     rows = release.storage.dataset("changes").to_table()
     told = dict(zip(rows["member_id"].to_pylist(), rows["change"].to_pylist(), strict=True))
     assert told == {6: UPDATED, 40: ARRIVED, 4: DEPARTED, 5: DEPARTED, 7: DEPARTED}
@@ -291,13 +295,13 @@ def test_a_carrying_night_says_who_changed_arrived_and_left(nights: Any, own: Ow
 
 def test_where_most_of_a_shard_was_encoded_it_says_nothing_more(nights: Any, own: Own, live: Release) -> None:
     release = nights.stage({member: [*titles, 1] for member, titles in HISTORIES.items()}, live)
-    own.run(release, carry=Carry(live, placed))
+    own.run(release, carry=ReusableVectors(live, placed))
     assert release.storage.files("changes") == []
 
 
 def test_another_preprocessing_or_number_of_shards_carries_nothing(nights: Any, own: Own, live: Release) -> None:
     release = nights.stage(TONIGHT, live)
-    metrics = own.run(release, carry=Carry(live, placed), least_cosine=0.5).metrics
+    metrics = own.run(release, carry=ReusableVectors(live, placed), min_cosine=0.5).metrics
     assert (metrics["carried"], metrics["carried_from"]) == (0, None)
     assert own.encoded == sorted(TONIGHT)
 
@@ -308,7 +312,7 @@ def test_a_damaged_vector_is_not_carried(nights: Any, own: Own, live: Release) -
     data[100] ^= 1
     live.storage.write(path, bytes(data))
     with pytest.raises(CorruptError, match="part-00000"):
-        own.run(nights.stage(TONIGHT, live), carry=Carry(live, placed))
+        own.run(nights.stage(TONIGHT, live), carry=ReusableVectors(live, placed))
 
 
 # --- precision
@@ -331,5 +335,5 @@ def test_a_resumed_and_an_incremental_night_keep_the_precision(nights: Any, own:
     release.storage.delete("work/native/members/part-00002.parquet")
     assert own.run(release, "Tuned").metrics["precision"] == first.metrics["precision"]
     live = nights.seal(release, first, turned)
-    tonight = own.run(nights.stage(TONIGHT, live), "Tuned", Carry(live, placed))
+    tonight = own.run(nights.stage(TONIGHT, live), "Tuned", ReusableVectors(live, placed))
     assert tonight.metrics["precision"] == first.metrics["precision"]

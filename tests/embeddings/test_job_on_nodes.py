@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from embeddings import job
-from embeddings.encode_config import EncodeConfig
-from embeddings.worker import ShardWorker
+from embeddings.encode import job
+from embeddings.encode.config import EncodeConfig
+from embeddings.encode.worker import ShardWorker
 
 HERE = Path(__file__).resolve().parent
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(60)}
@@ -43,6 +43,6 @@ def test_a_node_that_is_killed_costs_no_row(nights: Any, tmp_path: Path, monkeyp
 
     monkeypatch.syspath_prepend(str(HERE))
     worker = ShardWorker(EncodeConfig(encoder="own_models:Titles", model=str(tmp_path)), undisturbed, None)
-    for task in job.tasks(EncodeConfig(), undisturbed):
+    for task in job.shard_tasks(EncodeConfig(), undisturbed):
         worker.encode(task)
     assert rows(release) == rows(undisturbed)

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from embeddings.bisection import encode_rows
-from embeddings.memory_retry import halved, is_out_of_memory
+from embeddings.encode.bisection import encode_in_halves, encode_rows, is_out_of_memory
 
 
 class Tensors:
@@ -45,7 +44,7 @@ ERRORS = [torch.OutOfMemoryError("no room"), MemoryError("no room"), CPU]
 @pytest.mark.parametrize("cyclic", [False, True])
 def test_nothing_of_a_failed_attempt_is_held_by_the_next(error: Exception, cyclic: bool) -> None:
     tensors = Tensors(3, error, cyclic)
-    halved(tensors.encode, np.arange(12))
+    encode_in_halves(tensors.encode, np.arange(12))
     assert tensors.done == list(range(12))
     assert len(tensors.alive) == 7
     # a block that succeeded and is part of a cycle stays until Python looks for cycles; none of a failed one does
@@ -57,7 +56,7 @@ def test_nothing_of_a_failed_attempt_is_held_by_the_next(error: Exception, cycli
 def test_one_row_that_never_fits_is_a_memory_error_that_holds_nothing() -> None:
     tensors = Tensors(0, torch.OutOfMemoryError("no room"))
     with pytest.raises(MemoryError, match="one member") as caught:
-        halved(tensors.encode, np.arange(8))
+        encode_in_halves(tensors.encode, np.arange(8))
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert len(tensors.blocks) == 0
 
@@ -65,7 +64,7 @@ def test_one_row_that_never_fits_is_a_memory_error_that_holds_nothing() -> None:
 def test_other_errors_are_no_lack_of_memory() -> None:
     tensors = Tensors(3, RuntimeError("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
-        halved(tensors.encode, np.arange(8))
+        encode_in_halves(tensors.encode, np.arange(8))
     assert len(tensors.alive) == 1
     with pytest.raises(RuntimeError) as real:
         torch.empty(10**15)

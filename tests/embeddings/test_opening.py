@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.activity import active_members
-from embeddings.exposure import with_propensity
-from embeddings.histories import HistoriesConfig, plan_shards, read_histories, tokenise
-from embeddings.opening import with_snapshot
-from embeddings.snapshot import Moment, Snapshot
+from embeddings.histories.job import HistoriesConfig, active_members, plan_shards, read_histories, tokenise
+from embeddings.histories.propensity import with_propensity
+from embeddings.histories.snapshot import Snapshot, SnapshotTime, with_snapshot
 from stores.errors import ContractError, StoreError
 from stores.lake.contract import Lake
 from stores.lake.scan import ScanConfig
@@ -72,13 +70,13 @@ def judged(lake: Lake) -> Judged:
     """Refused rows by table, their letters, and the cells taken as missing."""
 
     def work(snapshot: Snapshot) -> Judged:
-        letters = [snapshot.letters(table) for table in (snapshot.titles, snapshot.interactions)]
+        letters = [snapshot.rejected_rows(table) for table in (snapshot.titles, snapshot.interactions)]
         snapshot.shard_members(1)
         snapshot.events(1000).read_all()
         snapshot.catalogue()
         return snapshot.refused, pa.concat_tables(letters).to_pylist(), snapshot.lost_cells()
 
-    return with_snapshot(lake, Moment(NOW, NOW), CONFIG, None, work)
+    return with_snapshot(lake, SnapshotTime(NOW, NOW), CONFIG, None, work)
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["plain", "dictionary"])
@@ -204,10 +202,10 @@ def test_lake_that_changes_while_it_is_read_is_refused_by_the_files_name(
 
     def work(snapshot: Snapshot) -> list[Any]:
         CHANGES[change](tmp_path / table / "b.parquet")
-        return list(snapshot.letters(snapshot.interactions).to_pylist())
+        return list(snapshot.rejected_rows(snapshot.interactions).to_pylist())
 
     with pytest.raises(ContractError, match=f"1 of 2 files of {table}/ changed.*{table}/b.parquet") as refused:
-        with_snapshot(lake, Moment(NOW, NOW), CONFIG, None, work)
+        with_snapshot(lake, SnapshotTime(NOW, NOW), CONFIG, None, work)
     assert refused.value.exit_code == 3
 
 
@@ -218,4 +216,4 @@ def test_files_added_while_a_lake_is_read_are_left_for_the_next_night(tmp_path: 
         pq.write_table(pa.table(tables()["interactions"]), tmp_path / "interactions" / "c.parquet")
         return snapshot.interactions.rows
 
-    assert with_snapshot(lake, Moment(NOW, NOW), CONFIG, None, work) == lake.interactions.rows
+    assert with_snapshot(lake, SnapshotTime(NOW, NOW), CONFIG, None, work) == lake.interactions.rows

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embeddings.own_class import OUR_PACKAGES, find_class, import_from
+from embeddings.encode.class_loading import OUR_PACKAGES, find_class, import_from
 from stores.errors import ConfigError, StoreError
 
 
@@ -45,8 +45,8 @@ def test_nothing_of_the_folder_stands_before_what_is_installed() -> None:
         Path(package, "__init__.py").write_text("raise ImportError('of the user')\n")
     Path("own_model.py").write_text("class Model: pass\n")
     program = (
-        "from embeddings.own_class import find_class; find_class('own_model:Model', 'x'); "
-        "import alignment.job, pipeline.nightly, validation.job, retrieval.job, stores.publish, numpy"
+        "from embeddings.encode.class_loading import find_class; find_class('own_model:Model', 'x'); "
+        "import alignment.job, pipeline.nightly, validation.job, retrieval.job, stores.publishing.publish, numpy"
     )
     script = Path("bin", "program.py")  # as a console script: its own folder comes first on the path, not this one
     script.parent.mkdir()

@@ -6,14 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embeddings.histories import refusals
-from embeddings.histories_config import HistoriesConfig
-from embeddings.opening import open_snapshot
-from embeddings.preview import count_repeats, preview
-from embeddings.snapshot import Moment
-from stores.dead_letter import count_reasons
+from embeddings.histories.config import HistoriesConfig
+from embeddings.histories.job import simulate_rejections
+from embeddings.histories.preview import count_repeats, preview
+from embeddings.histories.snapshot import SnapshotTime, open_snapshot
 from stores.lake.contract import Lake
-from stores.suppression import Suppression
+from stores.publishing.suppression_list import SuppressionList
+from stores.releases.dead_letter import count_rows_by_reason
 
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
 LENIENT = HistoriesConfig(max_bad_fraction=1.0)
@@ -41,10 +40,10 @@ def lake(folder: Path) -> Lake:
 
 def test_copies_are_counted_as_the_night_counts_them(tmp_path: Path) -> None:
     found = lake(tmp_path)
-    letters, error = refusals(found, AS_OF, LENIENT, 4)
+    letters, error = simulate_rejections(found, AS_OF, LENIENT, 4)
     assert error is None
-    with open_snapshot(found, Moment(AS_OF, AS_OF), LENIENT) as snapshot:
-        assert count_repeats(snapshot) == count_reasons(letters["interactions"])["duplicate"] == 10
+    with open_snapshot(found, SnapshotTime(AS_OF, AS_OF), LENIENT) as snapshot:
+        assert count_repeats(snapshot) == count_rows_by_reason(letters["interactions"])["duplicate"] == 10
 
 
 def test_members_are_counted_of_accepted_events_up_to_the_moment(tmp_path: Path) -> None:
@@ -52,6 +51,6 @@ def test_members_are_counted_of_accepted_events_up_to_the_moment(tmp_path: Path)
     seen = preview(found, AS_OF, AS_OF - timedelta(days=6), LENIENT)
     assert (seen.members, seen.active) == (10, 9)
     assert preview(found, AS_OF, None, LENIENT).active == 10
-    salt = Suppression("s", frozenset())
-    erased = Suppression("s", frozenset({salt.name(3), salt.name(99)}))
+    salt = SuppressionList("s", frozenset())
+    erased = SuppressionList("s", frozenset({salt.hash_id(3), salt.hash_id(99)}))
     assert preview(found, AS_OF, None, LENIENT, erased).members == 9

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.carry import Carry
-from embeddings.encode_config import EncodeConfig
-from embeddings.encoder import load, takes_device
-from embeddings.probe import NOTED, REFUSED, SAMPLE, distance, probe, sample_of
-from embeddings.worker import Question, ShardWorker, Task
+from embeddings.encode.config import EncodeConfig
+from embeddings.encode.encoder import load, takes_device
+from embeddings.encode.probe import NOTED, PROBE_ROWS, REFUSED, distance, probe, probe_sample
+from embeddings.encode.reuse import ReusableVectors
+from embeddings.encode.worker import Question, ShardTask, ShardWorker
 from stores.errors import EncoderError, MismatchError
-from stores.release import Release, StageReport
+from stores.releases.release import Release, StageReport
 
 HISTORIES = {member: [member % 10, (3 * member) % 10] for member in range(30)}
 FIRST = "histories/part-00000.parquet"
@@ -25,7 +25,7 @@ def asked(tmp_path: Path, nights: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """asked(kind): what a worker finds of an encoder of `own_models`, and the worker."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
-    def ask(kind: str, before: Release | None = None, carry: Carry | None = None, **settings: Any) -> Any:
+    def ask(kind: str, before: Release | None = None, carry: ReusableVectors | None = None, **settings: Any) -> Any:
         config = EncodeConfig(encoder=f"own_models:{kind}", model=str(tmp_path), **settings)
         worker = ShardWorker(config, nights.stage(HISTORIES, before), carry)
         return worker.examine(Question(FIRST)).probe, worker
@@ -39,7 +39,7 @@ def live(nights: Any, asked: Any) -> Release:
     _, worker = asked("Titles")
     for shard in range(3):
         name = f"part-{shard:05d}.parquet"
-        worker.encode(Task("members", f"work/native/members/{name}", f"histories/{name}"))
+        worker.encode(ShardTask("members", f"work/native/members/{name}", f"histories/{name}"))
     sealed: Release = nights.seal(worker.release, StageReport(name="encode", metrics={"dim": 4}))
     return sealed
 
@@ -50,7 +50,7 @@ def test_a_sound_encoder_has_no_notes_and_is_asked_about_one_small_batch(asked: 
     assert found.again < NOTED
     seen = (worker.encoder.folder / "seen").read_text().split()
     assert len(seen) == 10 + 4  # the ten members of a shard, and every third of them again
-    assert sample_of(pa.table({"x": range(10**6)})).num_rows == SAMPLE
+    assert probe_sample(pa.table({"x": range(10**6)})).num_rows == PROBE_ROWS
 
 
 @pytest.mark.parametrize("kind", ["Buffered", "FailsOnSeven", "NotFinite"])
@@ -120,14 +120,14 @@ def test_a_class_without_load_gets_the_device_too(monkeypatch: pytest.MonkeyPatc
 
 
 def test_members_that_are_carried_have_the_vectors_that_the_model_gives(asked: Any, live: Release) -> None:
-    found, _ = asked("Titles", live, Carry(live, lambda table: table))
+    found, _ = asked("Titles", live, ReusableVectors(live, lambda table: table))
     assert found.carried == 0.0
     assert found.notes == ()
 
 
 def test_another_model_under_the_same_id_is_refused_before_it_is_mixed_in(asked: Any, live: Release) -> None:
     with pytest.raises(MismatchError, match=live.release_id) as caught:
-        asked("Retrained", live, Carry(live, lambda table: table))
+        asked("Retrained", live, ReusableVectors(live, lambda table: table))
     assert "--full" in str(caught.value)
     assert asked("Retrained", live)[0].notes == ()  # everybody is encoded anew: the alignment judges that
 
@@ -135,16 +135,16 @@ def test_another_model_under_the_same_id_is_refused_before_it_is_mixed_in(asked:
 @pytest.mark.parametrize("carrying", [True, False])
 def test_another_width_under_the_same_id_is_refused_with_both_widths(asked: Any, live: Release, carrying: bool) -> None:
     with pytest.raises(MismatchError, match=r"width 5.*width 4") as caught:
-        asked("Wider", live, Carry(live, lambda table: table) if carrying else None)
+        asked("Wider", live, ReusableVectors(live, lambda table: table) if carrying else None)
     assert "another model_id" in str(caught.value)
 
 
 def test_a_worker_of_another_width_than_the_probed_one_writes_no_shard(asked: Any) -> None:
     _, worker = asked("Titles")
     with pytest.raises(MismatchError, match=r"width 4.*width 5"):
-        worker.encode(Task("members", "work/native/members/part-00000.parquet", FIRST), None, 5)
+        worker.encode(ShardTask("members", "work/native/members/part-00000.parquet", FIRST), None, 5)
     assert worker.release.storage.files("work/native") == []
-    worker.encode(Task("members", "work/native/members/part-00000.parquet", FIRST), None, 4)
+    worker.encode(ShardTask("members", "work/native/members/part-00000.parquet", FIRST), None, 4)
 
 
 # --- distances

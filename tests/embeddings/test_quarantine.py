@@ -8,14 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.histories_config import HistoriesConfig
-from embeddings.opening import open_snapshot
-from embeddings.quarantine import AFTER, FUTURE, bad_fraction, check_budget
-from embeddings.snapshot import Moment, Snapshot
-from stores.dead_letter import count_reasons, letter
+from embeddings.histories.config import HistoriesConfig
+from embeddings.histories.quarantine import AFTER_AS_OF, FUTURE, bad_fraction, check_budget
+from embeddings.histories.snapshot import Snapshot, SnapshotTime, open_snapshot
 from stores.errors import ContractError
 from stores.lake.contract import Lake
 from stores.lake.scan import ScanConfig
+from stores.releases.dead_letter import count_rows_by_reason, rejected_row
 
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 10, tzinfo=UTC)
@@ -54,8 +53,8 @@ def write(lake: Path, rows: list[dict[str, Any]], titles: Any = (7, 8), file: st
 
 def judge(lake: Path, table: str = "interactions", **config: Any) -> tuple[list[dict[str, Any]], dict[str, int], Any]:
     settings = HistoriesConfig(scan=ScanConfig(threads=1), **config)
-    with open_snapshot(Lake.open(str(lake)), Moment(AS_OF, NOW), settings) as snapshot:
-        letters = snapshot.letters(getattr(snapshot, table))
+    with open_snapshot(Lake.open(str(lake)), SnapshotTime(AS_OF, NOW), settings) as snapshot:
+        letters = snapshot.rejected_rows(getattr(snapshot, table))
         return letters.to_pylist(), snapshot.refused[table], accepted(snapshot)
 
 
@@ -87,8 +86,8 @@ def test_later_than_the_snapshot_is_counted_but_no_fault(tmp_path: Path) -> None
     rows = [{**GOOD, "event_time": AS_OF + timedelta(days=days), "member_id": None} for days in (1, 2, 8)]
     write(tmp_path, [{**GOOD, "event_time": AS_OF}, *rows])
     letters, counts, kept = judge(tmp_path)
-    assert counts == {AFTER: 3}
-    assert [(one["row"], one["reason"], one["value"].split()[0]) for one in letters] == [(-1, AFTER, "3")]
+    assert counts == {AFTER_AS_OF: 3}
+    assert [(one["row"], one["reason"], one["value"].split()[0]) for one in letters] == [(-1, AFTER_AS_OF, "3")]
     assert bad_fraction(counts, 4) == 0
     assert kept == [0]
 
@@ -127,10 +126,12 @@ def test_titles_are_judged_too(tmp_path: Path) -> None:
 
 def test_listed_rows_are_capped_and_counts_are_exact(tmp_path: Path) -> None:
     write(tmp_path, [{**GOOD, "action": "juggle"}] * 10 + [{**GOOD, "title_id": 99}] * 3 + [GOOD])
-    with open_snapshot(Lake.open(str(tmp_path)), Moment(AS_OF, NOW), HistoriesConfig(listed_rows=4)) as snapshot:
-        letters = snapshot.letters(snapshot.interactions)
+    with open_snapshot(
+        Lake.open(str(tmp_path)), SnapshotTime(AS_OF, NOW), HistoriesConfig(max_listed_rows=4)
+    ) as snapshot:
+        letters = snapshot.rejected_rows(snapshot.interactions)
     assert [row for row in letters["row"].to_pylist() if row >= 0] == [0, 1, 2, 3, 10, 11, 12]
-    assert count_reasons(letters) == {"unknown action": 10, "unknown title": 3}
+    assert count_rows_by_reason(letters) == {"unknown action": 10, "unknown title": 3}
 
 
 def test_a_duration_that_is_not_finite_is_a_missing_cell(tmp_path: Path) -> None:
@@ -168,10 +169,10 @@ def test_corrupt_pages_cost_their_file_only(tmp_path: Path) -> None:
 
 
 def test_the_budget_is_the_share_of_bad_rows_in_the_snapshot() -> None:
-    letters = [letter("a.parquet", 3, "action", "juggle", "unknown action")]
-    check_budget("interactions", {"unknown action": 5, AFTER: 900}, 1000, 0.05, letters)
+    letters = [rejected_row("a.parquet", 3, "action", "juggle", "unknown action")]
+    check_budget("interactions", {"unknown action": 5, AFTER_AS_OF: 900}, 1000, 0.05, letters)
     with pytest.raises(ContractError, match="unknown action: 6") as caught:
-        check_budget("interactions", {"unknown action": 6, AFTER: 900}, 1000, 0.05, letters)
+        check_budget("interactions", {"unknown action": 6, AFTER_AS_OF: 900}, 1000, 0.05, letters)
     assert caught.value.exit_code == 3
     assert "a.parquet row 3: action = 'juggle'" in str(caught.value)
     assert caught.value.fix

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embeddings.blocks import blocks_of
-from embeddings.shards import shard_of, shard_sql, shards_for, shards_of
-from embeddings.snapshot import Shard
+from embeddings.histories.build import plan_chunks
+from embeddings.histories.sharding import shard_of, shard_sql, shards_for, shards_of
+from embeddings.histories.snapshot import ShardRange
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 
@@ -62,6 +62,6 @@ def test_the_number_of_shards_fits_the_members(members: int, per_shard: int, lea
 
 
 def test_an_empty_shard_opens_no_block_of_its_own() -> None:
-    shards = [Shard(0, 0, 5, 90), Shard(1, 0, 0, 0), Shard(2, 5, 9, 4), Shard(3, 9, 12, 6)]
-    numbers = [[shard.number for shard in block] for block in blocks_of(shards, 10)]
+    shards = [ShardRange(0, 0, 5, 90), ShardRange(1, 0, 0, 0), ShardRange(2, 5, 9, 4), ShardRange(3, 9, 12, 6)]
+    numbers = [[shard.number for shard in block] for block in plan_chunks(shards, 10)]
     assert numbers == [[0, 1], [2, 3]]

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.foundation.protocols import leave_one_out, time_split
-from embeddings.histories import CATALOGUE, HistoriesConfig, read_histories, run
-from embeddings.timed_text import TAGS_PER_TITLE, text_as_of
-from stores.columns import TIMED_TEXT, catalogue_schema
+from embeddings.foundation.evaluation_splits import leave_one_out, time_split
+from embeddings.histories.job import CATALOGUE, HistoriesConfig, read_histories, run
+from embeddings.histories.tags import MAX_TAGS_PER_TITLE, text_as_of
 from stores.errors import ContractError
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake
-from stores.release import Plan, Release
-from stores.storage import Storage
-from stores.suppression import Suppression, suppress
+from stores.publishing.suppression_list import SuppressionList, suppress
+from stores.releases.release import Plan, Release
+from stores.schema import TIMED_TEXT, catalogue_schema
 
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
 CONFIG = HistoriesConfig()
@@ -62,10 +62,10 @@ def test_frequent_tags_come_first_after_what_titles_says(tmp_path: Path) -> None
 
 
 def test_only_so_many_tags_are_used(tmp_path: Path) -> None:
-    lake = write(tmp_path, [(1, 0, 5, f"tag {number:03d}") for number in range(2 * TAGS_PER_TITLE)])
+    lake = write(tmp_path, [(1, 0, 5, f"tag {number:03d}") for number in range(2 * MAX_TAGS_PER_TITLE)])
     text = texts(read_histories(lake, AS_OF, CONFIG)[1])[0]
     assert text is not None
-    assert text.split(", ") == [f"tag {number:03d}" for number in range(TAGS_PER_TITLE)]
+    assert text.split(", ") == [f"tag {number:03d}" for number in range(MAX_TAGS_PER_TITLE)]
 
 
 def test_a_reading_as_of_a_moment_knows_no_later_tag(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_a_members_own_tags_after_its_question_are_unknown_to_leave_one_out(tmp_
 
 def test_tags_of_erased_members_are_gone(tmp_path: Path) -> None:
     lake = write(tmp_path, [(1, 0, 5, "theirs"), (99, 0, 5, "of one without events"), (2, 0, 5, "kept")])
-    salt = Suppression("salt", frozenset())
-    erased = Suppression("salt", frozenset({salt.name(1), salt.name(99)}))
+    salt = SuppressionList("salt", frozenset())
+    erased = SuppressionList("salt", frozenset({salt.hash_id(1), salt.hash_id(99)}))
     assert texts(read_histories(lake, AS_OF, CONFIG, erased)[1])[0] == "kept"
 
 

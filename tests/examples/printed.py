@@ -146,14 +146,14 @@ def parsed(words: list[str]) -> bool:
     """Whether the command line takes some words, without running them."""
     import argparse
 
-    from pipeline.cli import VERBS, fill
+    from pipeline.cli import VERBS, add_arguments
 
     if not words or words[0] not in VERBS:
         return False
     parser = argparse.ArgumentParser(exit_on_error=False)
     with redirect_stderr(io.StringIO()):
         try:
-            fill(parser, words[0])
+            add_arguments(parser, words[0])
             parser.parse_args(words[1:])
         except (SystemExit, argparse.ArgumentError):
             return False

@@ -28,7 +28,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 def workspace(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published night of a small simulated service."""
     from pipeline.cli import main
-    from stores.workspace import Workspace
+    from stores.releases.workspace import Workspace
 
     folder = tmp_path_factory.mktemp("night")
     lake, there = str(folder / "lake"), str(folder / "ws")
@@ -60,7 +60,7 @@ def test_the_notebook_runs(workspace: Path) -> None:
 @pytest.mark.slow
 def test_plain_faiss_finds_what_the_command_line_finds(workspace: Path) -> None:
     from retrieval.lookup import candidates
-    from stores.workspace import Workspace
+    from stores.releases.workspace import Workspace
 
     release = Workspace.open(str(workspace)).current()
     member = release.members().head(1, columns=["member_id"])["member_id"][0].as_py()

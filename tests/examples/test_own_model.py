@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.encoder import load
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.workspace import Workspace
+from embeddings.encode.encoder import load
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.workspace import Workspace
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WORDS = ["hashed", pytest.param("minilm", marks=pytest.mark.slow)]

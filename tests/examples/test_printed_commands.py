@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cli import main
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 from tests.examples.printed import LANGUAGES, PAGES, ROOT, Shell, blocks, commands, filled, parsed
 
 SMALL = [
@@ -111,10 +111,10 @@ def template(small_movielens: str, ray_session: None, tmp_path_factory: pytest.T
 def port(template: Path) -> Iterator[int]:
     """The port of a service of the template's workspace."""
     pytest.importorskip("uvicorn", reason="the service's tests need the extra [serve]")
-    from retrieval.service import Live, ServeConfig, create_app, server
+    from retrieval.service import ReleaseWatcher, ServeConfig, create_app, server
     from validation.report import plane_of
 
-    live = Live(Workspace.open(str(template / "workspace")))
+    live = ReleaseWatcher(Workspace.open(str(template / "workspace")))
     running = server(create_app(live, ServeConfig(), plane_of), ServeConfig(), port=0, log_level="critical")
     thread = threading.Thread(target=running.run)
     thread.start()
@@ -189,7 +189,7 @@ def known(desk: Path) -> dict[str, Any]:
     from feast import FeatureStore
 
     from embeddings.foundation.semantic_ids import SemanticIds
-    from stores.storage import Storage
+    from stores.files.filesystem import Storage
 
     release = Workspace.open(str(desk / "workspace")).current()
     rows = np.array(release.members().to_table()["embedding"].to_pylist(), np.float32)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIEF = ("train.training.min_steps=60", "train.training.max_steps=60", "ray.num_cpus=2", "encode.workers=1")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.answer import Answer
-from pipeline.answer import table as text_table
+from pipeline.arguments import CommandResult
+from pipeline.arguments import format_table as text_table
 from pipeline.cli import VERBS, main
 from pipeline.config import read_config
 
@@ -135,7 +135,7 @@ def test_doctor_is_content_with_this_environment(capsys: pytest.CaptureFixture[s
 
 
 def test_an_answer_cannot_steer_a_terminal_and_is_always_json() -> None:
-    answer = Answer({"a": [float("nan"), (float("-inf"), 1.5)], "b": {"c": float("inf")}}, "x\x1b[2J\u202e\ny")
+    answer = CommandResult({"a": [float("nan"), (float("-inf"), 1.5)], "b": {"c": float("inf")}}, "x\x1b[2J\u202e\ny")
     assert json.loads(json.dumps(answer.facts, allow_nan=False)) == {"a": [None, [None, 1.5]], "b": {"c": None}}
     assert answer.text == "x\\x1b[2J\\u202e\ny"
 

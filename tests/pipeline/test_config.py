@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, read_config
-from pipeline.sample import sample_toml
+from pipeline.config import Config, default_config_toml, read_config
 from stores.errors import ConfigError, NotFoundError
 
 
@@ -55,7 +54,7 @@ def test_a_named_file_must_be_there_and_be_toml() -> None:
 
 
 def test_the_sample_is_the_default_commented_or_not() -> None:
-    sample = sample_toml()
+    sample = default_config_toml()
     Path("samespace.toml").write_text(sample)
     assert read_config() == Config()
     lines = [line.removeprefix("#") for line in sample.splitlines() if not line.startswith("# ")]

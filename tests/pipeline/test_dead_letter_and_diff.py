@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.histories import HistoriesConfig, run
+from embeddings.histories.job import HistoriesConfig, run
 from pipeline.cli import main
-from stores import dead_letter
-from stores.dead_letter import letter, letters_table, many
 from stores.errors import ContractError
-from stores.release import Plan, Release
+from stores.releases import dead_letter
+from stores.releases.dead_letter import rejected_row, rejected_summary, rejected_table
+from stores.releases.release import Plan, Release
 
 NIGHT = "20260721T020000Z-3f9a"
 
@@ -21,9 +21,9 @@ NIGHT = "20260721T020000Z-3f9a"
 @pytest.fixture
 def stopped(tmp_path: Path) -> str:
     """A workspace whose only night stopped at its dead letter."""
-    rows = [letter("interactions/a.parquet", 4, "title_id", "99", "unknown title")]
-    rows.append(many("interactions/b.parquet", 1200, "", "no footer", "unreadable file"))
-    dead_letter.write(Release(str(tmp_path), NIGHT), "interactions", letters_table(rows))
+    rows = [rejected_row("interactions/a.parquet", 4, "title_id", "99", "unknown title")]
+    rows.append(rejected_summary("interactions/b.parquet", 1200, "", "no footer", "unreadable file"))
+    dead_letter.write_dead_letter(Release(str(tmp_path), NIGHT), "interactions", rejected_table(rows))
     return str(tmp_path)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import erasing
 from pipeline.cli import main
+from pipeline.commands import erase
 from pipeline.config import Config
-from stores import erasure, publish
 from stores.errors import BusyError, NotFoundError
-from stores.retention import drop
-from stores.workspace import Workspace
+from stores.publishing import erasure, publish
+from stores.publishing.retention import collect_garbage
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import Nights
 
 NOBODY = "member-four-of-nine"
@@ -25,24 +25,24 @@ def reported(tmp_path):
     nights = Nights(Workspace.open(str(place)), str(place / "feast"), lambda i: NOBODY if i == 4 else f"m{i}")
     first, second = (nights.seal(dict.fromkeys(range(9), seed), {0: 1}) for seed in (1, 2))
     publish.publish(nights.workspace, first, publish.PublishConfig(registry_ttl_s=1))
-    first.storage.write(erasing.PAGE, NOBODY.encode())
+    first.storage.write(erase.PAGE, NOBODY.encode())
     return nights.workspace, first, second
 
 
 def test_reports_are_written_anew(reported):
     workspace, first, second = reported
-    erasing.erase_member(Config(workspace=workspace.uri), NOBODY, "a request")
-    assert NOBODY.encode() not in first.storage.read(erasing.PAGE)
-    assert first.release_id.encode() in first.storage.read(erasing.PAGE)
-    assert not second.storage.exists(erasing.PAGE)
+    erase.erase_member(Config(workspace=workspace.uri), NOBODY, "a request")
+    assert NOBODY.encode() not in first.storage.read(erase.PAGE)
+    assert first.release_id.encode() in first.storage.read(erase.PAGE)
+    assert not second.storage.exists(erase.PAGE)
 
 
 def test_a_report_that_was_not_written_shows_nobody(reported, monkeypatch):
     workspace, first, _ = reported
-    monkeypatch.setattr(erasing, "write_report", lambda _: 1 // 0)
+    monkeypatch.setattr(erase, "write_report", lambda _: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        erasing.erase_member(Config(workspace=workspace.uri), NOBODY, "")
-    assert not first.storage.exists(erasing.PAGE)
+        erase.erase_member(Config(workspace=workspace.uri), NOBODY, "")
+    assert not first.storage.exists(erase.PAGE)
 
 
 class KilledError(BaseException):
@@ -59,7 +59,7 @@ def killed(*_: object, **__: object) -> None:
         (erasure, "_erase_release"),
         (erasure, "_erase_online"),
         (erasure.Release, "add_event"),
-        (erasing, "write_report"),
+        (erase, "write_report"),
     ],
 )
 def test_an_erasure_that_was_killed_and_is_given_again_gives_its_receipt_and_writes_the_reports(
@@ -77,7 +77,7 @@ def test_an_erasure_that_was_killed_and_is_given_again_gives_its_receipt_and_wri
     assert receipt["completed"]
     assert receipt["releases"] == {release.release_id: 2 for release in (first, second)}
     assert receipt["history_files"] == 1
-    assert first.release_id.encode() in first.storage.read(erasing.PAGE)
+    assert first.release_id.encode() in first.storage.read(erase.PAGE)
     for release in workspace.releases():
         assert [event["event"] for event in release.events()].count("erased") == 1
     assert main(words) == 0
@@ -88,10 +88,10 @@ def test_an_erasure_that_was_killed_and_is_given_again_gives_its_receipt_and_wri
 
 def test_while_a_member_is_erased_no_report_is_written(reported: Any) -> None:
     workspace, first, _ = reported
-    workspace.storage.write(erasure.JOURNAL, b"{}")
+    workspace.storage.write(erasure.ERASE_JOURNAL, b"{}")
     with pytest.raises(BusyError, match="erased"):
-        erasing.report_of(workspace, first)
-    assert first.storage.read(erasing.PAGE) == NOBODY.encode()
+        erase.report_of(workspace, first)
+    assert first.storage.read(erase.PAGE) == NOBODY.encode()
 
 
 @pytest.mark.parametrize("meanwhile", ["erased", "dropped"])
@@ -108,12 +108,12 @@ def test_a_report_that_an_erasure_or_a_gc_overtook_leaves_nothing(
 
     def late(release: Any) -> str:
         overtaken[meanwhile]()
-        release.storage.write(erasing.PAGE, NOBODY.encode())
-        return f"{release.storage.uri}/{erasing.PAGE}"
+        release.storage.write(erase.PAGE, NOBODY.encode())
+        return f"{release.storage.uri}/{erase.PAGE}"
 
-    monkeypatch.setattr(erasing, "write_report", late)
+    monkeypatch.setattr(erase, "write_report", late)
     with pytest.raises((BusyError, NotFoundError), match=r"erased|no sealed release"):
-        erasing.report_of(workspace, workspace.release(release.release_id))
-    assert not release.storage.exists(erasing.PAGE)
+        erase.report_of(workspace, workspace.release(release.release_id))
+    assert not release.storage.exists(erase.PAGE)
     assert workspace.half_deleted() == []
-    assert drop(workspace, keep=5) == []
+    assert collect_garbage(workspace, keep=5) == []

@@ -15,11 +15,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.histories import HistoriesConfig, read_histories
-from pipeline.answer import moment
+from embeddings.histories.job import HistoriesConfig, read_histories
+from pipeline.arguments import parse_time
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.release import Release
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.release import Release
 
 SHORT = ("--set", "train.training.min_steps=3", "--set", "train.training.max_steps=3")
 AS_OF = "2026-12-01"
@@ -185,7 +185,7 @@ def test_a_lake_of_another_hand_is_the_same_lake(name: str, tmp_path: Path, soun
     planned = here("plan", "--lake", str(lake), "--as-of", AS_OF, cwd=tmp_path)
     events = sound["interactions"]
     assert planned["work"]["members"] == len(pc.unique(events["member_id"]))
-    histories, catalogue = read_histories(Lake.open(str(lake)), moment(AS_OF), HistoriesConfig())
+    histories, catalogue = read_histories(Lake.open(str(lake)), parse_time(AS_OF), HistoriesConfig())
     whole, titles = _read(sound, tmp_path / "sound")
     assert sum(map(sum, histories["events"].to_pylist())) == sum(map(sum, whole["events"].to_pylist())) - refused
     assert set(map(str, histories["member_id"].to_pylist())) == set(map(str, whole["member_id"].to_pylist()))
@@ -197,7 +197,7 @@ def test_a_lake_of_another_hand_is_the_same_lake(name: str, tmp_path: Path, soun
 
 def _read(sound: Tables, place: Path) -> tuple[pa.Table, pa.Table]:
     Writer(place, sound).events_of(all=sound["interactions"])
-    return read_histories(Lake.open(str(place)), moment(AS_OF), HistoriesConfig())
+    return read_histories(Lake.open(str(place)), parse_time(AS_OF), HistoriesConfig())
 
 
 def by_every_hand(writer: Writer) -> None:
@@ -240,7 +240,7 @@ def test_a_night_goes_on_with_all_of_them_at_once(tmp_path: Path, sound: Tables,
     assert night["live"]
     assert night["model_id"] == trained["model_id"]
     assert planned["work"]["members"] == len(pc.unique(sound["interactions"]["member_id"]))
-    report = Release(str(tmp_path / "ws"), night["release_id"]).report("histories")
+    report = Release(str(tmp_path / "ws"), night["release_id"]).stage_report("histories")
     assert report is not None
     metrics = report.metrics
     assert metrics["refused"] == {"wrong type": 1, "event before 1990": 1}

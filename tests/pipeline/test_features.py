@@ -10,14 +10,15 @@ import pyarrow as pa
 import pytest
 
 from alignment.transform import AlignmentTransform
-from embeddings.encode_config import EncodeConfig
-from embeddings.encoder import PREFERENCES
-from pipeline import features
-from pipeline.features_config import FeaturesConfig
-from stores import columns, ray_pool
+from embeddings.encode.config import EncodeConfig
+from embeddings.encode.encoder import PREFERENCES
+from pipeline import optional_features
+from pipeline.config import FeaturesConfig
+from stores import ray_pool
+from stores import schema as schema_module
 from stores.errors import ConfigError, EncoderError
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import NIGHT, Nights
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -93,7 +94,7 @@ def staged(nights, previous, titles):
         ids = list(range(shard, 9, 3))
         members = dict.fromkeys(ids[:2], 1)  # the third one was refused by the encoder
         release.write_table(f"members/part-{shard:05}.parquet", nights.member_table(members, plan.release_id))
-        schema = columns.history_schema(pa.int64(), pa.int64())
+        schema = schema_module.history_schema(pa.int64(), pa.int64())
         lists = {"member_id": ids, "event_time": [NIGHT] * 3, "history_hash": ["h"] * 3}
         rows = [pa.array(lists.get(f.name, [[]] * 3), f.type) for f in schema]
         release.write_table(f"histories/part-{shard:05}.parquet", pa.table(rows, schema=schema))
@@ -114,18 +115,18 @@ def test_features_are_written_stamped_and_stay_within_a_space(nights):
     everything = FeaturesConfig(genres=True, semantic_ids=True, preferences=True)
     encode = EncodeConfig(encoder=f"{__name__}:Generous")
     first = staged(nights, None, dict.fromkeys(range(40), 1))
-    report = features.run(everything, encode, first)
+    report = optional_features.run(everything, encode, first)
     assert report.metrics == {"genres": 3, "semantic_ids": 40, "preferences": 6}
     genres = first.storage.read_table("genres/part-00000.parquet")
     assert genres["genre"].to_pylist() == GENRES
     assert genres["embedding"].to_pylist()[0][:2] == [0.0, 1.0]  # through the transform of the titles
     ids = first.storage.read_table("semantic_ids/part-00000.parquet")
     assert len({tuple(one) for one in ids["semantic_id"].to_pylist()}) == 40
-    assert features.run(everything, encode, first).metrics == report.metrics
+    assert optional_features.run(everything, encode, first).metrics == report.metrics
     first.seal([], [], {})
 
     second = staged(nights, first.release_id, {**dict.fromkeys(range(40), 1), 3: 2, 40: 1})
-    features.run(everything, encode, second)
+    optional_features.run(everything, encode, second)
     again = second.storage.read_table("semantic_ids/part-00000.parquet")
     before, after = (
         dict(zip(t["title_id"].to_pylist(), t["semantic_id"].to_pylist(), strict=True)) for t in (ids, again)
@@ -135,7 +136,7 @@ def test_features_are_written_stamped_and_stay_within_a_space(nights):
     since = dict(zip(again["title_id"].to_pylist(), again["release_id"].to_pylist(), strict=True))
     assert since[0] == first.release_id
     assert since[40] == second.release_id
-    assert second.storage.read(features.CODEBOOKS) == first.storage.read(features.CODEBOOKS)
+    assert second.storage.read(optional_features.CODEBOOKS) == first.storage.read(optional_features.CODEBOOKS)
     second.seal([], [], {})
     assert Release(nights.workspace.uri, second.release_id).verify() == []
 
@@ -143,20 +144,20 @@ def test_features_are_written_stamped_and_stay_within_a_space(nights):
 def test_an_encoder_that_offers_nothing_is_named(nights):
     release = staged(nights, None, dict.fromkeys(range(4), 1))
     with pytest.raises(ConfigError, match="offers no encode_genres"):
-        features.run(FeaturesConfig(genres=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
+        optional_features.run(FeaturesConfig(genres=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
     with pytest.raises(ConfigError, match="offers no preferences"):
-        features.run(FeaturesConfig(preferences=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
+        optional_features.run(FeaturesConfig(preferences=True), EncodeConfig(encoder=f"{__name__}:Modest"), release)
 
 
 def test_workers_that_die_are_replaced_and_what_keeps_killing_is_named(nights, tmp_path, monkeypatch):
     release, preferences = staged(nights, None, dict.fromkeys(range(4), 1)), FeaturesConfig(preferences=True)
     encode = EncodeConfig(encoder=f"{__name__}:DiesOnce", model=str(tmp_path))
-    assert features.run(preferences, encode, release).metrics == {"preferences": 6}
+    assert optional_features.run(preferences, encode, release).metrics == {"preferences": 6}
     assert len(list(tmp_path.glob("died-*"))) == DiesOnce.deaths
     monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
     release = staged(nights, None, dict.fromkeys(range(4), 1))
     with pytest.raises(EncoderError, match="preferences workers keep dying") as caught:
-        features.run(preferences, encode.model_copy(update={"encoder": f"{__name__}:DiesAlways"}), release)
+        optional_features.run(preferences, encode.model_copy(update={"encoder": f"{__name__}:DiesAlways"}), release)
     assert caught.value.where.startswith("histories/part-")
 
 
@@ -164,5 +165,5 @@ def test_an_encoder_that_hangs_while_it_loads_ends_with_its_name(nights):
     release = staged(nights, None, dict.fromkeys(range(4), 1))
     encode = EncodeConfig(encoder=f"{__name__}:Hangs", load_timeout_s=2.0)
     with pytest.raises(EncoderError, match="was ready 2 s after") as caught:
-        features.run(FeaturesConfig(preferences=True), encode, release)
+        optional_features.run(FeaturesConfig(preferences=True), encode, release)
     assert "Hangs" in caught.value.fix

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 from tests.pipeline.hostile_lake import COUNTRIES, IDS, NAMES, make_hostile, named
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -180,10 +180,10 @@ def address(place: Path) -> Iterator[str]:
     import time
 
     pytest.importorskip("uvicorn", reason="the service's tests need the extra [serve]")
-    from retrieval.service import Live, ServeConfig, create_app, server
+    from retrieval.service import ReleaseWatcher, ServeConfig, create_app, server
     from validation.report import plane_of
 
-    live = Live(Workspace.open(str(place / "ws")))
+    live = ReleaseWatcher(Workspace.open(str(place / "ws")))
     running = server(create_app(live, ServeConfig(), plane_of), ServeConfig(), port=0, log_level="critical")
     thread = threading.Thread(target=running.run)
     thread.start()

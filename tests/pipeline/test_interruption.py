@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from stores.lease import PATH, holder
-from stores.storage import Storage
+from stores.files.filesystem import Storage
+from stores.releases.lease import LEASE_FILE, current_lease
 
 ROOT = Path(__file__).resolve().parents[2]
 SOON_S = 30.0
@@ -23,8 +23,8 @@ PROGRAM = """
 import os, signal, sys, time, types
 from pipeline import cli, interruption
 from stores.lake.scan import ScanConfig, connect
-from stores.lease import lease
-from stores.storage import Storage
+from stores.releases.lease import lease
+from stores.files.filesystem import Storage
 
 def ready():
     print("ready", file=sys.stderr, flush=True)
@@ -44,14 +44,14 @@ with connect(None, ScanConfig(threads=1)) as connection:
 """
 RAY = """
 import ray
-from pipeline.cluster import RayConfig, cluster
+from pipeline.ray_cluster import RayConfig, ray_cluster
 
 def hang(**_):
     ready()
     time.sleep(300)
 
 ray.init = hang
-with cluster(RayConfig()):
+with ray_cluster(RayConfig()):
     pass
 """
 SWALLOWED = """
@@ -130,8 +130,8 @@ def test_a_signal_ends_a_command_with_its_code_and_the_lease_is_given_back(
     assert (code, told) == (128 + number, "")
     assert aside.strip() == f"samespace: stopped by {cause}; run the same command to resume"
     storage = Storage(str(tmp_path / "ws"))
-    assert holder(storage) is None
-    assert json.loads(storage.read(PATH))["released"] is True
+    assert current_lease(storage) is None
+    assert json.loads(storage.read(LEASE_FILE))["released"] is True
 
 
 def test_with_json_the_one_line_says_so(start: Callable[..., Any]) -> None:
@@ -168,11 +168,11 @@ def test_a_thread_that_hangs_does_not_keep_a_command_from_ending(start: Callable
     process = start(
         """
         import threading
-        from stores.aside import within
+        from stores.runtime import run_with_timeout
         from stores.errors import EncoderError
         ready()
         try:
-            within(0.1, time.sleep, 300)
+            run_with_timeout(0.1, time.sleep, 300)
         except TimeoutError:
             raise EncoderError("too slow")
         """

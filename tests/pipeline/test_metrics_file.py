@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.metrics_file import exposition, write_metrics_file
+from pipeline.prometheus_textfile import exposition, write_metrics_file
 from stores.errors import ConfigError
-from stores.release import Manifest, Plan, StageReport
+from stores.releases.release import Manifest, Plan, StageReport
 
 parser = pytest.importorskip("prometheus_client.parser", reason="Prometheus' own parser is the oracle")
 AT = datetime(2026, 7, 21, 2, tzinfo=UTC)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., dict[str, Any]]
-CHANGED = ("--set", "align.judge.same_cosine_p50=1")
+CHANGED = ("--set", "align.acceptance.same_cosine_p50=1")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_an_unrelated_model_is_refused_until_a_person_opens_a_space_for_it(
     assert answer == {"current": held["release_id"], "space_id": "2", "completed": False}
     release = workspace.current()
     assert (release.release_id, release.manifest.status, release.verify()) == (held["release_id"], "ready", [])
-    metrics = release.report("align").metrics
+    metrics = release.stage_report("align").metrics
     assert (metrics["outcome"], metrics["judged"], metrics["decided"]) == ("new_space", "refused", "another lake")
     np.testing.assert_array_equal(served(place, "member_embedding"), before)
     opened = served(place, "member_embedding_s2")
@@ -92,11 +92,11 @@ def test_a_changed_space_is_announced_goes_live_under_its_own_number_and_takes_t
     assert (waiting["status"], waiting["space_id"], waiting["live"]) == ("ready", "2", False)
     samespace("promote", waiting["release_id"], cwd=place, expect=4)
     samespace("promote", first.release_id, "--new-space", cwd=place, expect=2)
-    announced = night("Retrained", *CHANGED, "--set", "publish.dual_until=2100-01-01", cwd=place)
+    announced = night("Retrained", *CHANGED, "--set", "publish.previous_spaces_until=2100-01-01", cwd=place)
     assert (announced["live"], announced["stages"]["align"]["metrics"]["outcome"]) == (True, "new_space")
     assert workspace.pointer()["space_id"] == announced["space_id"]
     release = workspace.current()
-    assert (release.manifest.old_spaces["1"].release_id, release.verify()) == (release.release_id, [])
+    assert (release.manifest.previous_spaces["1"].release_id, release.verify()) == (release.release_id, [])
     followed = served(place, "member_embedding")  # the same scores in another basis: the old space is where it was
     np.testing.assert_allclose(followed, before, atol=1e-3)
     assert (followed != before).any()

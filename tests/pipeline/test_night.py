@@ -16,9 +16,9 @@ import pytest
 
 from pipeline.backfill import Backfill
 from pipeline.config import Config
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.suppression import suppress
-from stores.workspace import Workspace
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.publishing.suppression_list import suppress
+from stores.releases.workspace import Workspace
 
 Run = Callable[..., dict[str, Any]]
 Vectors = Callable[[Any, str], tuple[list[Any], np.ndarray]]

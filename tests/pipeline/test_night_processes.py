@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., dict[str, Any]]

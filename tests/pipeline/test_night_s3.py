@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow.compute as pc
 import pytest
 
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.workspace import Workspace
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., dict[str, Any]]

@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.planning import Request, Wish, begin, begin_night, require_same_ids
-from stores import intent
-from stores.checked_json import checked
+from pipeline.run_plan import NightRequest, RunInputs, begin_night, require_same_ids, resume_or_stage
 from stores.errors import ContractError
-from stores.features.repository import FORMAT, VIEWS, FeatureRepository
+from stores.feast.repository import FORMAT, VIEWS, FeatureRepository
+from stores.files.checksummed_json import dump_checksummed
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.lease import lease
-from stores.release import Release
-from stores.workspace import POINTER, Workspace
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.publishing import command_intent
+from stores.releases.lease import lease
+from stores.releases.release import Release
+from stores.releases.workspace import POINTER, Workspace
 
 
 @pytest.fixture
-def wish(tmp_path: Path) -> Wish:
+def wish(tmp_path: Path) -> RunInputs:
     lake = str(tmp_path / "lake")
     simulate(lake, SimulationConfig(members=20, titles=20, days=3))
-    return Wish(Config(lake=lake), Request(), "model", Lake.open(lake).fingerprint())
+    return RunInputs(Config(lake=lake), NightRequest(), "model", Lake.open(lake).fingerprint())
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.open(str(tmp_path / "ws"))
 
 
-def start(workspace: Workspace, wish: Wish, recovered: bool = False) -> tuple[Release, bool]:
+def start(workspace: Workspace, wish: RunInputs, recovered: bool = False) -> tuple[Release, bool]:
     with lease(workspace.storage, "test") as token:
-        return begin(workspace, wish, token, recovered)
+        return resume_or_stage(workspace, wish, token, recovered)
 
 
 def make_live(workspace: Workspace, release: Release) -> None:
@@ -46,20 +46,20 @@ def sealed(workspace: Workspace, release: Release, reasons: list[str] | None = N
     return workspace.release(release.release_id)
 
 
-def test_the_first_night_opens_space_one(workspace: Workspace, wish: Wish) -> None:
+def test_the_first_night_opens_space_one(workspace: Workspace, wish: RunInputs) -> None:
     release, resumed = start(workspace, wish)
     assert not resumed
     assert (release.plan.space_id, release.plan.reference_release, release.plan.shards) == ("1", None, 4)
 
 
-def test_a_crashed_night_goes_on_with_its_own_moment(workspace: Workspace, wish: Wish) -> None:
+def test_a_crashed_night_goes_on_with_its_own_moment(workspace: Workspace, wish: RunInputs) -> None:
     first, _ = start(workspace, wish)
     again, resumed = start(workspace, wish)
     assert resumed
     assert again.plan == first.plan
 
 
-def test_a_night_that_was_killed_while_it_was_sealed_leaves_no_work(workspace: Workspace, wish: Wish) -> None:
+def test_a_night_that_was_killed_while_it_was_sealed_leaves_no_work(workspace: Workspace, wish: RunInputs) -> None:
     first, _ = start(workspace, wish)
     sealed(workspace, first)
     for path in ("work/entries/x.json", "members/.tmp-1-part"):
@@ -70,14 +70,16 @@ def test_a_night_that_was_killed_while_it_was_sealed_leaves_no_work(workspace: W
 
 
 @pytest.mark.parametrize("change", ["model", "lake", "moment", "config"])
-def test_another_wish_begins_anew_and_the_old_rest_is_removed(workspace: Workspace, wish: Wish, change: str) -> None:
+def test_another_wish_begins_anew_and_the_old_rest_is_removed(
+    workspace: Workspace, wish: RunInputs, change: str
+) -> None:
     first, _ = start(workspace, wish)
     config = wish.config.model_copy(update={"encode": wish.config.encode.model_copy(update={"batch_size": 7})})
     other = {
-        "model": Wish(wish.config, wish.request, "another", wish.fingerprint),
-        "lake": Wish(wish.config, wish.request, "model", "changed"),
-        "moment": Wish(wish.config, Request(datetime(2026, 1, 1, tzinfo=UTC)), "model", wish.fingerprint),
-        "config": Wish(config, wish.request, "model", wish.fingerprint),
+        "model": RunInputs(wish.config, wish.request, "another", wish.fingerprint),
+        "lake": RunInputs(wish.config, wish.request, "model", "changed"),
+        "moment": RunInputs(wish.config, NightRequest(datetime(2026, 1, 1, tzinfo=UTC)), "model", wish.fingerprint),
+        "config": RunInputs(config, wish.request, "model", wish.fingerprint),
     }[change]
     second, resumed = start(workspace, other)
     assert not resumed
@@ -85,7 +87,9 @@ def test_another_wish_begins_anew_and_the_old_rest_is_removed(workspace: Workspa
     assert second.release_id != first.release_id
 
 
-def test_a_night_that_died_after_sealing_goes_live_instead_of_running_again(workspace: Workspace, wish: Wish) -> None:
+def test_a_night_that_died_after_sealing_goes_live_instead_of_running_again(
+    workspace: Workspace, wish: RunInputs
+) -> None:
     first, _ = start(workspace, wish)
     sealed(workspace, first)
     again, resumed = start(workspace, wish)
@@ -93,13 +97,13 @@ def test_a_night_that_died_after_sealing_goes_live_instead_of_running_again(work
     assert again.release_id == first.release_id
 
 
-def test_a_held_release_is_not_taken_up_again(workspace: Workspace, wish: Wish) -> None:
+def test_a_held_release_is_not_taken_up_again(workspace: Workspace, wish: RunInputs) -> None:
     first, _ = start(workspace, wish)
     sealed(workspace, first, ["a gate said no"])
     assert start(workspace, wish)[0].release_id != first.release_id
 
 
-def test_a_night_whose_publication_was_just_completed_is_done(workspace: Workspace, wish: Wish) -> None:
+def test_a_night_whose_publication_was_just_completed_is_done(workspace: Workspace, wish: RunInputs) -> None:
     first, _ = start(workspace, wish)
     release = sealed(workspace, first)
     release.add_event("published")
@@ -108,32 +112,32 @@ def test_a_night_whose_publication_was_just_completed_is_done(workspace: Workspa
     assert start(workspace, wish, recovered=False)[0].release_id != first.release_id
 
 
-def test_the_reference_is_the_release_that_opened_the_space(workspace: Workspace, wish: Wish) -> None:
+def test_the_reference_is_the_release_that_opened_the_space(workspace: Workspace, wish: RunInputs) -> None:
     opened = sealed(workspace, start(workspace, wish)[0])
     make_live(workspace, opened)
     second = start(workspace, wish)[0]
     assert second.plan.reference_release == opened.release_id
     make_live(workspace, sealed(workspace, second))
-    third = start(workspace, Wish(wish.config, wish.request, "newer", wish.fingerprint))[0]
+    third = start(workspace, RunInputs(wish.config, wish.request, "newer", wish.fingerprint))[0]
     assert third.plan.reference_release == opened.release_id
     assert third.plan.previous_release == second.release_id
 
 
-def night(workspace: Workspace, wish: Wish, ends: bool) -> Release:
+def night(workspace: Workspace, wish: RunInputs, ends: bool) -> Release:
     """The release of a night as a command makes it; without an end the command is killed."""
     with lease(workspace.storage, "test") as token:
         release, _, begun = begin_night(workspace, wish, token, None)
     if ends:
-        intent.finish(workspace, begun)
+        command_intent.close_intent(workspace, begun)
     return release
 
 
 @pytest.mark.parametrize("ending", ["held", "live", "sealed", "staged"])
 def test_a_night_that_was_killed_before_its_answer_makes_no_second_release(
-    workspace: Workspace, wish: Wish, ending: str
+    workspace: Workspace, wish: RunInputs, ending: str
 ) -> None:
-    request = Request(datetime(2026, 1, 1, tzinfo=UTC), promote=ending != "sealed")
-    wish = Wish(wish.config, request, wish.model_id, wish.fingerprint)
+    request = NightRequest(datetime(2026, 1, 1, tzinfo=UTC), promote=ending != "sealed")
+    wish = RunInputs(wish.config, request, wish.model_id, wish.fingerprint)
     first = night(workspace, wish, ends=False)
     if ending != "staged":
         release = sealed(workspace, first, ["a gate said no"] if ending == "held" else None)
@@ -146,15 +150,17 @@ def test_a_night_that_was_killed_before_its_answer_makes_no_second_release(
     assert (third.release_id == first.release_id) == (ending == "staged")  # after its end it is another night
 
 
-def test_another_lake_is_another_night_also_where_the_last_one_was_killed(workspace: Workspace, wish: Wish) -> None:
+def test_another_lake_is_another_night_also_where_the_last_one_was_killed(
+    workspace: Workspace, wish: RunInputs
+) -> None:
     first = night(workspace, wish, ends=False)
     sealed(workspace, first, ["a gate said no"])
-    other = night(workspace, Wish(wish.config, wish.request, wish.model_id, "changed"), ends=False)
+    other = night(workspace, RunInputs(wish.config, wish.request, wish.model_id, "changed"), ends=False)
     assert other.release_id != first.release_id
 
 
 @pytest.mark.parametrize("name", ["plan.json", "manifest.json"])
-def test_a_damaged_release_holds_no_night_up(workspace: Workspace, wish: Wish, name: str) -> None:
+def test_a_damaged_release_holds_no_night_up(workspace: Workspace, wish: RunInputs, name: str) -> None:
     first, _ = start(workspace, wish)
     if name == "manifest.json":
         sealed(workspace, first)
@@ -169,13 +175,15 @@ def test_a_damaged_release_holds_no_night_up(workspace: Workspace, wish: Wish, n
 @pytest.mark.parametrize("entity", ["member", "title"])
 @pytest.mark.parametrize("published", ["int64", "string"])
 def test_ids_of_another_type_than_those_published_are_refused_by_name(
-    workspace: Workspace, wish: Wish, entity: str, published: str
+    workspace: Workspace, wish: RunInputs, entity: str, published: str
 ) -> None:
     lake, repository = Lake.open(wish.config.lake), FeatureRepository(workspace.storage, wish.config.publish)
     require_same_ids(lake, workspace, wish.config.publish)  # nothing is published yet
     entities = {name: {"join_key": f"{name}_id", "id": "int64"} for name in ("member", "title")}
     entities[entity]["id"] = published
-    repository.storage.write(VIEWS, checked({"format": FORMAT, "entities": entities, "views": {}, "services": {}}))
+    repository.storage.write(
+        VIEWS, dump_checksummed({"format": FORMAT, "entities": entities, "views": {}, "services": {}})
+    )
     if published == "int64":
         require_same_ids(lake, workspace, wish.config.publish)
         return

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline import cluster as clusters
-from pipeline import ray_checks, troubles
+from pipeline import health_checks, ray_checks
+from pipeline import ray_cluster as clusters
 from pipeline.cli import main
-from pipeline.cluster import at_hand, cluster
 from pipeline.config import Config
 from pipeline.ray_checks import RayConfig, check_ray, temp_folder
+from pipeline.ray_cluster import at_hand, ray_cluster
 from stores.errors import ClusterError, ConfigError, SamespaceError
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 from stores.ray_capacity import Capacity
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 VARIABLES = ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR", "RAY_GCS_SERVER_PORT", "RAY_USE_TLS")
@@ -123,7 +123,10 @@ def test_a_full_disk_and_a_full_shared_memory(short: Path, monkeypatch: pytest.M
     assert "--shm-size" in error.fix
     free[str(short)] = 1 << 40  # Ray maps a file there, which is slower
     check_ray(config)
-    found = {one["what"]: one for one in troubles.around(Config(ray=config), Workspace.open(str(short / "ws")))}
+    found = {
+        one["what"]: one
+        for one in health_checks.check_environment(Config(ray=config), Workspace.open(str(short / "ws")))
+    }
     assert found["ray object store"]["state"] == "warn"
     assert str(short) in found["ray object store"]["says"]
 
@@ -238,7 +241,7 @@ SLOW = Exception("The current node timed out during startup.")
 def test_a_start_that_times_out_is_tried_again(starts: Any) -> None:
     before = set(threading.enumerate())  # another file may keep a Ray in this process
     ray = starts(SLOW, SLOW)
-    with cluster(RayConfig(start_attempts=3)):
+    with ray_cluster(RayConfig(start_attempts=3)):
         assert ray.calls == 3
         assert Capacity().wait_s == 0.0
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name == clusters.THREAD]
@@ -246,7 +249,10 @@ def test_a_start_that_times_out_is_tried_again(starts: Any) -> None:
 
 def test_a_start_that_always_fails_ends_after_so_many_tries(starts: Any) -> None:
     ray = starts(*[SLOW] * 9)
-    with pytest.raises(ClusterError, match=r"2 tries.*timed out during startup"), cluster(RayConfig(start_attempts=2)):
+    with (
+        pytest.raises(ClusterError, match=r"2 tries.*timed out during startup"),
+        ray_cluster(RayConfig(start_attempts=2)),
+    ):
         pass
     assert ray.calls == 2
 
@@ -260,7 +266,7 @@ def test_a_start_that_always_fails_ends_after_so_many_tries(starts: Any) -> None
 )
 def test_what_another_try_would_not_change_is_refused_at_once(starts: Any, fault: Exception, says: str) -> None:
     ray = starts(fault)
-    with pytest.raises(ConfigError, match=says), cluster(RayConfig()):
+    with pytest.raises(ConfigError, match=says), ray_cluster(RayConfig()):
         pass
     assert ray.calls == 1
 
@@ -268,7 +274,7 @@ def test_what_another_try_would_not_change_is_refused_at_once(starts: Any, fault
 def test_a_start_that_hangs_ends_at_the_limit(starts: Any) -> None:
     ray = starts("hang")
     began = time.monotonic()
-    with pytest.raises(ClusterError, match="hangs"), cluster(RayConfig(start_timeout_s=0.2)):
+    with pytest.raises(ClusterError, match="hangs"), ray_cluster(RayConfig(start_timeout_s=0.2)):
         pass
     assert time.monotonic() - began < 60
     ray.over.set()
@@ -287,6 +293,6 @@ def test_a_cluster_is_joined_before_the_lease_and_may_grow(starts: Any, monkeypa
 def test_every_error_of_a_start_is_ours(starts: Any) -> None:
     for fault in (ConnectionError("no"), OSError(28, "No space left on device"), KeyError("session")):
         starts(*[fault] * RayConfig().start_attempts)
-        with pytest.raises(SamespaceError), cluster(RayConfig()):
+        with pytest.raises(SamespaceError), ray_cluster(RayConfig()):
             pass
     assert sys.exc_info() == (None, None, None)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.foundation import training
+from embeddings.foundation import trainer
 from pipeline.cli import main
 
 NOW = datetime.now(UTC)
@@ -51,7 +51,7 @@ def refuse(words: list[str], capsys: pytest.CaptureFixture[str], code: int = 3) 
 @pytest.fixture(autouse=True)
 def _never_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour that is spent on a training before the refusal would be this failure."""
-    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("a training began"))
+    monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("a training began"))
 
 
 LISTEN = column("action", lambda table: pa.array(["listen"] * len(table)))

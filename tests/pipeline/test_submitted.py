@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.workspace import Workspace
+from stores.lake.simulation.simulate import SimulationConfig, simulate
+from stores.releases.workspace import Workspace
 
 pytestmark = [
     pytest.mark.slow,

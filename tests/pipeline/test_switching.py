@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from pipeline.config import Config
-from pipeline.switching import Decision, switch_to
-from pipeline.telling import Teller
-from stores import publish
+from pipeline.console import ConsoleReporter
+from pipeline.promotion import PromoteOptions, switch_to
 from stores.errors import ConfigError, GateError
-from stores.features.repository import PublishConfig
-from stores.workspace import Workspace
+from stores.feast.repository import PublishConfig
+from stores.publishing import publish
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import Look, Nights
 
 EVERYONE = list(range(20))
@@ -39,9 +39,9 @@ def test_promote_takes_a_store_over_only_for_a_release_that_may_go_live(block: d
     config = Config(workspace=second.workspace.uri, publish=PublishConfig(online_store=block, registry_ttl_s=1))
     held = second.seal(dict.fromkeys(range(5), 2), {0: 2}, held=True)
     ready = second.seal(dict.fromkeys(range(5), 3), {0: 3})
-    tell, decided = Teller(True), Decision(take_over=True)
+    tell, decided = ConsoleReporter(True), PromoteOptions(take_over=True)
     with pytest.raises(ConfigError, match="belongs to workspace"):
-        switch_to(config, ready.release_id, Decision(), tell)
+        switch_to(config, ready.release_id, PromoteOptions(), tell)
     with pytest.raises(GateError):
         switch_to(config, held.release_id, decided, tell)
     first = nights(tmp_path / "first")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 Run = Callable[..., dict[str, Any]]
 Vectors = Callable[[Any, str], tuple[list[Any], np.ndarray]]
@@ -25,7 +25,7 @@ def test_a_night_has_nothing_of_tasks_and_a_tasks_model_has_nights_of_its_own(
     workspace = Workspace.open(str(place / "ws"))
     before, after = (workspace.release(night["release_id"]) for night in nights)
     assert before.plan.model_id == after.plan.model_id != model
-    assert {entry.path for entry in before.entries()} == {entry.path for entry in after.entries()}
+    assert {entry.path for entry in before.completed_files()} == {entry.path for entry in after.completed_files()}
     assert nights[0]["stages"].keys() == nights[1]["stages"].keys()
     np.testing.assert_array_equal(vectors(before, "member")[1], vectors(after, "member")[1])
 

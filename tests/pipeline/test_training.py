@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from embeddings.encode_config import EncodeConfig
+from embeddings.encode.config import EncodeConfig
 from embeddings.foundation import checkpoint
-from embeddings.foundation.course import Course
+from embeddings.foundation.trainer import Trainer
 from pipeline.cli import main
 from pipeline.config import Config
-from pipeline.telling import Teller
-from pipeline.training import model_for_tonight
+from pipeline.console import ConsoleReporter
+from pipeline.model_training import model_for_tonight
 from stores.errors import EncoderError
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 SHORT = ["--set", "train.training.min_steps=20", "--set", "train.training.max_steps=20", "--json"]
 
@@ -80,13 +80,13 @@ def test_a_model_that_is_not_finite_is_never_named(
 ) -> None:
     """Were one written all the same: no first model is named, and the night after would refuse to load it."""
 
-    def poisoned(course: Course) -> Any:
+    def poisoned(course: Trainer) -> Any:
         model = best(course)
         model.tower.ids.weight.data[3, 0] = float("nan")
         return model
 
-    best = Course.best
-    monkeypatch.setattr(Course, "best", poisoned)
+    best = Trainer.best_model
+    monkeypatch.setattr(Trainer, "best_model", poisoned)
     monkeypatch.setattr(checkpoint, "require_sound", lambda *_: None)
     assert main(["train", "--lake", "lake", *SHORT]) == 1
     assert "tower.ids.weight" in said(capsys)["error"]["what"]
@@ -135,5 +135,5 @@ class Hangs:
 def test_an_own_encoder_that_hangs_is_named(tmp_path: Path) -> None:
     encode = EncodeConfig(encoder=f"{__name__}:Hangs", load_timeout_s=0.2)
     with pytest.raises(EncoderError, match=r"after 0\.2 s") as caught:
-        model_for_tonight(Config(encode=encode), Workspace.open(str(tmp_path)), None, Teller(True))
+        model_for_tonight(Config(encode=encode), Workspace.open(str(tmp_path)), None, ConsoleReporter(True))
     assert "Hangs" in caught.value.where

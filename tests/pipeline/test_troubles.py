@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import troubles
+from pipeline import health_checks
 from pipeline.config import Config
-from stores.workspace import Workspace
+from stores.releases.workspace import Workspace
 
 
 def found(config: Config, what: str) -> dict[str, str]:
-    findings = troubles.around(config, Workspace.open(config.workspace))
+    findings = health_checks.check_environment(config, Workspace.open(config.workspace))
     return next((one for one in findings if one["what"] == what), {"state": "nothing said"})
 
 
@@ -21,8 +21,8 @@ def config(tmp_path: Path) -> Config:
 
 
 def test_an_empty_place_is_fit(config: Config) -> None:
-    assert {one["state"] for one in troubles.around(config, Workspace.open(config.workspace))} == {"ok"}
-    assert "bad" not in {one["state"] for one in troubles.machine()}
+    assert {one["state"] for one in health_checks.check_environment(config, Workspace.open(config.workspace))} == {"ok"}
+    assert "bad" not in {one["state"] for one in health_checks.check_machine()}
 
 
 def test_a_lake_that_is_not_there_or_has_a_broken_file(config: Config, tmp_path: Path) -> None:
@@ -30,10 +30,10 @@ def test_a_lake_that_is_not_there_or_has_a_broken_file(config: Config, tmp_path:
 
 
 def test_both_builds_of_faiss_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(troubles, "_version", lambda name: "1")
-    assert next(one for one in troubles.machine() if one["what"] == "faiss")["state"] == "bad"
-    monkeypatch.setattr(troubles, "_version", lambda name: "")
-    without = {one["what"]: one for one in troubles.machine()}
+    monkeypatch.setattr(health_checks, "_version", lambda name: "1")
+    assert next(one for one in health_checks.check_machine() if one["what"] == "faiss")["state"] == "bad"
+    monkeypatch.setattr(health_checks, "_version", lambda name: "")
+    without = {one["what"]: one for one in health_checks.check_machine()}
     assert without["faiss"]["state"] == without["torch"]["state"] == "bad"
     assert "pip install" in without["faiss"]["try"]
 
@@ -59,11 +59,11 @@ def test_a_redis_that_does_not_answer(config: Config) -> None:
 def test_a_changed_byte_is_found(config: Config) -> None:
     workspace = Workspace.open(config.workspace)
     workspace.storage.write("releases/20260722T020000Z-3f9a/manifest.json", b"{}")
-    assert troubles.verified(workspace)[0]["state"] == "bad"
+    assert health_checks.verify_files(workspace)[0]["state"] == "bad"
 
 
 def test_a_full_disk_and_a_writer(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(troubles.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1})())
+    monkeypatch.setattr(health_checks.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1})())
     assert found(config, "disk")["state"] == "bad"
-    monkeypatch.setattr(troubles, "holder", lambda _: {"purpose": "a night"})
+    monkeypatch.setattr(health_checks, "current_lease", lambda _: {"purpose": "a night"})
     assert "a night" in found(config, "writer")["says"]

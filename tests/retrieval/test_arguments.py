@@ -102,12 +102,12 @@ def test_k_may_be_more_than_there_is(index, vectors, k):
 @pytest.mark.parametrize("alike", ["0.9", np.nan, np.inf, -0.5, 0, 1.01, True, [0.9], 1j, np.array([0.9, 0.8])])
 def test_alike_is_a_cosine(index, vectors, alike):
     with pytest.raises(UsageError, match="alike is"):
-        index.search(vectors[:1], 3, alike=alike)
+        index.search(vectors[:1], 3, dedup_threshold=alike)
 
 
 @pytest.mark.parametrize("alike", [1, 0.5, np.float32(0.9), 1e-9])
 def test_alike_may_be_any_cosine_above_none(index, vectors, alike):
-    ids, _ = index.search(vectors[:1], 3, alike=alike)
+    ids, _ = index.search(vectors[:1], 3, dedup_threshold=alike)
     assert ids[0, 0] >= 0
 
 
@@ -188,7 +188,7 @@ def test_allowed_is_one_truth_for_each_title(index, vectors, allowed):
 
 def test_an_empty_batch_has_an_empty_answer(index, vectors):
     none = np.zeros((0, D))
-    ids, scores = index.search(none, 3, exclude=[], allowed=np.ones(N, bool), alike=0.9)
+    ids, scores = index.search(none, 3, exclude=[], allowed=np.ones(N, bool), dedup_threshold=0.9)
     assert ids.shape == scores.shape == (0, 3)
     assert index.measure(none, 3) is None
     rows, _ = exact.search(vectors, none, 3, "cosine", exclude=[])
@@ -252,7 +252,7 @@ def test_a_filter_of_rows_is_what_it_was(vectors):
     """`Filter` is for callers that have rows already; what it holds is not changed by searching."""
     gone, mask = np.array([1, 2]), np.ones(N, bool)
     wanted = Filter(mask, [gone])
-    rows, _ = exact.top_k(exact.Titles.of(vectors), vectors[:1], N, wanted)
+    rows, _ = exact.top_k(exact.TitleVectors.of(vectors), vectors[:1], N, wanted)
     assert not {1, 2} & set(rows[0].tolist())
     assert gone.tolist() == [1, 2]
     assert mask.all()

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from retrieval import exact
-from retrieval.backend import Guide
-from retrieval.backends import BACKENDS
+from retrieval.backends import BACKENDS, TrainQueries
 from retrieval.engine import Engine
 from retrieval.filters import Filter
-from retrieval.recall import of_scores
+from retrieval.recall import recall_of_scores
 
 TITLES, DIM = 3000, 16
 
@@ -27,8 +26,8 @@ def data():
 @pytest.fixture(scope="module", params=list(BACKENDS))
 def engine(request, data):
     backend = BACKENDS[request.param]
-    effort = backend.efforts[-1] if backend.efforts else 0
-    return Engine.of(backend, backend.build(data[0], Guide(data[2])), effort)
+    effort = backend.search_efforts[-1] if backend.search_efforts else 0
+    return Engine.of(backend, backend.build(data[0], TrainQueries(data[2])), effort)
 
 
 def test_it_holds_the_vectors_in_row_order(engine, data):
@@ -49,8 +48,8 @@ def test_ties_go_by_rank(backend, rng):
     titles = rng.normal(size=(400, 4)).astype(np.float32)[rng.integers(0, 400, 3000)]  # each seven or eight times
     members = rng.normal(size=(2100, 4)).astype(np.float32)
     rank = rng.permutation(3000)
-    effort = backend.efforts[-1] if backend.efforts else 0
-    engine = Engine.of(backend, backend.build(titles, Guide(members[100:])), effort, rank)
+    effort = backend.search_efforts[-1] if backend.search_efforts else 0
+    engine = Engine.of(backend, backend.build(titles, TrainQueries(members[100:])), effort, rank)
     rows, scores = engine.search(members[:100], 40, Filter())
     tied = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0)
     assert tied.any(axis=1).all()
@@ -60,9 +59,9 @@ def test_ties_go_by_rank(backend, rng):
 def test_recall_at_the_highest_effort(engine, data):
     expected = exact.search(data[0], data[1], 10, "ip")
     found = engine.search(data[1], 10, Filter())
-    recall = of_scores(found[1], expected[1])
+    recall = recall_of_scores(found[1], expected[1])
     assert recall.value >= 0.99
-    if not engine.backend.efforts:
+    if not engine.backend.search_efforts:
         assert np.array_equal(found[0], expected[0])
         assert np.array_equal(found[1], expected[1])
 
@@ -82,7 +81,7 @@ def test_filters_hold_and_k_come_back_whenever_k_exist(engine, data, share, k):
         there = row[row >= 0]
         assert allowed[there].all()
         assert not set(there.tolist()) & set(out.tolist())
-    recall = of_scores(scores, expected[1])
+    recall = recall_of_scores(scores, expected[1])
     assert recall is None or recall.value >= 0.97
 
 
@@ -102,7 +101,7 @@ def test_no_query_gives_no_row(engine, data):
 
 
 def test_plain_faiss_gets_the_chosen_effort_from_the_file(engine, data):
-    engine.backend.set_effort(engine.index, engine.effort)
+    engine.backend.set_search_effort(engine.index, engine.search_effort)
     plain = faiss.deserialize_index(faiss.serialize_index(engine.index))
     scores, _ = plain.search(data[1], 10)
     expected = exact.search(data[0], data[1], 10, "ip")[1]
@@ -113,7 +112,7 @@ def test_plain_faiss_gets_the_chosen_effort_from_the_file(engine, data):
 def test_tiny_catalogues(name, count, rng):
     vectors = rng.normal(size=(count, 4)).astype(np.float32)
     backend = BACKENDS[name]
-    guide = Guide(rng.normal(size=(9, 4)).astype(np.float32))
+    guide = TrainQueries(rng.normal(size=(9, 4)).astype(np.float32))
     engine = Engine.of(backend, backend.build(vectors, guide), 64)
     rows, scores = engine.search(vectors[:1] if count else np.zeros((1, 4), np.float32), 3, Filter())
     assert (rows >= 0).sum() == min(3, count)

@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval import RetrievalConfig, candidates_job, exact, sifting
-from retrieval.candidates_job import Chooser, run
+from retrieval import RetrievalConfig, batch_candidates, exact, threshold_scan
+from retrieval.batch_candidates import CandidateWorker, run
 from retrieval.config import CandidatesConfig
 from retrieval.job import run as index
 from stores import ray_pool
@@ -43,8 +43,8 @@ def histories(length):
 
 
 def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session, monkeypatch):
-    assert candidates_job._scores(release, ["members/part-00000.parquet"]) == 150 * 20
-    monkeypatch.setattr(candidates_job, "_COMPILED_FROM", 0)
+    assert batch_candidates._count_scores(release, ["members/part-00000.parquet"]) == 150 * 20
+    monkeypatch.setattr(batch_candidates, "_MIN_SCORES_FOR_NUMBA", 0)
     report = run(CandidatesConfig(k=7, workers=1), release)
     expected = exact.search(*vectors, 7, "ip", None, histories(40))
     found = rows_of(release)
@@ -61,15 +61,15 @@ def test_every_member_gets_what_the_oracle_finds(release, vectors, ray_session, 
 @pytest.mark.parametrize(("least", "compiled"), [(4_000, True), (10_000, False)])  # of 6,000 scores, half of them left
 def test_a_job_of_many_scores_has_compiled_loops_also_where_few_are_left(release, monkeypatch, least, compiled):
     left = []
-    monkeypatch.setattr(candidates_job, "_spread", lambda config, release, *rest: left.append(rest))
-    monkeypatch.setattr(candidates_job, "_COMPILED_FROM", least)
-    Chooser(CandidatesConfig(k=7), release).write("members/part-00000.parquet")
+    monkeypatch.setattr(batch_candidates, "_map_shards", lambda config, release, *rest: left.append(rest))
+    monkeypatch.setattr(batch_candidates, "_MIN_SCORES_FOR_NUMBA", least)
+    CandidateWorker(CandidatesConfig(k=7), release).write("members/part-00000.parquet")
     run(CandidatesConfig(k=7, workers=1), release)
     assert left == [(["members/part-00001.parquet"], compiled)]
 
 
 def test_seen_titles_come_back_if_asked_for(release, vectors):
-    chooser = Chooser(CandidatesConfig(k=7, exclude_seen=False), release)
+    chooser = CandidateWorker(CandidatesConfig(k=7, exclude_seen=False), release)
     for path in release.storage.files("members"):
         chooser.write(path)
     expected = exact.search(*vectors, 7, "ip")
@@ -79,10 +79,14 @@ def test_seen_titles_come_back_if_asked_for(release, vectors):
 
 def test_compiled_loops_choose_the_same(release, vectors, monkeypatch):
     called = []
-    monkeypatch.setattr(exact, "_MANY", 1)
-    monkeypatch.setattr(exact, "_QUERIES", 1)
-    monkeypatch.setattr(sifting, "settled", lambda *words, whole=sifting.settled: called.append(1) or whole(*words))
-    chooser = Chooser(CandidatesConfig(k=4), release, compiled=True)
+    monkeypatch.setattr(exact, "_MIN_TITLES_FOR_SCAN", 1)
+    monkeypatch.setattr(exact, "_QUERIES_PER_BLOCK", 1)
+    monkeypatch.setattr(
+        threshold_scan,
+        "rescore_lists",
+        lambda *words, whole=threshold_scan.rescore_lists: called.append(1) or whole(*words),
+    )
+    chooser = CandidateWorker(CandidatesConfig(k=4), release, compiled=True)
     for path in release.storage.files("members"):
         chooser.write(path)
     expected = exact.search(*vectors, 4, "ip", None, histories(40))
@@ -93,7 +97,7 @@ def test_compiled_loops_choose_the_same(release, vectors, monkeypatch):
 
 
 def test_k_beyond_the_catalogue_gives_all_that_is_left(release, vectors):
-    chooser = Chooser(CandidatesConfig(k=500), release)
+    chooser = CandidateWorker(CandidatesConfig(k=500), release)
     for path in release.storage.files("members"):
         chooser.write(path)
     for member, row in rows_of(release).items():
@@ -102,7 +106,7 @@ def test_k_beyond_the_catalogue_gives_all_that_is_left(release, vectors):
 
 @pytest.mark.parametrize(("country", "count"), [("GB", 120), ("FR", 80), (None, 120)])
 def test_country_and_maturity_hold(release, vectors, country, count):
-    chooser = Chooser(CandidatesConfig(k=200, by_country=True, max_maturity=12, exclude_seen=False), release)
+    chooser = CandidateWorker(CandidatesConfig(k=200, by_country=True, max_maturity=12, exclude_seen=False), release)
     countries = pa.array([["DE", country, None] if country else []] * 40, pa.list_(pa.string()))
     known = pa.table({"title_id": pa.array([[]] * 40, pa.list_(pa.int64())), "country": countries})
     rows, _ = chooser.choose(vectors[1], known)
@@ -115,10 +119,10 @@ def test_country_and_maturity_hold(release, vectors, country, count):
 def test_an_index_of_other_titles_is_refused_naming_both(release):
     release.write_table("titles/part-00000.parquet", release.titles().to_table().slice(0, 60))
     with pytest.raises(MismatchError, match=r"artifact [0-9a-f]{64}, asked for was artifact [0-9a-f]{64}"):
-        Chooser(CandidatesConfig(), release).write("members/part-00000.parquet")
+        CandidateWorker(CandidatesConfig(), release).write("members/part-00000.parquet")
 
 
-class Dies(Chooser):
+class Dies(CandidateWorker):
     """Kills its process, always or once, on one shard."""
 
     def write(self, path):
@@ -132,7 +136,7 @@ class Dies(Chooser):
 
 @pytest.mark.parametrize("how", ["once", "always"])
 def test_a_worker_that_dies_is_replaced_and_a_shard_that_keeps_killing_is_named(how, release, ray_session, monkeypatch):
-    monkeypatch.setattr(candidates_job, "Chooser", Dies)
+    monkeypatch.setattr(batch_candidates, "CandidateWorker", Dies)
     release.storage.local("dies").write_text(how)
     if how == "once":
         assert run(CandidatesConfig(k=7, workers=1), release).rows == len(rows_of(release)) == 40

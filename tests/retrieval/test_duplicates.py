@@ -8,7 +8,7 @@ def test_no_two_answers_are_alike_and_the_best_of_each_stays(rng):
     titles = np.concatenate([apart, apart * 1.01, apart * 0.5])
     queries = rng.normal(size=(9, 16)).astype(np.float32)
     index = TitleIndex.build(np.arange(120), titles)
-    found, scores = index.search(queries, 10, alike=0.999)
+    found, scores = index.search(queries, 10, dedup_threshold=0.999)
     directions = titles / np.linalg.norm(titles, axis=1, keepdims=True)
     whole = index.search(queries, 120)[0]
     for row, every in zip(found, whole, strict=True):
@@ -21,6 +21,6 @@ def test_no_two_answers_are_alike_and_the_best_of_each_stays(rng):
 
 def test_fewer_than_k_where_all_else_is_alike():
     index = TitleIndex.build([5, 6, 7], [[1, 0], [2, 0], [0, 1]])
-    found, scores = index.search([[1, 0.1]], 3, alike=0.9)
+    found, scores = index.search([[1, 0.1]], 3, dedup_threshold=0.9)
     assert found.tolist() == [[6, 7, -1]]
     assert np.isneginf(scores[0, 2])

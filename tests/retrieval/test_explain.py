@@ -1,8 +1,8 @@
 import pytest
 
 from retrieval import RetrievalConfig
-from retrieval.card import StoredFile, StoredIndex, Trial
-from retrieval.explain import card_of, reason, slices, trials
+from retrieval.explain import explain_choice, read_metadata, slice_rows, trial_rows
+from retrieval.index_metadata import StoredFile, StoredIndex, Trial
 from retrieval.job import run
 from retrieval.recall import Recall
 from stores.errors import NotFoundError
@@ -16,7 +16,7 @@ def index(backend, tried):
     made = [
         Trial(
             backend=name,
-            effort=2,
+            search_effort=2,
             titles=9000,
             recall=recall(0.99),
             queries_per_second=10.0,
@@ -27,22 +27,23 @@ def index(backend, tried):
     ]
     file = StoredFile(name="a.faiss", bytes=1, sha256="0")
     return StoredIndex(
-        metric="ip", dim=4, titles=9000, backend=backend, effort=2, filter_from=0.5, reach=50, recall=recall(0.99),
+        metric="ip", dim=4, titles=9000, backend=backend, search_effort=2, min_filter_share=0.5, max_exact_k=50,
+        recall=recall(0.99),
         queries_per_second=10.0, trials=made, file=file,
     )  # fmt: skip
 
 
 def test_the_reason_is_what_was_measured():
-    chosen = reason(index("ivf_routed", ["hnsw", "flat", "ivf_routed"]))
-    assert "ivf_routed with effort 2: the fastest of 3 types" in chosen
+    chosen = explain_choice(index("ivf_routed", ["hnsw", "flat", "ivf_routed"]))
+    assert "ivf_routed with search effort 2: the fastest of 3 types" in chosen
     assert "0.9900 (0.9800 to 0.9900)" in chosen
     assert "less than 50% and more than 50 titles at once are searched exactly" in chosen
-    assert "few enough" in reason(index("flat", ["flat"]))
-    assert "faster than comparing all 9,000" in reason(index("flat", ["hnsw", "flat"]))
+    assert "few enough" in explain_choice(index("flat", ["flat"]))
+    assert "faster than comparing all 9,000" in explain_choice(index("flat", ["hnsw", "flat"]))
 
 
 def test_every_trial_is_a_row_and_one_is_chosen():
-    rows = trials(index("hnsw", ["hnsw", "flat"]))
+    rows = trial_rows(index("hnsw", ["hnsw", "flat"]))
     assert [row["chosen"] for row in rows] == ["<--", ""]
     assert all(set(row) == set(rows[0]) for row in rows)
 
@@ -50,11 +51,11 @@ def test_every_trial_is_a_row_and_one_is_chosen():
 def test_a_release_explains_itself(make_release, rng):
     release = make_release(rng.normal(size=(60, 4)).astype("f"), rng.normal(size=(30, 4)).astype("f"))
     with pytest.raises(NotFoundError, match="has no index"):
-        card_of(release)
+        read_metadata(release)
     run(RetrievalConfig(), release)
-    card = card_of(release)
+    card = read_metadata(release)
     assert set(card.indexes) == {"candidates", "similar"}
     for stored in card.indexes.values():
-        assert "60 titles are few enough" in reason(stored)
-        assert [row["chosen"] for row in trials(stored)] == ["<--"]
-        assert {row["queries"] for row in slices(stored)} >= {"all", "filtered"}
+        assert "60 titles are few enough" in explain_choice(stored)
+        assert [row["chosen"] for row in trial_rows(stored)] == ["<--"]
+        assert {row["queries"] for row in slice_rows(stored)} >= {"all", "filtered"}

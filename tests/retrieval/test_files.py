@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval import IndexConfig, Origin, TitleIndex, files
-from retrieval.backend import Guide
-from retrieval.backends import BACKENDS
-from retrieval.card import FolderCard
+from retrieval import IndexConfig, Origin, TitleIndex
+from retrieval import index as index_module
+from retrieval.backends import BACKENDS, TrainQueries
 from retrieval.engine import Engine
+from retrieval.index_metadata import IndexFolderMetadata
 from stores.errors import CorruptError, MismatchError, NotFoundError
 
 
@@ -29,10 +29,10 @@ def edit(folder, **changes):
 def test_loaded_answers_as_saved(tmp_path, index, name, rng):
     backend = BACKENDS[name]
     vectors = np.ascontiguousarray(index.vectors)
-    built = backend.build(vectors, Guide(rng.normal(size=(99, 6)).astype(np.float32)))
+    built = backend.build(vectors, TrainQueries(rng.normal(size=(99, 6)).astype(np.float32)))
     engine = Engine.of(backend, built, 64, index.ids.rank)
     saved = TitleIndex(
-        index.ids, engine, index.card.model_copy(update={"backend": name, "effort": 64}), Origin(space_id="2")
+        index.ids, engine, index.card.model_copy(update={"backend": name, "search_effort": 64}), Origin(space_id="2")
     )
     saved.save(tmp_path / "new" / "folder")
     loaded = TitleIndex.load(tmp_path / "new" / "folder")
@@ -124,7 +124,7 @@ def test_a_folder_without_an_index_is_not_found(tmp_path, index):
 def test_indexes_in_one_folder_share_their_ids(index):
     other = TitleIndex.build(["x"], np.ones((1, 6)))
     with pytest.raises(MismatchError, match="other ids"):
-        files.pack({"a": index, "b": other})
+        index_module.serialize_indexes({"a": index, "b": other})
 
 
 def test_every_flip_in_the_card_is_refused(tmp_path, index):
@@ -135,12 +135,12 @@ def test_every_flip_in_the_card_is_refused(tmp_path, index):
     for at in range(len(data)):
         changed = data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
         try:
-            FolderCard.parse(changed, "index.json")
+            IndexFolderMetadata.parse(changed, "index.json")
         except (CorruptError, MismatchError):
             continue
         taken.append((at, data[max(0, at - 9) : at + 9]))
     assert taken == []
-    for name in ("effort", "reach", "filter_from", "queries_per_second"):
+    for name in ("search_effort", "max_exact_k", "min_filter_share", "queries_per_second"):
         card = json.loads(data)
         card["indexes"]["index"][name] = 7
         (tmp_path / "index.json").write_text(json.dumps(card, indent=1))

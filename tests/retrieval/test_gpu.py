@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from retrieval import IndexConfig, TitleIndex, exact, gpu
-from retrieval.backend import Guide
-from retrieval.backends import BACKENDS
+from retrieval.backends import BACKENDS, TrainQueries
 from retrieval.engine import Engine
 from retrieval.filters import Filter
-from retrieval.index import with_device
+from retrieval.index import with_gpu_copy
 from stores.errors import UsageError
 
 
@@ -35,7 +34,7 @@ def test_what_a_gpu_index_ignores_or_cannot_fetch_is_made_good(rng, limit, share
     assert np.array_equal(found[1], expected[1])
 
 
-@pytest.mark.skipif(gpu.count() > 0, reason="this machine has a GPU")
+@pytest.mark.skipif(gpu.num_gpus() > 0, reason="this machine has a GPU")
 def test_without_a_gpu_everything_stays_on_the_cpu(rng):
     index = TitleIndex.build(np.arange(5), rng.normal(size=(5, 3)), config=IndexConfig(device="auto"))
     assert index.engine.gpu is None
@@ -44,14 +43,14 @@ def test_without_a_gpu_everything_stays_on_the_cpu(rng):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(gpu.count() == 0, reason="no GPU: needs a CUDA device and the faiss-gpu build")
+@pytest.mark.skipif(gpu.num_gpus() == 0, reason="no GPU: needs a CUDA device and the faiss-gpu build")
 @pytest.mark.parametrize("name", ["flat", "ivf_flat", "ivf_routed"])
 def test_gpu_and_cpu_agree(rng, name):
     titles = rng.normal(size=(20_000, 32)).astype(np.float32)
     queries = rng.normal(size=(200, 32)).astype(np.float32)
     backend = BACKENDS[name]
-    cpu = Engine.of(backend, backend.build(titles, Guide(queries)), 256 if backend.efforts else 0)
-    engine = with_device(cpu, IndexConfig())
+    cpu = Engine.of(backend, backend.build(titles, TrainQueries(queries)), 256 if backend.search_efforts else 0)
+    engine = with_gpu_copy(cpu, IndexConfig())
     assert engine.gpu is not None
     allowed = rng.random(20_000) < 0.5
     for k in (10, 3000):

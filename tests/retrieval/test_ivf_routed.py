@@ -3,10 +3,8 @@ import numpy as np
 import pytest
 
 from retrieval import exact
-from retrieval.backend import Guide
-from retrieval.backends import BACKENDS
-from retrieval.ivf_routed import IvfRouted
-from retrieval.recall import of_scores
+from retrieval.backends import BACKENDS, IvfRouted, TrainQueries
+from retrieval.recall import recall_of_scores
 from retrieval.vectors import unit
 from stores.errors import UsageError
 
@@ -27,7 +25,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def built(data):
-    return ROUTED.build(data[0], Guide(data[1]))
+    return ROUTED.build(data[0], TrainQueries(data[1]))
 
 
 def scores_of(data, rows):
@@ -37,7 +35,7 @@ def scores_of(data, rows):
 
 def recall(data, rows):
     expected = exact.search(data[0], data[2], 10, "ip")[1]
-    return of_scores(np.einsum("qd,qkd->qk", data[2], data[0][rows]) + 1e-4, expected).value
+    return recall_of_scores(np.einsum("qd,qkd->qk", data[2], data[0][rows]) + 1e-4, expected).value
 
 
 def test_members_teach_better_than_centres(data, built):

@@ -7,7 +7,7 @@ import pytest
 
 from retrieval import RetrievalConfig, TitleIndex, exact, lookup
 from retrieval.job import run, sample_members
-from retrieval.rows import origin_of
+from retrieval.release_reader import origin_of
 from stores.errors import MismatchError, UsageError
 
 

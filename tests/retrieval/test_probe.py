@@ -3,7 +3,7 @@ import pytest
 
 from retrieval import RetrievalConfig, exact
 from retrieval.job import run
-from retrieval.probe import search_candidates
+from retrieval.release_reader import search_candidates
 
 
 @pytest.mark.parametrize("text", [False, True])

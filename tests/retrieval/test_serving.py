@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from retrieval import RetrievalConfig, exact
+from retrieval.client import RetrievalClient
 from retrieval.job import run
-from retrieval.serving import Server
 from stores.errors import MismatchError, NotFoundError
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 
 
 def point(release):
@@ -34,7 +34,7 @@ def nights(make_release):
 def test_answers_are_those_of_the_oracle(nights):
     release, (titles, members) = nights[0]
     point(release)
-    with Server.open(release.workspace_uri) as server:
+    with RetrievalClient.open(release.workspace_uri) as server:
         for member in range(20):
             gone = [np.arange(member % 5)]
             rows, scores = exact.search(titles, members[[member]], 5, "ip", None, gone)
@@ -50,7 +50,7 @@ def test_answers_are_those_of_the_oracle(nights):
 def test_a_swap_under_load_loses_no_query_and_mixes_no_releases(nights):
     (first, _), (second, _) = nights
     point(first)
-    server = Server.open(first.workspace_uri)
+    server = RetrievalClient.open(first.workspace_uri)
     expected = {}
     for release, (titles, members) in nights:
         gone = [np.arange(member % 5) for member in range(20)]
@@ -88,7 +88,7 @@ def test_a_swap_under_load_loses_no_query_and_mixes_no_releases(nights):
 def test_a_release_whose_index_is_of_another_space_is_refused_and_the_old_one_serves_on(nights):
     (first, _), (second, _) = nights
     point(first)
-    server = Server.open(first.workspace_uri)
+    server = RetrievalClient.open(first.workspace_uri)
     card = json.loads(second.storage.read("index/index.json"))
     card["origin"]["space_id"] = "7"
     second.storage.write("index/index.json", json.dumps(card).encode())
@@ -100,4 +100,4 @@ def test_a_release_whose_index_is_of_another_space_is_refused_and_the_old_one_se
 
 def test_nothing_live_is_told(tmp_path):
     with pytest.raises(NotFoundError, match="nothing is live"):
-        Server.open(str(tmp_path / "w")).candidates(1)
+        RetrievalClient.open(str(tmp_path / "w")).candidates(1)

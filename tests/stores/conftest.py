@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from stores import columns
-from stores.changes import write_changes
-from stores.features.repository import PublishConfig
-from stores.manifest import OldSpace, StageReport
-from stores.release import Plan, Release
-from stores.workspace import Workspace
+from stores import schema as schema_module
+from stores.feast.repository import PublishConfig
+from stores.releases.change_log import write_changes
+from stores.releases.manifest import PreviousSpace, StageReport
+from stores.releases.release import Plan, Release
+from stores.releases.workspace import Workspace
 
 DIM = 8
 NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
@@ -41,7 +41,7 @@ class Nights:
         space_id: str = "1",
         held: bool = False,
         more: dict[str, pa.Table] | None = None,
-        old: dict[str, OldSpace] | None = None,
+        old: dict[str, PreviousSpace] | None = None,
         carried: Release | None = None,
     ) -> Release:
         """A release whose entity `i` has a vector made from the seed `members[i]`; `more` are other files.
@@ -66,7 +66,7 @@ class Nights:
         told = {name: one.model_dump() for name, one in (old or {}).items()}
         for facts in told.values():
             facts["release_id"] = release_id if facts["release_id"] == "own" else facts["release_id"]
-        reports = [StageReport(name="old_spaces", metrics={"spaces": told})] if old else []
+        reports = [StageReport(name="previous_spaces", metrics={"spaces": told})] if old else []
         if carried:
             reports.append(StageReport(name="encode", metrics={"carried_from": carried.release_id}))
         release.seal(["too odd"] if held else [], reports, {})
@@ -94,7 +94,7 @@ class Nights:
 
     def member_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:
         key = pa.array([self.ids(i) for i in seeds])
-        schema = columns.member_vector_schema(key.type, DIM)
+        schema = schema_module.member_vector_schema(key.type, DIM)
         rows = len(seeds)
         fixed = {"event_time": [NIGHT] * rows, "history_hash": ["h"] * rows, "history_length": [1] * rows}
         made = {"member_id": key, "embedding": vectors(seeds), **fixed}
@@ -104,7 +104,7 @@ class Nights:
 
     def title_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:
         key = pa.array([self.ids(i) for i in seeds])
-        schema = columns.title_vector_schema(key.type, DIM)
+        schema = schema_module.title_vector_schema(key.type, DIM)
         rows = len(seeds)
         known = {"title_id": key, "embedding": vectors(seeds), "release_id": self.since("t", seeds, release_id)}
         known["encoded_at"] = [NIGHT] * rows

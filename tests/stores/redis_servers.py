@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stores.features.repository import PublishConfig
+from stores.feast.repository import PublishConfig
 
 SLOTS = 16384
 PATIENCE_S = 60.0

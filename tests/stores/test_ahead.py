@@ -4,7 +4,7 @@ from threading import Barrier
 
 import pytest
 
-from stores.ahead import in_order
+from stores.runtime import map_ordered
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -14,7 +14,7 @@ def test_results_come_in_the_order_of_the_items():
         together.wait()  # two at once, or nobody goes on
         return item * item
 
-    assert list(in_order(work, range(8), 2)) == [item * item for item in range(8)]
+    assert list(map_ordered(work, range(8), 2)) == [item * item for item in range(8)]
 
 
 def test_items_are_taken_only_as_results_are_used():
@@ -25,14 +25,14 @@ def test_items_are_taken_only_as_results_are_used():
             taken.append(item)
             yield item
 
-    results = in_order(str, items(), 3)
+    results = map_ordered(str, items(), 3)
     assert next(results) == "0"
     assert taken == [0, 1, 2, 3]
     assert list(results) == [str(item) for item in range(1, 20)]
 
 
 def test_an_error_comes_in_the_place_of_its_result():
-    results = in_order(lambda item: 1 / item, [2, 1, 0, 1], 2)
+    results = map_ordered(lambda item: 1 / item, [2, 1, 0, 1], 2)
     assert [next(results), next(results)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from stores import publish
-from stores.erasure import erase
 from stores.errors import StoreError
-from stores.features import bulk_redis
+from stores.feast import redis_writer
+from stores.publishing import publish
+from stores.publishing.erasure import erase
 from tests.stores.redis_servers import Server
 
 EVERYONE = list(range(60))
@@ -43,9 +43,9 @@ def test_a_lost_connection_is_opened_again(two, look, server, monkeypatch):
 
     nights, first, second = two
     publish.publish(nights.workspace, first, server.config())
-    monkeypatch.setattr(bulk_redis, "COMMANDS", 3)
-    monkeypatch.setattr(bulk_redis, "PAUSE_S", 0.0)
-    real, lost = bulk_redis._Pieces._read, []
+    monkeypatch.setattr(redis_writer, "COMMANDS_PER_BATCH", 3)
+    monkeypatch.setattr(redis_writer, "RETRY_PAUSE_S", 0.0)
+    real, lost = redis_writer._RawConnection._read, []
 
     def cut(self, replies):
         real(self, replies)
@@ -53,7 +53,7 @@ def test_a_lost_connection_is_opened_again(two, look, server, monkeypatch):
             with Redis(port=server.port, password="secret") as client:
                 lost.append(client.client_kill_filter(_type="normal", skipme=True))
 
-    monkeypatch.setattr(bulk_redis._Pieces, "_read", cut)
+    monkeypatch.setattr(redis_writer._RawConnection, "_read", cut)
     publish.publish(nights.workspace, second, server.config())
     assert len(lost) == 2
     assert equal(look, nights, second)
@@ -64,16 +64,16 @@ def test_a_server_that_dies_in_the_middle_leaves_the_pointer_and_the_next_comman
 ):
     nights, first, second = two
     publish.publish(nights.workspace, first, server.config())
-    monkeypatch.setattr(bulk_redis, "PAUSE_S", 0.0)
+    monkeypatch.setattr(redis_writer, "RETRY_PAUSE_S", 0.0)
     with monkeypatch.context() as patch:
-        real, batches = bulk_redis.RedisWriter.write, []
+        real, batches = redis_writer.RedisWriter.write, []
 
         def die(self, *args):
             batches.append(real(self, *args))
             if len(batches) == 2:
                 server.stop()
 
-        patch.setattr(bulk_redis.RedisWriter, "write", die)
+        patch.setattr(redis_writer.RedisWriter, "write", die)
         with pytest.raises(StoreError, match="the online store refused"):
             publish.publish(nights.workspace, second, server.config())
     assert nights.workspace.pointer()["release_id"] == first.release_id

@@ -13,8 +13,8 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.protos.feast.types.Value_pb2 import FloatList, StringList, Value
 from feast.types import String
 
-from stores.features.bulk_sqlite import SqliteWriter
-from stores.features.values import entity_keys
+from stores.feast.serialization import entity_keys
+from stores.feast.sqlite_writer import SqliteWriter
 
 TEXTS = ["", "a'b", 'q"q', "x\0y", "é/日本😀", "?1", "{table}", "'); DROP TABLE x;--", "\x12", "A" * 70_000, "12"]
 VIEW = SimpleNamespace(name="view")

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from stores.checked_json import checked, read_checked
 from stores.errors import CorruptError
-from stores.storage import Storage
+from stores.files.checksummed_json import dump_checksummed, read_checksummed
+from stores.files.filesystem import Storage
 
 FACTS = {"release_id": "20260721T020000Z-3f9a", "space_id": "1", "rows": 12, "why": None, "nested": {"a": [1, "x"]}}
 
@@ -15,21 +15,21 @@ def storage(tmp_path):
 
 
 def test_facts_come_back_and_other_readers_see_json(storage):
-    storage.write("x.json", checked(FACTS))
-    assert read_checked(storage, "x.json") == FACTS
+    storage.write("x.json", dump_checksummed(FACTS))
+    assert read_checksummed(storage, "x.json") == FACTS
     assert FACTS.items() <= json.loads(storage.read("x.json")).items()
 
 
 def test_a_file_from_before_there_were_digests_is_read(storage):
     storage.write("x.json", json.dumps(FACTS).encode())
-    assert read_checked(storage, "x.json") == FACTS
+    assert read_checksummed(storage, "x.json") == FACTS
 
 
 def test_every_flipped_bit_is_noticed_and_the_file_named(storage):
-    written = checked(FACTS)
+    written = dump_checksummed(FACTS)
     for place in range(len(written) * 8):
         damaged = bytearray(written)
         damaged[place // 8] ^= 1 << place % 8
         storage.write("x.json", bytes(damaged))
         with pytest.raises(CorruptError, match=r"x\.json"):
-            read_checked(storage, "x.json")
+            read_checksummed(storage, "x.json")

@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
-from stores.conditional import replace_if
-from stores.lease import holder, lease
-from stores.storage import Storage
+from stores.files.compare_and_swap import replace_if
+from stores.files.filesystem import Storage
+from stores.releases.lease import current_lease, lease
 
 
 def test_only_what_was_read_is_replaced(tmp_path):
@@ -54,4 +54,4 @@ def test_a_lease_is_held_though_the_reply_was_lost(lossy):
     lost.append(True)
     with lease(storage, "a night"):
         assert not lost
-        assert holder(storage)["purpose"] == "a night"
+        assert current_lease(storage)["purpose"] == "a night"

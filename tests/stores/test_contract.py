@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stores.errors import ConfigError, ContractError, NotFoundError
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake, LakeTable, id_type_of
-from stores.lake.files import MISSING_COLUMN, UNREADABLE
+from stores.lake.parquet_files import MISSING_COLUMN, UNREADABLE
 from stores.lake.scan import ROW_BITS, ScanConfig, connect, lake_sources, rows_sql
 from stores.lake.tables import TABLES
-from stores.storage import Storage
 
 MOMENT = datetime(2024, 5, 1, tzinfo=UTC)
 

@@ -3,12 +3,12 @@
 import pyarrow.compute as pc
 import pytest
 
-from stores import journal, moving, publish
 from stores.errors import CorruptError
-from stores.features import written
-from stores.features.history import BEGINNING
-from stores.release import Release
-from stores.space_views import SpaceViews
+from stores.feast import checksums
+from stores.feast.offline_store import EPOCH
+from stores.publishing import journal, publish, publish_transaction
+from stores.publishing.space_publisher import SpacePublisher
+from stores.releases.release import Release
 
 EVERYONE = list(range(12))
 SHARD = "members/part-00001.parquet"
@@ -36,7 +36,7 @@ def served(look, nights, release):
 def told(nights):
     """Rows of the history of members, but for those of the beginning of time that Feast's Dask store is given."""
     history = nights.workspace.storage.dataset("feast/history/member_embedding").to_table()
-    return history.filter(pc.field("event_timestamp") > BEGINNING)
+    return history.filter(pc.field("event_timestamp") > EPOCH)
 
 
 @pytest.mark.parametrize("path", [SHARD, "titles/part-00000.parquet"])
@@ -47,12 +47,12 @@ def test_a_damaged_release_does_not_go_live_and_everything_else_goes_on(nights, 
     damaged = damage(second, path)
     with pytest.raises(CorruptError, match=path):
         publish.publish(nights.workspace, damaged, config)
-    assert journal.read_move(nights.workspace) is None
+    assert journal.read_plan(nights.workspace) is None
     assert nights.workspace.pointer()["release_id"] == first.release_id
     assert served(look, nights, first)
     assert told(nights).equals(history)
     assert path in damaged.events()[-1]["why"]
-    assert written.damaged(nights.workspace.storage) == []
+    assert checksums.find_damaged(nights.workspace.storage) == []
     publish.promote(nights.workspace, first.release_id, config)
     publish.publish(nights.workspace, third, config)
     assert served(look, nights, third)
@@ -66,7 +66,9 @@ def test_a_move_that_was_interrupted_and_cannot_be_completed_is_replaced(nights,
     publish.publish(nights.workspace, first, config)
     history = told(nights)
     with monkeypatch.context() as broken:
-        broken.setattr(*{"online": (SpaceViews, "write_online"), "pointer": (moving, "move_pointer")}[step], stop)
+        broken.setattr(
+            *{"online": (SpacePublisher, "write_online"), "pointer": (publish_transaction, "move_pointer")}[step], stop
+        )
         with pytest.raises(ZeroDivisionError):
             publish.publish(nights.workspace, second, config)
     damaged = damage(second)
@@ -86,7 +88,7 @@ def test_after_a_move_was_given_up_no_row_is_taken_for_granted(nights, config, l
     first, second, third = three(nights)
     publish.publish(nights.workspace, first, config)
     with monkeypatch.context() as broken:
-        broken.setattr(moving, "move_pointer", stop)
+        broken.setattr(publish_transaction, "move_pointer", stop)
         with pytest.raises(ZeroDivisionError):
             publish.publish(nights.workspace, second, config)
     damage(second)
@@ -149,7 +151,7 @@ def test_hashes_that_only_the_doctor_reads_hold_nobody_up(nights, config, look):
     first, second, _ = three(nights)
     publish.publish(nights.workspace, first, config)
     storage = nights.workspace.storage
-    storage.write(written.WRITTEN, storage.read(written.WRITTEN)[:-9])
+    storage.write(checksums.CHECKSUMS_FILE, storage.read(checksums.CHECKSUMS_FILE)[:-9])
     publish.publish(nights.workspace, second, config)
     assert served(look, nights, second)
-    assert written.damaged(storage) == []
+    assert checksums.find_damaged(storage) == []

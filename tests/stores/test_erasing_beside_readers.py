@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import troubles
-from stores import erasure, publish
-from stores.features import history
-from stores.release import Release
-from stores.storage import Storage
-from stores.suppression import suppress
-from stores.workspace import Workspace
+from pipeline import health_checks
+from stores.feast import offline_store
+from stores.files.filesystem import Storage
+from stores.publishing import erasure, publish
+from stores.publishing.suppression_list import suppress
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import Nights
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning")
@@ -37,7 +37,7 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     second = nights.seal({**dict.fromkeys(range(MEMBERS), 1), GONE: 2}, {0: 1}, more=more, carried=first)
     for release in (first, second):
         publish.publish(nights.workspace, release, CONFIG)
-    second.add_event("canary", wrong=[f"member {GONE}: found nothing"])
+    second.add_event("readback", wrong=[f"member {GONE}: found nothing"])
     suppress(nights.workspace.storage, 77)  # makes the salt, which is random
     return place
 
@@ -78,7 +78,7 @@ def content(workspace: Workspace) -> dict[str, Any]:
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """dying(n): after that the process dies right before its n-th change of a file, as far as files are concerned."""
-    write, delete, put = Storage.write, Storage.delete, history._put
+    write, delete, put = Storage.write, Storage.delete, offline_store._publish_file
     left = [1 << 30]
 
     def count(real: Callable[..., None]) -> Callable[..., None]:
@@ -90,7 +90,11 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         return changing
 
-    for owner, name, real in ((Storage, "write", write), (Storage, "delete", delete), (history, "_put", put)):
+    for owner, name, real in (
+        (Storage, "write", write),
+        (Storage, "delete", delete),
+        (offline_store, "_publish_file", put),
+    ):
         monkeypatch.setattr(owner, name, count(real))
 
     def arm(number: int) -> None:
@@ -119,8 +123,10 @@ def test_killed_at_any_write_every_release_stays_readable_and_the_next_command_e
             break
         for release in [*held, *workspace.releases()]:
             assert read_all(release) >= set(range(MEMBERS)) - {GONE}, number
-        assert {one["state"] for one in troubles.verified(workspace) if one["what"].startswith("2026")} == {"ok"}
-        journaled = workspace.storage.exists(erasure.JOURNAL)  # before it, only whose the store is was written
+        assert {one["state"] for one in health_checks.verify_files(workspace) if one["what"].startswith("2026")} == {
+            "ok"
+        }
+        journaled = workspace.storage.exists(erasure.ERASE_JOURNAL)  # before it, only whose the store is was written
         resumed = publish.recover(workspace, CONFIG)
         assert (resumed is not None and resumed.receipt is not None) or not journaled
         if resumed is None:
@@ -199,7 +205,7 @@ def test_an_erasure_whose_journal_was_lost_is_ended_by_the_next_one(workspace: W
         patch.setattr(Storage, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             erasure.erase(workspace, str(GONE), CONFIG)
-    storage.delete(erasure.JOURNAL)
+    storage.delete(erasure.ERASE_JOURNAL)
     assert workspace.releases()[0].rewriting()
     erasure.erase(workspace, "5", CONFIG)
     erasure.erase(workspace, str(GONE), CONFIG)

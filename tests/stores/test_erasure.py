@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stores import erasure, publish
-from stores.columns import dead_letter_schema
 from stores.errors import CorruptError, NotFoundError
-from stores.release import Release
-from stores.scrubbing import scrubber
-from stores.storage import Storage
-from stores.suppression import suppressed
-from stores.workspace import Workspace
+from stores.files.filesystem import Storage
+from stores.publishing import erasure, publish
+from stores.publishing.erasure import id_redactor
+from stores.publishing.suppression_list import read_suppression_list
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
+from stores.schema import dead_letter_schema
 
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning"),
@@ -46,7 +46,7 @@ def publish_two(nights, config):
     )
     for release in (first, second):
         publish.publish(nights.workspace, release, config)
-    second.add_event("canary", wrong=[f"member {nights.ids(4)}: found nothing"])
+    second.add_event("readback", wrong=[f"member {nights.ids(4)}: found nothing"])
     return first, second
 
 
@@ -217,10 +217,10 @@ def test_a_whole_number_leaves_the_others_and_their_statistics(nights, config, l
 def test_the_list_knows_whom_and_tells_nobody(nights, config):
     publish.publish(nights.workspace, nights.seal(dict.fromkeys(range(9), 1), {0: 1}), config)
     receipt = erasure.erase(nights.workspace, "4", config)
-    listed = suppressed(nights.workspace.storage)
-    assert listed.holds(4)
-    assert listed.holds("4")
-    assert not listed.holds(5)
+    listed = read_suppression_list(nights.workspace.storage)
+    assert listed.contains(4)
+    assert listed.contains("4")
+    assert not listed.contains(5)
     assert receipt.subject in json.loads(nights.workspace.storage.read("suppressed.json"))["hashes"]
 
 
@@ -231,7 +231,7 @@ def test_an_id_that_cannot_be_and_a_damaged_file_are_named(local_nights, config)
     for nobody in ("four", "9999999999999999999", "-9223372036854775809", "1_0", ""):
         with pytest.raises(NotFoundError, match="there can be no member"):
             erasure.erase(local_nights.workspace, nobody, config)
-    assert suppressed(local_nights.workspace.storage) is None
+    assert read_suppression_list(local_nights.workspace.storage) is None
     publish.publish(local_nights.workspace, release, config)  # nothing is left to complete
     path = "members/part-00001.parquet"
     damaged = bytearray(release.storage.read(path))
@@ -299,4 +299,4 @@ def test_what_programs_read_of_a_release_is_not_rewritten(local_nights, config, 
 def test_ids_leave_texts_for_people_as_whole_words(member, text, left):
     found = {"outcome": text, "checks": [{"expectation": text, "examples": [text, str(member)]}], "wrong": [text]}
     wanted = {"outcome": text, "checks": [{"expectation": text, "examples": [left, "(erased)"]}], "wrong": [left]}
-    assert scrubber(member)(found) == wanted
+    assert id_redactor(member)(found) == wanted

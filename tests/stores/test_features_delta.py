@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stores.changes import write_changes
 from stores.errors import CorruptError, MismatchError
-from stores.features import delta
-from stores.features.delta import compare, vectors
-from stores.features.views import MEMBERS
-from stores.release import Release
-from stores.storage import sha256
+from stores.feast import release_diff
+from stores.feast.feature_views import MEMBERS
+from stores.feast.release_diff import compare, vectors
+from stores.files.filesystem import sha256
+from stores.releases.change_log import write_changes
+from stores.releases.release import Release
 
 
 def table(rows: dict, dim: int = 2, kind: pa.DataType | None = None) -> pa.Table:
@@ -30,7 +30,7 @@ def test_applying_the_difference_gives_the_new_release(old, new):
     part = compare(table(old), table(new), MEMBERS)
     gone = set(part.departed.to_pylist())
     held = {i: np.float32(row).tobytes() for i, row in old.items() if i not in gone}
-    written = zip(part.written.column("member_id").to_pylist(), vectors(part.written), strict=True)
+    written = zip(part.upserts.column("member_id").to_pylist(), vectors(part.upserts), strict=True)
     changes = {i: row.tobytes() for i, row in written}
     wanted = {i: np.float32(row).tobytes() for i, row in new.items()}
     assert {**held, **changes} == wanted
@@ -39,7 +39,7 @@ def test_applying_the_difference_gives_the_new_release(old, new):
 
 def test_another_width_changes_every_row():
     part = compare(table({1: [0, 0]}), table({1: [0, 0, 0]}, dim=3), MEMBERS)
-    assert part.written.num_rows == 1
+    assert part.upserts.num_rows == 1
 
 
 SEEDS = {i: float(i) for i in range(30)}
@@ -56,10 +56,10 @@ def test_what_a_release_tells_of_itself_is_the_difference(local_nights, to):
     new = local_nights.seal(to, {1: 1.0}, carried=old)
     whole = [release.members().to_table().sort_by("member_id").combine_chunks() for release in (old, new)]
     for before, after, tables in ((old, new, whole), (new, old, whole[::-1])):
-        parts, by_value = list(delta.deltas(MEMBERS, before, after)), compare(*tables, MEMBERS)
+        parts, by_value = list(release_diff.iter_diffs(MEMBERS, before, after)), compare(*tables, MEMBERS)
         names = ["member_id", "embedding", "release_id", "encoded_at"]
-        written = pa.concat_tables([by_value.written.select(names)[:0], *(part.written for part in parts)])
-        assert written.sort_by("member_id").equals(by_value.written.select(names))
+        written = pa.concat_tables([by_value.upserts.select(names)[:0], *(part.upserts for part in parts)])
+        assert written.sort_by("member_id").equals(by_value.upserts.select(names))
         assert every(part.departed for part in parts) == every([by_value.departed])
         assert every(part.arrived for part in parts) == every([by_value.arrived])
 
@@ -69,7 +69,7 @@ def test_of_what_it_carried_no_vector_is_read(local_nights, monkeypatch):
     new = local_nights.seal(FEW, {1: 1.0}, carried=old)
     asked, read = [], Release.read_table
     monkeypatch.setattr(Release, "read_table", lambda one, *rest: asked.append((one, rest[0])) or read(one, *rest))
-    assert sum(part.rows for part in delta.deltas(MEMBERS, old, new)) == 6
+    assert sum(part.rows for part in release_diff.iter_diffs(MEMBERS, old, new)) == 6
     assert {one for one, _ in asked} == {new}
     assert {path for _, path in asked} == {"changes/part-00000.parquet", "changes/part-00001.parquet"}
 
@@ -80,8 +80,11 @@ def test_between_other_releases_values_are_compared(local_nights):
     old = local_nights.seal(SEEDS, {1: 1.0}, carried=first)
     local_nights.changed.pop(("m", 9, SEEDS[9]))
     new = local_nights.seal(SEEDS, {1: 1.0}, carried=old)
-    found = [sum(part.rows for part in delta.deltas(MEMBERS, *pair)) for pair in ((old, new), (first, new), (new, old))]
-    assert (found, list(delta.deltas(MEMBERS, old, new, by_value=True))) == ([1, 0, 0], [])
+    found = [
+        sum(part.rows for part in release_diff.iter_diffs(MEMBERS, *pair))
+        for pair in ((old, new), (first, new), (new, old))
+    ]
+    assert (found, list(release_diff.iter_diffs(MEMBERS, old, new, by_value=True))) == ([1, 0, 0], [])
 
 
 @pytest.mark.parametrize("stale", ["of another shard", "since another release"])
@@ -102,7 +105,7 @@ def test_what_does_not_fit_is_not_used(local_nights, stale):
     ]
     release.storage.write("manifest.json", new.manifest.model_copy(update={"files": files}).to_bytes())
     again = Release(new.workspace_uri, new.release_id)
-    assert sum(part.rows for part in delta.deltas(MEMBERS, old, again)) == 6
+    assert sum(part.rows for part in release_diff.iter_diffs(MEMBERS, old, again)) == 6
 
 
 @pytest.mark.parametrize("folder", ["members", "changes"])
@@ -114,14 +117,14 @@ def test_damage_to_the_release_that_tells_is_not_published(local_nights, folder)
     data[len(data) // 2] ^= 1
     new.storage.write(path, bytes(data))
     with pytest.raises(CorruptError, match=path):
-        list(delta.deltas(MEMBERS, old, new))
+        list(release_diff.iter_diffs(MEMBERS, old, new))
 
 
 def test_damage_to_the_release_it_carried_from_makes_nothing_unknown(local_nights):
     old = local_nights.seal(SEEDS, {1: 1.0})
     new = local_nights.seal(FEW, {1: 1.0}, carried=old)
     old.storage.write("members/part-00001.parquet", b"damage")
-    assert sum(part.rows for part in delta.deltas(MEMBERS, old, new)) == 6
+    assert sum(part.rows for part in release_diff.iter_diffs(MEMBERS, old, new)) == 6
 
 
 @pytest.mark.parametrize(("room", "found"), [(2**20, 1), (0, 2)])
@@ -133,10 +136,10 @@ def test_a_difference_that_fits_is_found_once(monkeypatch, room, found):
         yield compare(None, table({1: [0, 0]}), view)
         yield compare(table({1: [0, 0]}), table({1: [1, 0]}), view)
 
-    monkeypatch.setattr(delta, "deltas", deltas)
-    differences, new = delta.Differences(room), Release("ws", "20260101T000000Z-abcd")
+    monkeypatch.setattr(release_diff, "iter_diffs", deltas)
+    differences, new = release_diff.DiffCache(room), Release("ws", "20260101T000000Z-abcd")
     first, second = (list(differences.between(MEMBERS, None, new)) for _ in range(2))
-    assert [part.written for part in first] == [part.written for part in second]
+    assert [part.upserts for part in first] == [part.upserts for part in second]
     assert len(calls) == found
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from stores import publish
-from stores.features.history import write_history
-from stores.features.written import damaged, forget_written
-from stores.workspace import Workspace
+from stores.feast.checksums import find_damaged, forget_checksum
+from stores.feast.offline_store import write_history
+from stores.publishing import publish
+from stores.releases.workspace import Workspace
 
 # Feast 0.67 reads results through ibis, which calls a name that DuckDB 1.4 renamed.
 pytestmark = [
@@ -128,7 +128,7 @@ def test_a_file_in_the_making_leaves_no_descriptor_and_no_copy(nights, tmp_path,
         write_history(storage, f"h/v/{number}.parquet", table.schema, iter([table]), lambda: None)
     opened = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert [place for place in opened if place.startswith(str(tmp_path))] == []
-    assert damaged(storage) == []
+    assert find_damaged(storage) == []
     assert [info.path for info in storage.infos("h")] == [f"h/v/{number}.parquet" for number in range(3)]
     assert [path.name for path in tmp_path.iterdir() if path not in before and path.name != "workspace"] == []
 
@@ -137,9 +137,9 @@ def test_a_file_that_was_meant_to_go_is_not_missed(nights):
     storage, table = nights.workspace.storage, pa.table({"x": [1]})
     write_history(storage, "h/v/0.parquet", table.schema, iter([table]), lambda: None)
     storage.delete("h/v/0.parquet")
-    assert damaged(storage) == ["h/v/0.parquet is missing"]
-    forget_written(storage, "h/v/0.parquet")
-    assert damaged(storage) == []
+    assert find_damaged(storage) == ["h/v/0.parquet is missing"]
+    forget_checksum(storage, "h/v/0.parquet")
+    assert find_damaged(storage) == []
 
 
 def test_the_other_offline_store_of_feast_needs_no_place(local_nights, look, tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stores import publish
-from stores.features import online
-from stores.features.values import entity_key, entity_keys, float_lists
+from stores.feast import online_store
+from stores.feast.serialization import entity_key, entity_keys, float_lists
+from stores.publishing import publish
 
 EVERYONE = list(range(12))
 
@@ -46,7 +46,7 @@ def run_nights(nights, config, look):
 
 
 def test_any_store_through_feasts_interface(nights, config, look, monkeypatch):
-    monkeypatch.setattr(online, "_writer", online.FeastWriter)
+    monkeypatch.setattr(online_store, "_writer", online_store.FeastWriter)
     run_nights(nights, config, look)
 
 

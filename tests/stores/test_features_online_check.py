@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from stores.errors import ConfigError, StoreError
-from stores.features.online_check import look_at_online_store
-from stores.features.ownership import claim
-from stores.features.repository import FeatureRepository, PublishConfig
-from stores.storage import Storage
+from stores.feast.ownership import check_online_store, claim_ownership
+from stores.feast.repository import FeatureRepository, PublishConfig
+from stores.files.filesystem import Storage
 from tests.stores.redis_servers import Server, cluster, cluster_config
 
 
@@ -24,17 +23,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def claimed(place: Path, config: PublishConfig) -> Storage:
     """A workspace that owns the rows of a store."""
     storage = Storage(str(place))
-    claim(FeatureRepository(storage, config), ["1"])
+    claim_ownership(FeatureRepository(storage, config), ["1"])
     return storage
 
 
 def test_a_store_that_answers_and_whose_it_is(server: Server, tmp_path: Path) -> None:
     config = server.config()
     ours = claimed(tmp_path / "ours", config)
-    found = look_at_online_store(ours, config)
+    found = check_online_store(ours, config)
     assert (found.says, found.risk) == (f"redis at 127.0.0.1:{server.port} answers", "")
     with pytest.raises(ConfigError, match="belongs to workspace"):
-        look_at_online_store(Storage(str(tmp_path / "theirs")), config)
+        check_online_store(Storage(str(tmp_path / "theirs")), config)
     assert not (tmp_path / "theirs").exists()
 
 
@@ -43,18 +42,18 @@ def test_a_server_that_evicts_rows_is_a_risk(server: Server, tmp_path: Path) -> 
     server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     server.ask("FLUSHALL")
     try:
-        found = look_at_online_store(Storage(str(tmp_path)), server.config())
+        found = check_online_store(Storage(str(tmp_path)), server.config())
         assert "allkeys-lru" in found.says
         assert "noeviction" in found.cure
         server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        assert look_at_online_store(Storage(str(tmp_path)), server.config()).risk == ""
+        assert check_online_store(Storage(str(tmp_path)), server.config()).risk == ""
     finally:
         server.ask("CONFIG", "SET", "maxmemory", 0)
 
 
 def test_a_cluster_answers(tmp_path: Path) -> None:
     with cluster(tmp_path / "nodes", 3) as nodes:
-        found = look_at_online_store(Storage(str(tmp_path / "ws")), cluster_config(nodes))
+        found = check_online_store(Storage(str(tmp_path / "ws")), cluster_config(nodes))
     assert found.says.startswith("redis_cluster at 127.0.0.1:")
     assert found.risk == ""
 
@@ -73,12 +72,12 @@ def test_a_cluster_answers(tmp_path: Path) -> None:
 def test_an_address_that_cannot_work_is_refused_by_name(block: dict[str, Any], expected: str, tmp_path: Path) -> None:
     config = PublishConfig(online_store={"type": "redis", **block})
     with pytest.raises(ConfigError, match=expected) as error:
-        look_at_online_store(Storage(str(tmp_path)), config)
+        check_online_store(Storage(str(tmp_path)), config)
     assert "pw-of-redis" not in str(error.value)
 
 
 def test_a_wrong_password_is_named_and_not_shown(server: Server, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="Authentication") as error:
-        look_at_online_store(Storage(str(tmp_path)), server.config("password=guessed-wrongly"))
+        check_online_store(Storage(str(tmp_path)), server.config("password=guessed-wrongly"))
     assert "guessed-wrongly" not in str(error.value)
     assert "password" in error.value.fix

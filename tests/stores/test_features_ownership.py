@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from stores import publish
-from stores.erasure import erase
 from stores.errors import ConfigError, StoreError
-from stores.features import markers, ownership
-from stores.features.ownership import check, identity_of, take_over
-from stores.features.repository import FeatureRepository, PublishConfig
-from stores.workspace import Workspace
+from stores.feast import owner_marks, ownership
+from stores.feast.ownership import read_identity, require_ownership, take_over_ownership
+from stores.feast.repository import FeatureRepository, PublishConfig
+from stores.publishing import publish
+from stores.publishing.erasure import erase
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import Nights
 from tests.stores.redis_servers import Server, cluster, cluster_config
 
@@ -40,11 +40,11 @@ def shared(request: pytest.FixtureRequest, servers: Any, tmp_path: Path, monkeyp
     """An online store that two workspaces can reach."""
     file = {"type": "sqlite", "path": str(tmp_path / "shared.db")}
     if request.param == "feast":
-        from stores.features import online
+        from stores.feast import online_store
 
-        monkeypatch.setattr(online, "_writer", online.FeastWriter)
-        monkeypatch.setattr(ownership, "mark_store", markers.FeastMarks)
-        monkeypatch.setattr(markers, "SETTLE_S", 0.05)
+        monkeypatch.setattr(online_store, "_writer", online_store.FeastWriter)
+        monkeypatch.setattr(ownership, "mark_store", owner_marks.FeastMarks)
+        monkeypatch.setattr(owner_marks, "SETTLE_S", 0.05)
     if request.param in ("sqlite", "feast"):
         return PublishConfig(online_store=file, registry_ttl_s=1)
     for server in [servers["redis"], *servers["cluster"]]:
@@ -71,13 +71,13 @@ def test_second_workspace_is_refused_before_its_first_write(shared: Config, work
     publish.publish(first.workspace, ours, shared)
     publish.publish(second.workspace, theirs[0], PublishConfig(registry_ttl_s=1))  # into a store of its own
     before = files(second)
-    ids = [identity_of(one.workspace.storage).workspace_id for one in (first, second)]
+    ids = [read_identity(one.workspace.storage).workspace_id for one in (first, second)]
     verbs: list[Callable[[], Any]] = [
         lambda: publish.publish(second.workspace, theirs[1], shared),
         lambda: publish.promote(second.workspace, theirs[1].release_id, shared),
         lambda: publish.promote(second.workspace, "current", shared),
         lambda: erase(second.workspace, "3", shared),
-        lambda: check(FeatureRepository(second.workspace.storage, shared)),
+        lambda: require_ownership(FeatureRepository(second.workspace.storage, shared)),
     ]
     for verb in verbs:
         with pytest.raises(ConfigError, match=ids[0]) as refused:
@@ -98,7 +98,7 @@ def test_take_over_leaves_no_row_of_the_other_workspace(shared: Config, workspac
     ours = first.seal(dict.fromkeys(range(30), 1), {0: 1, 7: 1})
     theirs = second.seal(dict.fromkeys(range(10), 5), {0: 5})
     publish.publish(first.workspace, ours, shared)
-    take_over(FeatureRepository(second.workspace.storage, shared), ["1"])
+    take_over_ownership(FeatureRepository(second.workspace.storage, shared), ["1"])
     publish.promote(second.workspace, theirs.release_id, shared)
     for entity in ("member", "title"):
         served = look.online(second, entity, EVERYONE)
@@ -116,7 +116,7 @@ def test_a_killed_take_over_is_completed_by_the_next_command(
     with monkeypatch.context() as patch:
         patch.setattr(ownership, "_clear", killed)
         with pytest.raises(KeyboardInterrupt):
-            take_over(FeatureRepository(second.workspace.storage, shared), ["1"])
+            take_over_ownership(FeatureRepository(second.workspace.storage, shared), ["1"])
     publish.publish(second.workspace, theirs, shared)
     assert look.same_bits(look.online(second, "member", EVERYONE), look.published(theirs, "members"))
 
@@ -131,7 +131,7 @@ def test_of_two_first_claims_at_once_one_wins(shared: Config, workspace: Any, lo
     def run(number: int) -> None:
         start.wait()
         try:
-            ownership.claim(FeatureRepository(made[number].workspace.storage, shared), ["1"])
+            ownership.claim_ownership(FeatureRepository(made[number].workspace.storage, shared), ["1"])
             outcomes[number] = "won"
         except ConfigError as error:
             outcomes[number] = error.what
@@ -162,7 +162,7 @@ def test_moved_workspace_keeps_its_store_and_a_copy_is_refused(shared: Config, w
         publish.promote(copied.workspace, "current", shared)
     assert moved.workspace.uri in str(refused.value)
     publish.promote(moved.workspace, "current", shared)
-    take_over(FeatureRepository(copied.workspace.storage, shared), ["1"])
+    take_over_ownership(FeatureRepository(copied.workspace.storage, shared), ["1"])
     publish.promote(copied.workspace, "current", shared)
     assert look.same_bits(look.online(copied, "member", EVERYONE), expected)
     with pytest.raises(ConfigError, match="written by a copy"):
@@ -179,7 +179,7 @@ def test_copy_with_a_store_of_its_own_goes_on_alone(workspace: Any, look: Any) -
         release = made.seal(dict.fromkeys(range(9), seed), {0: seed})
         publish.publish(made.workspace, release, config)
         assert look.same_bits(look.online(made, "member", EVERYONE), look.published(release, "members"))
-    assert original.workspace.uri.encode() not in original.workspace.storage.read(ownership.FILE)
+    assert original.workspace.uri.encode() not in original.workspace.storage.read(ownership.IDENTITY_FILE)
 
 
 @FEW
@@ -206,7 +206,7 @@ def test_emptied_store_is_claimed_again_and_written_in_full(shared: Config, work
     publish.publish(made.workspace, release, shared)
     assert look.same_bits(look.online(made, "member", EVERYONE), look.published(release, "members"))
     with pytest.raises(ConfigError):
-        ownership.claim(FeatureRepository(workspace("other").workspace.storage, shared), ["1"])
+        ownership.claim_ownership(FeatureRepository(workspace("other").workspace.storage, shared), ["1"])
 
 
 def test_store_from_an_older_backup_is_written_in_full(workspace: Any, look: Any, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_store_that_cannot_keep_marks_is_refused(workspace: Any, monkeypatch: 
     def fails(*_: Any) -> None:
         raise RuntimeError("no such table on the server")
 
-    monkeypatch.setattr(markers.SqliteMarks, "put", fails)
+    monkeypatch.setattr(owner_marks.SqliteMarks, "put", fails)
     with pytest.raises(StoreError, match="no such table"):
         publish.publish(made.workspace, release, PublishConfig(registry_ttl_s=1))
     assert made.workspace.pointer() is None
@@ -258,7 +258,7 @@ def files(made: Nights) -> dict[str, bytes]:
 
 
 def without_identity(found: dict[str, bytes]) -> dict[str, bytes]:
-    return {path: data for path, data in found.items() if path != ownership.FILE}
+    return {path: data for path, data in found.items() if path != ownership.IDENTITY_FILE}
 
 
 def killed(*_: Any) -> None:

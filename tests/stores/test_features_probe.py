@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stores import publish
-from stores.features.probe import read_online
+from stores.feast.online_store import read_online_rows
+from stores.publishing import publish
 
 
 @pytest.mark.parametrize("workspace", ["local_nights", "text_nights"])
@@ -15,9 +15,9 @@ def test_the_probe_reads_vectors_and_releases_in_the_order_asked(request, worksp
     for release in (first, second):
         publish.publish(nights.workspace, release, config)
     ids = [nights.ids(i) for i in (5, 3, 77)]
-    found = read_online(config, second, "members", ids)
+    found = read_online_rows(config, second, "members", ids)
     published = look.published(second, "members")
     assert [row[0].tobytes() for row in found[:2]] == [published[i].tobytes() for i in ids[:2]]
     assert [row[1] for row in found] == [first.release_id, second.release_id, None]
     assert found[2][0] is None
-    assert read_online(config, second, "titles", [nights.ids(2)])[0][0].dtype == np.float32
+    assert read_online_rows(config, second, "titles", [nights.ids(2)])[0][0].dtype == np.float32

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stores import publish
-from stores.features.repository import PublishConfig
-from stores.features.views import MEMBERS
-from stores.features.written import damaged
+from stores.feast.checksums import find_damaged
+from stores.feast.feature_views import MEMBERS
+from stores.feast.repository import PublishConfig
+from stores.publishing import publish
 from tests.stores.conftest import Nights
 
 UNCHANGED = ("No changes to registry", "No changes to infrastructure")
@@ -74,7 +74,7 @@ def test_feast_apply_finds_nothing_to_change(local_nights: Nights, look: Any, fe
         for verb in ("apply", "plan"):
             told = feast(made.repository, verb)
             assert all(line in told for line in UNCHANGED), told
-        assert damaged(made.workspace.storage) == []
+        assert find_damaged(made.workspace.storage) == []
         assert columns_of(look, made) == order == list(MEMBERS.features)
         assert look.rows(made, "member", list(range(9))) == served
 
@@ -101,7 +101,7 @@ def test_views_of_a_user_are_kept_by_the_next_night(local_nights: Nights, look: 
     )
     (repository / "theirs.py").write_text(THEIRS)
     assert "Created feature view country_size" in feast(made.repository, "apply")
-    assert damaged(made.workspace.storage) == []
+    assert find_damaged(made.workspace.storage) == []
     release = made.seal(dict.fromkeys(range(9), 2), {0: 2}, space_id="2")  # its views are registered beside theirs
     publish.publish(made.workspace, release, config)
     store = look.store(made)
@@ -114,9 +114,9 @@ def test_views_of_a_user_are_kept_by_the_next_night(local_nights: Nights, look: 
         store.materialize_incremental(datetime.now(UTC), ["country_size"])
     assert store.get_online_features(["country_size:members"], [{"country": "GB"}]).to_dict()["members"] == [9]
     assert "embedding" not in feast(made.repository, "plan"), "Feast counts what it materialised as a change of theirs"
-    assert damaged(made.workspace.storage) == []
+    assert find_damaged(made.workspace.storage) == []
     publish.publish(made.workspace, made.seal(dict.fromkeys(range(9), 3), {0: 3}, space_id="2"), config)
-    assert damaged(made.workspace.storage) == []
+    assert find_damaged(made.workspace.storage) == []
 
 
 def test_a_registry_that_says_something_else_is_damage(local_nights: Nights, feast: Feast) -> None:
@@ -129,15 +129,15 @@ def test_a_registry_that_says_something_else_is_damage(local_nights: Nights, fea
     script.write_text(text.replace("ttl=timedelta(0)", "ttl=timedelta(days=3)"))
     feast(made.repository, "apply")
     script.write_text(text)
-    (fault,) = damaged(storage)
+    (fault,) = find_damaged(storage)
     assert "member_embedding" in fault
     assert "title_embedding" in fault
     assert "entities" not in fault
     for changed in (b"", b"\xff" * 40, good[:-20], good.replace(b"samespace", b"somebodys")):
         storage.write(path, changed)
-        assert [line for line in damaged(storage) if line.startswith(path)], changed[:20]
+        assert [line for line in find_damaged(storage) if line.startswith(path)], changed[:20]
     storage.write(path, good)
-    assert damaged(storage) == []
+    assert find_damaged(storage) == []
 
 
 def test_feast_apply_in_a_copy_leaves_the_original_alone(
@@ -165,4 +165,4 @@ def test_the_command_feast_in_a_process_of_its_own(local_nights: Nights) -> None
         command = [sys.executable, "-m", "feast.cli.cli", "-c", made.repository, verb]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert all(line in done.stdout for line in UNCHANGED), done.stdout
-    assert damaged(made.workspace.storage) == []
+    assert find_damaged(made.workspace.storage) == []

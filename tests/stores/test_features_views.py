@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stores import columns, publish
-from stores.features.sameness import changed_rows
-from stores.features.stamping import stamped
-from stores.features.values import serialised
-from stores.features.views import CANDIDATES, GENRES, PREFERENCES, SEMANTIC_IDS, VIEWS
+from stores import schema
+from stores.feast.feature_views import CANDIDATES, GENRES, PREFERENCES, SEMANTIC_IDS, VIEWS
+from stores.feast.release_diff import bitwise_changed, with_versions
+from stores.feast.serialization import serialize_column
+from stores.publishing import publish
 from tests.stores.conftest import NIGHT, vectors
 
 pytestmark = [
@@ -33,7 +33,7 @@ def optional(seeds: dict[int, int], origin: dict, ids=int) -> dict[str, pa.Table
     """One file of every optional view; entity i has values made from `seeds[i]`, of lengths that differ."""
     numbers, kept = list(seeds), list(seeds.values())
     since = [origin[i, seed] for i, seed in seeds.items()]
-    stamp = {"release_id": pa.array(since), "encoded_at": pa.array([NIGHT] * len(kept), columns.TIME)}
+    stamp = {"release_id": pa.array(since), "encoded_at": pa.array([NIGHT] * len(kept), schema.TIMESTAMP_TYPE)}
     lists = {
         "semantic_id": pa.array([[i, s, 0] for i, s in seeds.items()], pa.list_(pa.int32())),
         "genres": pa.array([[f"g{n}" for n in range(i % 4)] for i in numbers], pa.list_(pa.string())),
@@ -165,8 +165,8 @@ def test_rows_change_if_their_bits_do(pairs):
     def bits(row):
         return None if row is None else np.asarray(row, np.float32).tobytes()
 
-    assert changed_rows(old, new).tolist() == [bits(a) != bits(b) for a, b in pairs]
-    assert changed_rows(new, new).tolist() == [False] * len(pairs)
+    assert bitwise_changed(old, new).tolist() == [bits(a) != bits(b) for a, b in pairs]
+    assert bitwise_changed(new, new).tolist() == [False] * len(pairs)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_rows_change_if_their_bits_do(pairs):
         pa.array([[1, -(2**40)], []], pa.list_(pa.int64())),
         pa.array([[1, -2], []], pa.list_(pa.int32())),
         pa.array(["x", None, "x"]),
-        pa.array([NIGHT, None], columns.TIME),
+        pa.array([NIGHT, None], schema.TIMESTAMP_TYPE),
     ],
 )
 def test_values_are_what_feast_makes_of_the_same_column(column):
     from feast.protos.feast.types.Value_pb2 import Value
     from feast.type_map import feast_value_type_to_python_type
 
-    made = [feast_value_type_to_python_type(Value.FromString(value)) for value in serialised(column)]
+    made = [feast_value_type_to_python_type(Value.FromString(value)) for value in serialize_column(column)]
     expected = [[] if row is None and pa.types.is_nested(column.type) else row for row in column.to_pylist()]
     assert [[] if row is None and pa.types.is_nested(column.type) else row for row in made] == expected
 
@@ -199,6 +199,6 @@ def test_a_row_keeps_its_origin_until_it_changes(nights):
         new = optional({**dict.fromkeys(range(5), 1), 2: 2, 6: 1}, later)[PATHS[view]].drop_columns(
             ["release_id", "encoded_at"]
         )
-        found = stamped(view, staged, PATHS[view], new)
+        found = with_versions(view, staged, PATHS[view], new)
         expected = [first.release_id if i not in (2, 6) else staged.release_id for i in (0, 1, 2, 3, 4, 6)]
         assert found["release_id"].to_pylist() == expected, view.name

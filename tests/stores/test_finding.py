@@ -8,11 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stores.errors import ContractError, NotFoundError, StoreError
+from stores.files.filesystem import Storage
 from stores.lake.contract import Lake
-from stores.lake.finding import find_files
-from stores.lake.left_out import left_out, remark
+from stores.lake.file_listing import describe_left_out, find_files, log_left_out
 from stores.lake.scan import ScanConfig, connect, lake_sources, rows_sql
-from stores.storage import Storage
 from tests.stores.test_contract import put, put_events
 
 
@@ -76,11 +75,11 @@ def test_what_is_left_out_is_said_with_a_count_and_the_first_names(lake: Path, c
     for number in range(30):
         (lake / "interactions" / f"{number:02}.csv").write_text("x")
     opened = Lake.open(str(lake))
-    remark(opened)
+    log_left_out(opened.left_out)
     told = capsys.readouterr().err
     assert "30 files are left out" in told
     assert "interactions/00.csv: not Parquet but csv" in told
-    figures = left_out(opened)
+    figures = describe_left_out(opened.left_out)
     assert figures["count"] == 30
     assert figures["first"][0] == {"path": "interactions/00.csv", "why": "not Parquet but csv"}
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from stores import publish
 from stores.errors import BusyError, NotFoundError
-from stores.features.online import OnlineViews
-from stores.journal import effective_time, read_move
-from stores.lease import lease
-from stores.pointer import move_pointer
-from stores.release import Release
+from stores.feast.online_store import OnlineStoreWriter
+from stores.publishing import publish
+from stores.publishing.journal import effective_time, read_plan
+from stores.releases.lease import lease
+from stores.releases.release import Release
+from stores.releases.workspace import move_pointer
 
 EVERYONE = list(range(12))
 
@@ -69,11 +69,11 @@ def test_a_publication_that_was_overtaken_cannot_move_the_pointer(nights, config
             publish.publish(nights.workspace, Release(nights.workspace.uri, third.release_id, newer), config)
         move_pointer(*arguments)
 
-    monkeypatch.setattr("stores.moving.move_pointer", asleep)
+    monkeypatch.setattr("stores.publishing.publish_transaction.move_pointer", asleep)
     with pytest.raises(BusyError, match="newer"):
         publish.publish(nights.workspace, Release(nights.workspace.uri, second.release_id, old), config)
     assert nights.workspace.current().release_id == third.release_id
-    assert read_move(nights.workspace) is None
+    assert read_plan(nights.workspace) is None
 
 
 def test_a_publication_that_lost_the_lease_leaves_no_journal_and_no_pointer(nights, config):
@@ -85,7 +85,7 @@ def test_a_publication_that_lost_the_lease_leaves_no_journal_and_no_pointer(nigh
             pass
     with pytest.raises(BusyError, match="taken over"):
         publish.publish(nights.workspace, late, config)
-    assert read_move(nights.workspace) is None
+    assert read_plan(nights.workspace) is None
     with pytest.raises(BusyError, match="taken over"):
         move_pointer(nights.workspace, late, effective_time(nights.workspace))
     assert nights.workspace.current().release_id == first.release_id
@@ -97,7 +97,7 @@ def test_an_interrupted_rebuild_leaves_no_gap(nights, config, look, monkeypatch)
     for path in Path(nights.repository).glob("online.db*"):
         path.unlink()
     with monkeypatch.context() as broken:
-        broken.setattr(OnlineViews, "write", lambda *_: 1 // 0)
+        broken.setattr(OnlineStoreWriter, "write", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             publish.promote(nights.workspace, "current", config)
     second = nights.seal({**dict.fromkeys(range(9), 1), 3: 2}, {0: 1})

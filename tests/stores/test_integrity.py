@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.troubles import around, verified
-from stores import publish
+from pipeline.health_checks import check_environment, verify_files
 from stores.errors import CorruptError
-from stores.features.repository import FeatureRepository
-from stores.release import FORMAT_VERSION, Manifest, Release
+from stores.feast.repository import FeatureRepository
+from stores.publishing import publish
+from stores.releases.release import FORMAT_VERSION, Manifest, Release
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -56,7 +56,7 @@ def test_a_flipped_bit_in_anything_else_that_was_published_is_named_by_the_docto
     publish.publish(workspace, nights.seal(dict.fromkeys(range(9), 1), {0: 1}), config)
 
     def faults():
-        found = [*around(Config(), workspace), *verified(workspace)]
+        found = [*check_environment(Config(), workspace), *verify_files(workspace)]
         return " ".join(one["says"] for one in found if one["state"] == "bad" and one["what"] != "disk")
 
     assert faults() == ""
@@ -106,13 +106,13 @@ def test_manifests_of_every_version_stay_readable(path, nights):
     assert found.files[0].path == "index/a.bin"
     assert found.plan.release_id == release.release_id
     assert release.verify() == []
-    assert release.report("encode").rows == 2
+    assert release.stage_report("encode").rows == 2
 
 
 def test_there_is_a_golden_manifest_of_this_version():
     versions = {json.loads(path.read_bytes())["format_version"] for path in GOLDEN.glob("manifest-*.json")}
     assert versions == set(range(1, FORMAT_VERSION + 1))
-    newest = json.loads((GOLDEN / "manifest-1-old-spaces.json").read_bytes())
+    newest = json.loads((GOLDEN / "manifest-1-previous-spaces.json").read_bytes())
     assert set(newest) == set(Manifest.model_fields), "a new field needs a new golden manifest"
 
 

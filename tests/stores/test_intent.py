@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from stores import intent, moving, publish
 from stores.errors import GateError, NotFoundError, StoreError
-from stores.features.online import OnlineViews
-from stores.printed import until_printed
-from stores.release import Release
-from stores.space_views import SpaceViews
+from stores.feast.online_store import OnlineStoreWriter
+from stores.publishing import command_intent, publish, publish_transaction
+from stores.publishing.space_publisher import SpacePublisher
+from stores.releases.release import Release
+from stores.terminal import defer_until_output
 from tests.stores.conftest import Nights
 
 PLACES: dict[str, tuple[Any, str]] = {
-    "before the journal": (publish, "write_move"),
-    "history": (SpaceViews, "write_history"),
-    "online": (SpaceViews, "write_online"),
-    "pointer": (moving, "move_pointer"),
+    "before the journal": (publish, "write_plan"),
+    "history": (SpacePublisher, "write_history"),
+    "online": (SpacePublisher, "write_online"),
+    "pointer": (publish_transaction, "move_pointer"),
     "event": (Release, "add_event"),
-    "journal": (moving, "close_move"),
-    "answer": (intent, "finish"),
+    "journal": (publish_transaction, "close_plan"),
+    "answer": (command_intent, "close_intent"),
 }
 
 
@@ -41,7 +41,7 @@ def four(local_nights: Nights, config: publish.PublishConfig) -> list[str]:
 @pytest.fixture
 def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """another_process(): what this process knows of its own intents is gone."""
-    return lambda: monkeypatch.setattr(intent, "_finished", set())
+    return lambda: monkeypatch.setattr(command_intent, "_finished", set())
 
 
 def kill(verb: Callable[[], Any], place: str) -> None:
@@ -105,7 +105,7 @@ def test_a_rollback_that_a_store_stopped_goes_back_once_in_the_same_process_too(
         raise StoreError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(OnlineViews, "write", refuse)
+        patch.setattr(OnlineStoreWriter, "write", refuse)
         with pytest.raises(StoreError):
             publish.rollback(local_nights.workspace, config)
     publish.rollback(local_nights.workspace, config)
@@ -134,7 +134,7 @@ def test_an_answer_that_was_never_printed_leaves_the_intent_open(
     workspace = local_nights.workspace
 
     def unprinted() -> None:
-        with until_printed():
+        with defer_until_output():
             publish.rollback(workspace, config)
             raise KilledError
 
@@ -166,10 +166,10 @@ def test_the_command_says_that_it_was_completed(
 
 
 def test_the_same_arguments_are_asked_for(local_nights: Nights, four: list[str]) -> None:
-    begun = intent.note(local_nights.workspace, "promote", {"release_id": four[0]})
-    assert intent.interrupted(local_nights.workspace, "promote", {"release_id": four[1]}) is None
-    assert intent.interrupted(local_nights.workspace, "rollback", {}) is None
-    again = intent.interrupted(local_nights.workspace, "promote", {"release_id": four[0]})
+    begun = command_intent.record_intent(local_nights.workspace, "promote", {"release_id": four[0]})
+    assert command_intent.interrupted_intent(local_nights.workspace, "promote", {"release_id": four[1]}) is None
+    assert command_intent.interrupted_intent(local_nights.workspace, "rollback", {}) is None
+    again = command_intent.interrupted_intent(local_nights.workspace, "promote", {"release_id": four[0]})
     assert again is not None
     assert (again.name, again.repeated) == (begun.name, True)
 
@@ -199,4 +199,4 @@ def test_refused_commands_leave_the_intent_as_it_was(
 
 def noted(nights: Nights) -> bytes:
     storage = nights.workspace.storage
-    return storage.read(intent.PATH) if storage.exists(intent.PATH) else b""
+    return storage.read(command_intent.INTENT_FILE) if storage.exists(command_intent.INTENT_FILE) else b""

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from stores import lease as leases
 from stores.errors import BusyError, StoreError
-from stores.lease import PATH, check_token, holder, lease
-from stores.storage import Storage
+from stores.files.filesystem import Storage
+from stores.releases import lease as leases
+from stores.releases.lease import LEASE_FILE, check_token, current_lease, lease
 
 HOLD_AND_DIE = """
 import os, sys
-from stores.lease import lease
-from stores.storage import Storage
+from stores.releases.lease import lease
+from stores.files.filesystem import Storage
 with lease(Storage(sys.argv[1]), "doomed"):
     os._exit(9)
 """
@@ -37,8 +37,8 @@ def test_the_second_holder_is_refused_and_told_who_holds_it(storage: Storage) ->
 def test_tokens_rise_and_the_old_one_is_fenced_off(storage: Storage) -> None:
     with lease(storage, "one") as first:
         check_token(storage, first)
-        assert holder(storage)
-    assert holder(storage) is None
+        assert current_lease(storage)
+    assert current_lease(storage) is None
     with lease(storage, "two") as second:
         assert second > first
         with pytest.raises(BusyError):
@@ -48,7 +48,7 @@ def test_tokens_rise_and_the_old_one_is_fenced_off(storage: Storage) -> None:
 def test_a_dead_process_of_this_host_is_taken_over_at_once(storage: Storage) -> None:
     died = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, storage.uri], check=False)
     assert died.returncode == 9
-    assert json.loads(storage.read(PATH))["purpose"] == "doomed"
+    assert json.loads(storage.read(LEASE_FILE))["purpose"] == "doomed"
     with lease(storage, "next") as token:
         assert token == 2
 
@@ -56,11 +56,11 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(storage: Storage) -> 
 def test_another_hosts_lease_holds_until_it_expires(storage: Storage) -> None:
     held = {"token": 7, "purpose": "far", "host": "elsewhere", "pid": 1, "started": "1"}
     later = datetime.now(UTC) + timedelta(minutes=1)
-    storage.write(PATH, json.dumps({**held, "expires_at": later.isoformat()}).encode())
+    storage.write(LEASE_FILE, json.dumps({**held, "expires_at": later.isoformat()}).encode())
     with pytest.raises(BusyError, match="elsewhere"), lease(storage, "next"):
         pass
     past = later - timedelta(hours=1)
-    storage.write(PATH, json.dumps({**held, "expires_at": past.isoformat()}).encode())
+    storage.write(LEASE_FILE, json.dumps({**held, "expires_at": past.isoformat()}).encode())
     with lease(storage, "next") as token:
         assert token == 8
 
@@ -81,14 +81,14 @@ def test_a_renewal_that_fails_is_tried_again(storage: Storage, monkeypatch: pyte
 
     monkeypatch.setattr(leases, "replace_if", flaky)
     with lease(storage, "a night") as token:
-        first = json.loads(storage.read(PATH))["expires_at"]
+        first = json.loads(storage.read(LEASE_FILE))["expires_at"]
         patience = time.monotonic() + 20
         while len(calls) < 6 and time.monotonic() < patience:
             time.sleep(0.02)
         assert len(calls) >= 6, "nobody renews the lease any more"
         check_token(storage, token)
-        assert json.loads(storage.read(PATH))["expires_at"] > first
-    assert json.loads(storage.read(PATH))["released"]
+        assert json.loads(storage.read(LEASE_FILE))["expires_at"] > first
+    assert json.loads(storage.read(LEASE_FILE))["released"]
 
 
 def test_a_lease_that_cannot_be_given_back_runs_out(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_a_lease_that_cannot_be_given_back_runs_out(storage: Storage, monkeypatc
 
     with lease(storage, "a night"):
         monkeypatch.setattr(leases, "replace_if", refuse)
-    assert "released" not in json.loads(storage.read(PATH))
+    assert "released" not in json.loads(storage.read(LEASE_FILE))
 
 
 @pytest.mark.parametrize("other", ["boot", "host"])
@@ -105,11 +105,11 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(storage: 
     """Two containers of one name see no process of each other."""
     died = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, storage.uri], check=False)
     assert died.returncode == 9
-    held = json.loads(storage.read(PATH))
-    storage.write(PATH, json.dumps({**held, other: "another"}).encode())
+    held = json.loads(storage.read(LEASE_FILE))
+    storage.write(LEASE_FILE, json.dumps({**held, other: "another"}).encode())
     with pytest.raises(BusyError, match="doomed"), lease(storage, "next"):
         pass
-    storage.write(PATH, json.dumps(held).encode())
+    storage.write(LEASE_FILE, json.dumps(held).encode())
     with lease(storage, "next") as token:
         assert token == 2
 
@@ -128,7 +128,7 @@ def test_a_clock_that_is_moved_takes_the_workspace_from_no_living_command(
         with pytest.raises(BusyError, match="a night"), lease(storage, "another"):
             pass
         check_token(storage, token)
-        assert holder(storage)
+        assert current_lease(storage)
     with lease(storage, "next") as later:
         assert later == token + 1
 
@@ -162,12 +162,12 @@ def test_a_command_of_this_host_that_stopped_renewing_is_taken_over(
 def test_a_lease_of_another_host_whose_clock_was_ahead_says_how_to_end_it(storage: Storage) -> None:
     held = {"token": 7, "purpose": "far", "host": "elsewhere", "pid": 1, "started": "1"}
     later = datetime.now(UTC) + timedelta(days=400)
-    storage.write(PATH, json.dumps({**held, "expires_at": later.isoformat()}).encode())
+    storage.write(LEASE_FILE, json.dumps({**held, "expires_at": later.isoformat()}).encode())
     with pytest.raises(BusyError, match="elsewhere") as caught, lease(storage, "next"):
         pass
     assert "a clock was moved" in caught.value.fix
     assert "delete lease.json" in caught.value.fix
-    storage.delete(PATH)
+    storage.delete(LEASE_FILE)
     storage.write("releases/x", b"")
     with lease(storage, "next") as token:
         assert token > 7

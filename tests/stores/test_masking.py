@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pipeline.config import read_config
 from stores import masking
 from stores.errors import SamespaceError, StoreError, UsageError
-from stores.features.repository import PublishConfig
-from stores.masking import HIDDEN, SHOWN, MaskedFormatter, hide, masked, shown
-from stores.storage import Storage
+from stores.feast.repository import PublishConfig
+from stores.files.filesystem import Storage
+from stores.masking import MASK, PUBLIC_KEYS, MaskedFormatter, mask_block, mask_secrets, register_secrets
 
 KEYS = (
     "api_key",
@@ -61,16 +61,22 @@ def test_a_planted_secret_is_in_no_text(key: str, secret: str, place: int) -> No
     """Not in a library's message, quoted in any way, in an error of ours, its copy from a worker, or a trace."""
     masking._hidden.clear()
     block = planted(key, secret)[place]
-    hide(block)
+    register_secrets(block)
     message = f"cannot connect with {block} | {block!r} | {json.dumps(block)} | {secret} | '{secret}' | pw={secret}."
     error = StoreError(message, where=message, expected=message, fix=message)
     try:
         raise RuntimeError(message) from error
     except RuntimeError:
-        trace = masked(traceback.format_exc())
-    for text in (masked(message), str(error), str(pickle.loads(pickle.dumps(error))), trace, str(shown(block))):  # noqa: S301
+        trace = mask_secrets(traceback.format_exc())
+    for text in (
+        mask_secrets(message),
+        str(error),
+        str(pickle.loads(pickle.dumps(error))),  # noqa: S301
+        trace,
+        str(mask_block(block)),
+    ):
         assert secret not in text
-        assert HIDDEN in text
+        assert MASK in text
 
 
 @given(secret=SECRETS, section=st.sampled_from(["online_store", "offline_store"]), key=st.sampled_from(KEYS))
@@ -112,19 +118,19 @@ def test_harmless_keys_are_shown_and_others_are_not() -> None:
         "connection_string": "r:1,password=hunter22",
         "who": "me-too",
     }
-    assert shown(block) == {
-        "type": "redis", "redis_type": "redis_cluster", "connection_string": HIDDEN, "who": HIDDEN
+    assert mask_block(block) == {
+        "type": "redis", "redis_type": "redis_cluster", "connection_string": MASK, "who": MASK
     }  # fmt: skip
-    assert all(key == key.lower() for key in SHOWN)
-    hide(block)
-    assert masked("r:1 refused hunter22 of me-too (type redis)") == "r:1 refused *** of *** (type redis)"
+    assert all(key == key.lower() for key in PUBLIC_KEYS)
+    register_secrets(block)
+    assert mask_secrets("r:1 refused hunter22 of me-too (type redis)") == "r:1 refused *** of *** (type redis)"
 
 
 def test_environment_variables_are_named_and_their_values_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUR_STORE_KEY", "filled-in-later")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-environment")
     PublishConfig(online_store={"type": "redis", "connection_string": "r:1,password=${OUR_STORE_KEY}"})
-    told = masked("WRONGPASS filled-in-later for ${OUR_STORE_KEY}, of-the-environment")
+    told = mask_secrets("WRONGPASS filled-in-later for ${OUR_STORE_KEY}, of-the-environment")
     assert told == "WRONGPASS *** for ${OUR_STORE_KEY}, ***"
 
 
@@ -139,11 +145,11 @@ def test_environment_variables_are_named_and_their_values_hidden(monkeypatch: py
     ],
 )
 def test_text_of_which_no_configuration_is_known(text: str, expected: str) -> None:
-    assert masked(text) == expected
+    assert mask_secrets(text) == expected
 
 
 def test_logs_are_masked_with_their_traces() -> None:
-    hide({"api": "planted-secret"})
+    register_secrets({"api": "planted-secret"})
     try:
         raise ValueError("planted-secret")
     except ValueError:

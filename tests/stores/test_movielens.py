@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from embeddings.histories import HistoriesConfig, refusals
-from stores import columns
+from embeddings.histories.job import HistoriesConfig, simulate_rejections
+from stores import schema as schema_module
 from stores.errors import ContractError, NotFoundError, UsageError
+from stores.files.filesystem import Storage
 from stores.lake import movielens_layouts
 from stores.lake.contract import Lake
 from stores.lake.movielens import import_movielens
-from stores.storage import Storage
 
 RATINGS = [(1, 10, 4.0, 900), (1, 20, 5.0, 800), (2, 10, 3.0, 800), (2, 30, 1.0, 800), (7, 20, 2.0, 10**9)]
 """member, title, stars, seconds: not in the order of time, with equal times."""
@@ -75,10 +75,10 @@ def test_each_layout_gives_the_same_lake_whatever_the_block(
     counts = import_movielens(source, str(out))
     assert counts == {"interactions": len(RATINGS), "titles": 3, "members": 3}
     rows = table(out, "interactions")
-    seconds = pc.divide(rows[columns.EVENT_TIME].cast(pa.int64()), 10**6).to_pylist()
-    kept = (rows[columns.MEMBER_ID], rows[columns.TITLE_ID], rows[columns.VALUE])
+    seconds = pc.divide(rows[schema_module.EVENT_TIME].cast(pa.int64()), 10**6).to_pylist()
+    kept = (rows[schema_module.MEMBER_ID], rows[schema_module.TITLE_ID], rows[schema_module.VALUE])
     assert list(zip(*(column.to_pylist() for column in kept), seconds, strict=True)) == RATINGS  # in file order
-    assert set(rows[columns.ACTION].to_pylist()) == {"rate"}
+    assert set(rows[schema_module.ACTION].to_pylist()) == {"rate"}
     titles = table(out, "titles").to_pylist()
     assert {row["title_id"]: row["name"] for row in titles} == NAMES
     assert {row["title_id"]: row["genres"] for row in titles} == GENRES
@@ -93,9 +93,12 @@ def test_the_lake_follows_the_contract(source: Path, tmp_path: Path) -> None:
     for part in lake.tables.values():
         assert not part.broken
     schema = table(tmp_path / "lake", "titles").schema
-    known = {field.name: field.type for field in columns.title_fields()}
-    assert all(field.type == known[field.name] for field in schema if field.name != columns.TITLE_ID)
-    assert table(tmp_path / "lake", "interactions").schema.field(columns.EVENT_TIME).type == columns.TIME
+    known = {field.name: field.type for field in schema_module.title_fields()}
+    assert all(field.type == known[field.name] for field in schema if field.name != schema_module.TITLE_ID)
+    assert (
+        table(tmp_path / "lake", "interactions").schema.field(schema_module.EVENT_TIME).type
+        == schema_module.TIMESTAMP_TYPE
+    )
 
 
 def test_a_title_launches_in_its_year_but_not_after_its_first_rating(source: Path, tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ def test_forms_may_be_mixed_and_what_is_no_time_costs_its_row(source: Path, tmp_
     wanted = [*[MOMENT] * len(TIMES), *[None] * len(bad), MOMENT - MOMENT % 86_400]
     assert moments(tmp_path / "lake", "interactions", "event_time") == wanted
     lake, now = Lake.open(str(tmp_path / "lake")), datetime.now(UTC)
-    letters, _ = refusals(lake, now, HistoriesConfig(max_bad_fraction=1.0), 1)
+    letters, _ = simulate_rejections(lake, now, HistoriesConfig(max_bad_fraction=1.0), 1)
     for name, column in (("interactions", "event_time"), ("tags", "tagged_at")):
         found = [(one["row"], one["reason"]) for one in letters[name].to_pylist()]
         assert found == [(len(TIMES) + at, f"{column} is null") for at in range(len(bad))]
@@ -332,6 +335,6 @@ def test_the_real_edition_comes_over_whole(movielens: Path, tmp_path: Path) -> N
     counts = import_movielens(movielens, str(tmp_path))
     assert counts == {"interactions": 100836, "titles": 9742, "members": 610, "tags": 3683}
     titles, rows = table(tmp_path, "titles"), table(tmp_path, "interactions")
-    played = rows.join(titles.select([columns.TITLE_ID, "launch_time"]), columns.TITLE_ID)
-    assert pc.all(pc.greater_equal(played[columns.EVENT_TIME], played["launch_time"])).as_py()
-    assert set(rows[columns.TITLE_ID].to_pylist()) <= set(titles[columns.TITLE_ID].to_pylist())
+    played = rows.join(titles.select([schema_module.TITLE_ID, "launch_time"]), schema_module.TITLE_ID)
+    assert pc.all(pc.greater_equal(played[schema_module.EVENT_TIME], played["launch_time"])).as_py()
+    assert set(rows[schema_module.TITLE_ID].to_pylist()) <= set(titles[schema_module.TITLE_ID].to_pylist())

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from stores.features import bulk_sqlite, page_cache
-from stores.features.bulk_sqlite import SqliteWriter
-from stores.features.page_cache import STEP, read_ahead
+from stores.feast import sqlite_writer
+from stores.feast import sqlite_writer as sqlite_writer_module
+from stores.feast.sqlite_writer import READ_AHEAD_BYTES, SqliteWriter, read_ahead
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no posix_fadvise")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this s
 def big(tmp_path: Path) -> Path:
     """A file of three and a half steps."""
     path = tmp_path / "big"
-    path.write_bytes(b"x" * (7 * STEP // 2))
+    path.write_bytes(b"x" * (7 * READ_AHEAD_BYTES // 2))
     return path
 
 
@@ -42,7 +42,9 @@ def test_all_of_an_open_file_is_asked_for(big, asked):
     assert not read_ahead(big)
     with big.open("rb"):
         assert read_ahead(big)
-    assert asked == [(big.stat().st_ino, start, STEP) for start in range(0, 4 * STEP, STEP)]
+    assert asked == [
+        (big.stat().st_ino, start, READ_AHEAD_BYTES) for start in range(0, 4 * READ_AHEAD_BYTES, READ_AHEAD_BYTES)
+    ]
 
 
 def test_a_file_without_room_in_memory_is_left(big, asked, monkeypatch):
@@ -53,7 +55,7 @@ def test_a_file_without_room_in_memory_is_left(big, asked, monkeypatch):
 
 
 def test_systems_without_such_a_folder_go_on(big, tmp_path, monkeypatch):
-    monkeypatch.setattr(page_cache, "FILES", tmp_path / "nothing")
+    monkeypatch.setattr(sqlite_writer_module, "OPEN_FILES", tmp_path / "nothing")
     with big.open("rb"):
         assert not read_ahead(big)
 
@@ -82,8 +84,8 @@ def test_nobody_else_can_write_to_a_database_that_was_read_ahead(tmp_path):
 @pytest.mark.parametrize(("enough", "calls"), [(1, []), (2**30, ["online.db"])])
 def test_the_writer_reads_ahead_once_where_it_writes_much(tmp_path, monkeypatch, enough, calls):
     told = []
-    monkeypatch.setattr(bulk_sqlite, "read_ahead", lambda path: told.append(path.name))
-    monkeypatch.setattr(bulk_sqlite, "ENOUGH", enough)
+    monkeypatch.setattr(sqlite_writer, "read_ahead", lambda path: told.append(path.name))
+    monkeypatch.setattr(sqlite_writer, "MIN_READ_AHEAD_BYTES", enough)
     writer = SqliteWriter(str(tmp_path / "online.db"), "p")
     columns = "entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT, event_ts, created_ts"
     writer.connection.execute(f"CREATE TABLE p_view ({columns}, PRIMARY KEY(entity_key, feature_name))")

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from stores import journal, moving, publish, release, space_views
 from stores.errors import GateError, MismatchError, NotFoundError, StoreError
-from stores.features import repository
-from stores.features.history import BEGINNING
-from stores.workspace import Workspace
+from stores.feast import repository
+from stores.feast.offline_store import EPOCH
+from stores.publishing import journal, publish, publish_transaction, space_publisher
+from stores.releases import release
+from stores.releases.workspace import Workspace
 
 EVERYONE = list(range(12))
 
@@ -29,7 +30,7 @@ def test_online_rows_equal_the_parquet_bit_for_bit(nights, config, look):
     served = look.rows(nights, "member", [0])
     assert (served["release_id"], served["space_id"]) == ([release.release_id], ["1"])
     assert nights.workspace.pointer()["release_id"] == release.release_id
-    assert journal.read_move(nights.workspace) is None
+    assert journal.read_plan(nights.workspace) is None
     assert [event["event"] for event in release.events()] == ["published"]
 
 
@@ -47,7 +48,7 @@ def test_a_release_with_ids_of_another_type_is_given_up_and_blocks_nothing(
     for _ in range(2):
         with pytest.raises(MismatchError, match="int64"):
             publish.publish(nights.workspace, other, config)
-        assert journal.read_move(nights.workspace) is None
+        assert journal.read_plan(nights.workspace) is None
         assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(before[1], "members"))
     publish.rollback(nights.workspace, config)
     assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(before[0], "members"))
@@ -153,12 +154,12 @@ def test_a_move_interrupted_anywhere_is_completed(nights, config, look, monkeypa
         break_at(broken, step)
         with pytest.raises(ZeroDivisionError):
             publish.publish(nights.workspace, second, config)
-    assert journal.read_move(nights.workspace).release_id == second.release_id
+    assert journal.read_plan(nights.workspace).release_id == second.release_id
     publish.recover(nights.workspace, config)
-    assert journal.read_move(nights.workspace) is None
+    assert journal.read_plan(nights.workspace) is None
     assert nights.workspace.pointer()["release_id"] == second.release_id
     assert look.same_bits(look.online(nights, "member", EVERYONE), look.published(second, "members"))
-    told = pc.field("event_timestamp") > BEGINNING  # Feast's Dask store is given a row there for each entity
+    told = pc.field("event_timestamp") > EPOCH  # Feast's Dask store is given a row there for each entity
     history = nights.workspace.storage.dataset("feast/history/member_embedding").to_table(filter=told)
     assert history.num_rows == 6 + 2  # the first night, then one change and one departure
     assert [event["event"] for event in second.events()] == ["published"]
@@ -170,14 +171,14 @@ def break_at(patch, step):
         return 1 // 0
 
     places = {
-        "history": (space_views, "write_history"),
-        "prepare": (repository.FeatureRepository, "change"),
+        "history": (space_publisher, "write_history"),
+        "prepare": (repository.FeatureRepository, "update"),
         "register": (repository.FeatureRepository, "_apply"),
-        "online": (space_views.OnlineViews, "write"),
-        "live": (space_views, "set_live"),
-        "pointer": (moving, "move_pointer"),
+        "online": (space_publisher.OnlineStoreWriter, "write"),
+        "live": (space_publisher, "set_published_state"),
+        "pointer": (publish_transaction, "move_pointer"),
         "event": (release.Release, "add_event"),
-        "close": (moving, "close_move"),
+        "close": (publish_transaction, "close_plan"),
     }
     patch.setattr(*places[step], stop)
 
@@ -221,14 +222,15 @@ def test_string_ids_and_a_moved_workspace(text_nights, config, look, tmp_path):
 
 
 def test_importing_the_publisher_imports_no_feast():
-    script = "import stores.publish, sys; sys.exit('feast' in sys.modules or 'duckdb' in sys.modules)"
+    script = "import stores.publishing.publish, sys; sys.exit('feast' in sys.modules or 'duckdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
 
 
 def test_a_night_prints_nothing_and_keeps_the_warning_filters(local_nights):
     """Feast's modules set filters for the whole process when imported."""
     script = (
-        "import sys, warnings; from stores import publish, workspace; before = list(warnings.filters);"
+        "import sys, warnings; from stores.publishing import publish; from stores.releases import workspace;"
+        "before = list(warnings.filters);"
         "w = workspace.Workspace.open(sys.argv[1]); publish.publish(w, w.releases()[0], publish.PublishConfig());"
         "sys.exit(warnings.filters != before)"
     )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stores.errors import ClusterError, ConfigError
-from stores.ray_capacity import ONE_CPU, Capacity, growing
+from stores.ray_capacity import ONE_CPU, Capacity, waiting_for_nodes
 
 GPU = {"CPU": 1.0, "GPU": 1.0}
 
@@ -32,7 +32,7 @@ class Nodes(Capacity):
     ],
 )
 def test_room_is_counted_node_by_node(resources: dict[str, float], nodes: list[dict[str, float]], room: int) -> None:
-    assert Nodes(*nodes).room(resources) == room
+    assert Nodes(*nodes).max_actors(resources) == room
 
 
 def test_what_can_never_be_had_is_refused_by_name() -> None:
@@ -43,7 +43,7 @@ def test_what_can_never_be_had_is_refused_by_name() -> None:
     assert caught.value.where == "encode.gpus_per_worker = 1"
     assert "GPU 1" in caught.value.expected
     assert "CPU 8" in caught.value.expected
-    with growing(60.0):
+    with waiting_for_nodes(60.0):
         nodes.require(GPU, "encoding worker")  # a node may come
         nodes.give_up(GPU, 59.0, "encoding worker")
         with pytest.raises(ClusterError, match="61 s"):
@@ -53,9 +53,9 @@ def test_what_can_never_be_had_is_refused_by_name() -> None:
 
 def test_a_cluster_that_grows_is_asked_for_what_the_shards_need() -> None:
     nodes = Nodes({"CPU": 4.0})
-    assert nodes.wanted(GPU, 16) == 0
-    with growing(60.0):
-        assert nodes.wanted(GPU, 16) == 16
-        assert nodes.wanted(ONE_CPU, 16) == 16
-        assert nodes.wanted(ONE_CPU, 2) == 4
-        assert nodes.wanted(GPU, 10**6) < 100  # not every shard waits for a node of its own
+    assert nodes.num_actors(GPU, 16) == 0
+    with waiting_for_nodes(60.0):
+        assert nodes.num_actors(GPU, 16) == 16
+        assert nodes.num_actors(ONE_CPU, 16) == 16
+        assert nodes.num_actors(ONE_CPU, 2) == 4
+        assert nodes.num_actors(GPU, 10**6) < 100  # not every shard waits for a node of its own

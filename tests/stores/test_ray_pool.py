@@ -12,7 +12,7 @@ from ray import exceptions
 
 from stores import ray_pool
 from stores.errors import ClusterError, ConfigError, EncoderError
-from stores.ray_pool import AHEAD, MAX_DEATHS, ElasticActorPool, WorkerSpec, map_tasks
+from stores.ray_pool import MAX_DEATHS, MAX_IN_FLIGHT_PER_ACTOR, ElasticActorPool, WorkerSpec, map_tasks
 
 
 class Reference:
@@ -73,10 +73,10 @@ class Cluster:
         self.done.append(task)
         return task
 
-    def room(self, resources: Any) -> int:
+    def max_actors(self, resources: Any) -> int:
         return self.actors
 
-    def wanted(self, resources: Any, needed: int) -> int:
+    def num_actors(self, resources: Any, needed: int) -> int:
         return self.actors
 
     def require(self, resources: Any, who: str, setting: str) -> None:
@@ -275,7 +275,7 @@ def test_a_pool_on_ray_replaces_actors_that_are_killed(
     import ray
 
     monkeypatch.setattr(ray_pool, "MAX_DEATHS", 2)
-    actor = ray.remote(Squares).options(num_cpus=1, max_concurrency=AHEAD)
+    actor = ray.remote(Squares).options(num_cpus=1, max_concurrency=MAX_IN_FLIGHT_PER_ACTOR)
     spec = WorkerSpec(lambda: actor.remote(tmp_path), "work")
     with ElasticActorPool(spec) as pool:
         assert sorted(pool.run(PATHS, {"1": 1})) == SQUARES

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from redis.sentinel import Sentinel
 
-from stores import publish
-from stores.erasure import erase
 from stores.errors import StoreError
-from stores.features import bulk_redis
-from stores.features.repository import PublishConfig
+from stores.feast import redis_writer
+from stores.feast.repository import PublishConfig
+from stores.publishing import publish
+from stores.publishing.erasure import erase
 from tests.stores.redis_servers import SECRET, Server, cluster, cluster_config, free_port, until
 
 EVERYONE = list(range(60))
@@ -80,8 +80,8 @@ def test_slots_that_move_while_rows_are_written_lose_none(
     first = local_nights.seal(dict.fromkeys(range(60), 1), {0: 1})
     second = local_nights.seal(dict.fromkeys(range(60), 2), {0: 2})
     publish.publish(local_nights.workspace, first, config)
-    monkeypatch.setattr(bulk_redis, "COMMANDS", 5)
-    real, seen = bulk_redis._ClusterPieces._read, []
+    monkeypatch.setattr(redis_writer, "COMMANDS_PER_BATCH", 5)
+    real, seen = redis_writer._ClusterPieces._read, []
     taken: list[Any] = []
 
     def moving(self: Any, sent: Any) -> None:
@@ -90,7 +90,7 @@ def test_slots_that_move_while_rows_are_written_lose_none(
         seen.append(len(sent))
         real(self, sent)
 
-    monkeypatch.setattr(bulk_redis._ClusterPieces, "_read", moving)
+    monkeypatch.setattr(redis_writer._ClusterPieces, "_read", moving)
     publish.publish(local_nights.workspace, second, config)
     finish_moving(taken, nodes)
     assert look.same_bits(look.online(local_nights, "member", EVERYONE), look.published(second, "members"))
@@ -136,12 +136,12 @@ def finish_moving(taken: list[tuple[int, Server, Server]], everyone: list[Server
 def test_a_node_that_dies_is_a_named_error_and_the_next_command_completes_it(
     local_nights: Any, look: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_redis, "PAUSE_S", 0.0)
+    monkeypatch.setattr(redis_writer, "RETRY_PAUSE_S", 0.0)
     with cluster(tmp_path, 3) as servers:
         config = cluster_config(servers)
         first, second = (local_nights.seal(dict.fromkeys(range(60), seed), {0: seed}) for seed in (1, 2))
         publish.publish(local_nights.workspace, first, config)
-        real, batches = bulk_redis.RedisWriter.write, []
+        real, batches = redis_writer.RedisWriter.write, []
 
         def die(self: Any, *args: Any) -> None:
             real(self, *args)
@@ -150,7 +150,7 @@ def test_a_node_that_dies_is_a_named_error_and_the_next_command_completes_it(
                 servers[1].stop()
 
         with monkeypatch.context() as patch:
-            patch.setattr(bulk_redis.RedisWriter, "write", die)
+            patch.setattr(redis_writer.RedisWriter, "write", die)
             with pytest.raises(StoreError, match="the online store refused") as error:
                 publish.publish(local_nights.workspace, second, config)
         assert "type redis" in str(error.value)

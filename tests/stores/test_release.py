@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stores import release as release_module
 from stores.errors import BusyError, CorruptError, NotFoundError, UsageError
-from stores.lease import lease
-from stores.release import Plan, Release, StageReport
-from stores.workspace import Workspace
+from stores.releases import release as release_module
+from stores.releases.lease import lease
+from stores.releases.release import Plan, Release, StageReport
+from stores.releases.workspace import Workspace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TABLE = pa.table({"member_id": [1, 2]})
@@ -57,29 +57,29 @@ def test_a_staged_release_does_not_exist_for_readers(workspace: Workspace, stage
 
 def test_a_finished_file_is_known_and_a_damaged_one_is_not(staged: Release) -> None:
     entry = staged.write_table("members/part-00000.parquet", TABLE)
-    assert staged.finished(entry.path) == entry
+    assert staged.completed_file(entry.path) == entry
     damaged = bytearray(staged.storage.read(entry.path))
     damaged[len(damaged) // 2] ^= 1
     staged.storage.write(entry.path, bytes(damaged))
-    assert staged.finished(entry.path) is None
+    assert staged.completed_file(entry.path) is None
 
 
 def test_an_entry_without_its_file_is_not_finished(staged: Release) -> None:
     entry = staged.write_table("members/part-00000.parquet", TABLE)
     staged.storage.delete(entry.path)
-    assert staged.finished(entry.path) is None
+    assert staged.completed_file(entry.path) is None
 
 
 def test_seal_lists_data_files_but_not_work(workspace: Workspace, staged: Release) -> None:
     staged.write_table("work/native/members/part-00000.parquet", TABLE)
     kept = staged.write_table("members/part-00000.parquet", TABLE)
-    report = staged.once("encode", lambda: StageReport(name="encode", rows=2))
+    report = staged.run_stage("encode", lambda: StageReport(name="encode", rows=2))
     manifest = staged.seal([], [report], {})
     assert manifest.files == [kept]
     assert manifest.status == "ready"
     again = workspace.release(staged.release_id)
     assert again.manifest == manifest
-    assert again.report("encode") == report
+    assert again.stage_report("encode") == report
     assert again.verify() == []
     assert not staged.storage.exists("work")
 
@@ -101,8 +101,8 @@ def test_an_unreadable_manifest_is_corrupt(workspace: Workspace, staged: Release
 
 
 def test_a_stage_runs_once(staged: Release) -> None:
-    staged.once("encode", lambda: StageReport(name="encode", rows=1))
-    assert staged.once("encode", lambda: pytest.fail("ran twice")).rows == 1
+    staged.run_stage("encode", lambda: StageReport(name="encode", rows=1))
+    assert staged.run_stage("encode", lambda: pytest.fail("ran twice")).rows == 1
 
 
 @pytest.mark.parametrize("name", ["../x", "20260101T000000Z-zzzz", "", "a/b", "20260101T000000Z-abcd\0"])

@@ -1,8 +1,8 @@
 import pytest
 
 from stores.errors import UsageError
-from stores.release import Release, StageReport
-from stores.reopening import reopen
+from stores.releases.release import Release, StageReport
+from stores.releases.reopened_release import reopen
 
 REPORTS = [StageReport(name="align", metrics={"outcome": "refused", "space_id": "2"}), StageReport(name="gate_vectors")]
 
@@ -15,16 +15,16 @@ def held(nights) -> Release:
     release.token = None
     release.write_table("members/part-00000.parquet", nights.member_table({0: 1}, release.release_id))
     for report in REPORTS:
-        release.once(report.name, lambda report=report: report)
-    release.seal(["refused"], [release.report(report.name) for report in REPORTS], {})
+        release.run_stage(report.name, lambda report=report: report)
+    release.seal(["refused"], [release.stage_report(report.name) for report in REPORTS], {})
     return Release(nights.workspace.uri, release.release_id)
 
 
 def test_stages_before_are_kept_and_later_ones_run_again(held):
     opened = reopen(held, "gate_vectors", align={"outcome": "new_space"})
-    assert opened.report("align").metrics == {"outcome": "new_space", "space_id": "2"}
-    assert opened.report("gate_vectors") is None
-    assert opened.finished("members/part-00000.parquet") is not None
+    assert opened.stage_report("align").metrics == {"outcome": "new_space", "space_id": "2"}
+    assert opened.stage_report("gate_vectors") is None
+    assert opened.completed_file("members/part-00000.parquet") is not None
     assert opened.space_id == "2"
 
 
@@ -33,7 +33,7 @@ def test_readers_see_the_held_release_until_it_is_sealed_anew(nights, held):
     assert Release(nights.workspace.uri, held.release_id).manifest.status == "held"
     assert nights.workspace.staged() == []
     opened.write_bytes("index/more.json", b"{}")
-    opened.seal([], [opened.report("align")], {"ray": "2"})
+    opened.seal([], [opened.stage_report("align")], {"ray": "2"})
     sealed = Release(nights.workspace.uri, held.release_id)
     assert (sealed.manifest.status, sealed.space_id, sealed.verify()) == ("ready", "2", [])
     assert [entry.path for entry in sealed.manifest.files] == ["index/more.json", "members/part-00000.parquet"]

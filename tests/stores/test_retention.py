@@ -6,21 +6,21 @@ from time import time
 
 import pytest
 
-from pipeline import troubles
+from pipeline import health_checks
 from pipeline.cli import main
 from pipeline.config import Config
-from stores import journal, publish
 from stores.errors import BusyError, CorruptError, StoreError
-from stores.features.online import OnlineViews
-from stores.lease import lease
-from stores.retention import drop
-from stores.storage import Storage, sha256
+from stores.feast.online_store import OnlineStoreWriter
+from stores.files.filesystem import Storage, sha256
+from stores.publishing import journal, publish
+from stores.publishing.retention import collect_garbage
+from stores.releases.lease import lease
 
 
 def test_drops_the_oldest_but_never_the_live_one(nights, config):
     first, second, third = (nights.seal({0: night}, {0: 1}) for night in range(3))
     publish.publish(nights.workspace, first, config)
-    assert drop(nights.workspace, keep=1) == [second.release_id]
+    assert collect_garbage(nights.workspace, keep=1) == [second.release_id]
     assert [release.release_id for release in nights.workspace.releases()] == [first.release_id, third.release_id]
 
 
@@ -33,7 +33,7 @@ def test_a_model_goes_with_the_last_release_that_ran_it(nights, config):
     for model_id in (live.plan.model_id, "older", "next", "tuned"):
         workspace.models.write(f"{model_id}/config.json", b"{}")
     workspace.set_next_model("next")
-    assert drop(workspace, keep=1) == [gone.release_id]
+    assert collect_garbage(workspace, keep=1) == [gone.release_id]
     assert set(workspace.models.folders()) == {live.plan.model_id, "next", "tuned"}
 
 
@@ -43,7 +43,7 @@ def test_what_killed_processes_left_goes(nights, config):
     before = [info.path for info in nights.workspace.storage.infos()]
     for path in ("work/entries/x.json", "members/.tmp-1-part"):
         release.storage.write(path, b"")
-    assert drop(nights.workspace, keep=1) == []
+    assert collect_garbage(nights.workspace, keep=1) == []
     assert [info.path for info in nights.workspace.storage.infos()] == before
 
 
@@ -53,7 +53,7 @@ def test_a_temporary_file_outside_of_releases_goes_when_it_is_old(local_nights, 
     for name, age in (("old", 86400 * 2), ("new", 0)):
         storage.write(f"feast/.tmp-{name}", b"")
         os.utime(storage.local(f"feast/.tmp-{name}"), (time() - age,) * 2)
-    drop(local_nights.workspace, keep=1)
+    collect_garbage(local_nights.workspace, keep=1)
     assert [info.base_name for info in storage.infos("feast") if "tmp" in info.path] == [".tmp-new"]
 
 
@@ -65,13 +65,13 @@ def test_a_release_that_was_going_live_when_the_night_died_stays(nights, config,
         raise StoreError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(OnlineViews, "write", refuse)
+        patch.setattr(OnlineStoreWriter, "write", refuse)
         with pytest.raises(StoreError):
             publish.promote(nights.workspace, older.release_id, config)
-    assert drop(nights.workspace, keep=1) == []
+    assert collect_garbage(nights.workspace, keep=1) == []
     publish.recover(nights.workspace, config)
     assert nights.workspace.pointer()["release_id"] == older.release_id
-    assert journal.read_move(nights.workspace) is None
+    assert journal.read_plan(nights.workspace) is None
 
 
 def with_models(nights, config):
@@ -114,11 +114,13 @@ def test_what_a_killed_gc_left_goes_with_the_next(local_nights, config, monkeypa
         patch.setattr(Storage, "delete", dying_delete)
         patch.setattr(Storage, "delete_tree", dying_delete_tree)
         with pytest.raises(KeyboardInterrupt):
-            drop(workspace, keep=1)
+            collect_garbage(workspace, keep=1)
     assert main(["releases", "--workspace", workspace.uri, "--json"]) == 0
-    assert {one["state"] for one in troubles.verified(workspace)} == {"ok"}
-    assert "bad" not in {one["state"] for one in troubles.around(Config(workspace=workspace.uri), workspace)}
-    drop(workspace, keep=1)
+    assert {one["state"] for one in health_checks.verify_files(workspace)} == {"ok"}
+    assert "bad" not in {
+        one["state"] for one in health_checks.check_environment(Config(workspace=workspace.uri), workspace)
+    }
+    collect_garbage(workspace, keep=1)
     assert [path.split("/")[1] for path in workspace.storage.files("releases")] == [made[-1].release_id] * len(
         made[-1].storage.files()
     )
@@ -138,10 +140,10 @@ def test_a_release_without_a_manifest_goes_but_an_unfinished_night_stays(local_n
     unfinished[1].token = None
     unfinished[1].write_bytes("members/part-00000.parquet", b"")
     assert [release.release_id for release in workspace.half_deleted()] == [half.release_id]
-    found = troubles.around(Config(workspace=workspace.uri), workspace)
+    found = health_checks.check_environment(Config(workspace=workspace.uri), workspace)
     (named,) = (one for one in found if one["what"] == "half-deleted")
     assert half.release_id in named["says"]
-    assert drop(workspace, keep=5) == [half.release_id]
+    assert collect_garbage(workspace, keep=5) == [half.release_id]
     assert [release.release_id for release in workspace.staged()] == [release.release_id for release in unfinished]
 
 
@@ -150,17 +152,17 @@ def test_a_gc_that_was_taken_over_drops_nothing(local_nights, config):
     with lease(workspace.storage, "gc") as old:
         pass
     with lease(workspace.storage, "promote"), pytest.raises(BusyError, match="taken over"):
-        drop(workspace, keep=1, token=old)
+        collect_garbage(workspace, keep=1, token=old)
     assert len(workspace.releases()) == 4
 
 
 def test_a_damaged_manifest_of_a_release_that_may_go_goes_and_of_one_that_stays_is_named(local_nights, config):
     workspace, made = local_nights.workspace, with_models(local_nights, config)
     made[0].storage.write("manifest.json", b"[]")
-    assert drop(workspace, keep=2) == [made[0].release_id, made[1].release_id]
+    assert collect_garbage(workspace, keep=2) == [made[0].release_id, made[1].release_id]
     made[2].storage.write("manifest.json", b"")
     with pytest.raises(CorruptError, match=made[2].release_id) as caught:
-        drop(workspace, keep=2)
+        collect_garbage(workspace, keep=2)
     assert f"remove the folder releases/{made[2].release_id}" in caught.value.fix
 
 

@@ -9,16 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from embeddings.histories_config import HistoriesConfig
-from embeddings.opening import open_snapshot
-from embeddings.snapshot import Moment
-from stores import s3
-from stores.conditional import replace_if
+from embeddings.histories.config import HistoriesConfig
+from embeddings.histories.snapshot import SnapshotTime, open_snapshot
 from stores.errors import CorruptError, StoreError
+from stores.files import object_store
+from stores.files.compare_and_swap import replace_if
+from stores.files.filesystem import Storage
+from stores.files.parquet import parquet_bytes
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
-from stores.parquet import parquet_bytes
-from stores.storage import Storage
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 from tests.stores.sick_s3 import KINDS, Illness, sick_proxy
 
 ROWS = 20_000
@@ -30,7 +29,7 @@ def sick(s3_bucket: str) -> Iterator[tuple[Storage, Illness]]:
     with pytest.MonkeyPatch.context() as patch, sick_proxy(os.environ["AWS_ENDPOINT_URL"]) as (url, illness):
         patch.setenv("AWS_ENDPOINT_URL", url)
         for limit, value in (("CONNECT_S", 5), ("ANSWER_S", 3), ("ATTEMPTS", 2)):
-            patch.setattr(s3, limit, value)
+            patch.setattr(object_store, limit, value)
         storage = Storage(f"{s3_bucket}/sick")
         storage.write("text", b"y" * 100_000)
         storage.write("table/a.parquet", parquet_bytes(pa.table({"a": list(range(ROWS))})))
@@ -103,7 +102,7 @@ def test_an_outage_while_a_lake_is_read_costs_no_row(sick: tuple[Storage, Illnes
     with pytest.raises(StoreError, match="object store did not serve"):
         Lake.open(uri)
     illness.heal()
-    moment, config = Moment(datetime.now(UTC), datetime.now(UTC)), HistoriesConfig()
+    moment, config = SnapshotTime(datetime.now(UTC), datetime.now(UTC)), HistoriesConfig()
     illness.begin(kind, only="GET .*parquet")
     with pytest.raises(StoreError) as error, open_snapshot(opened, moment, config) as snapshot:
         snapshot.connection.execute("SELECT 1")

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stores.errors import StoreError
+from stores.files.filesystem import Storage
 from stores.lake.cells import cell_of
-from stores.lake.files import read_footers
-from stores.lake.finding import FoundFile
-from stores.lake.plain import copy_file, is_misread, readable
+from stores.lake.file_listing import FoundFile
+from stores.lake.parquet_files import read_footers
+from stores.lake.repair import copy_file, is_misread, readable
 from stores.lake.scan import ScanConfig, connect
 from stores.lake.tables import TABLES, Column, Kind
-from stores.storage import Storage
 from tests.chaos.damage import fuzz
 
 EXACT = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}

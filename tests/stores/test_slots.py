@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stores import moving, publish, space_views
 from stores.errors import CorruptError
-from stores.features.repository import FeatureRepository
+from stores.feast.repository import FeatureRepository
+from stores.publishing import publish, publish_transaction, space_publisher
 
 EVERYONE = list(range(9))
 
@@ -68,19 +68,21 @@ def test_rollback_writes_no_row(nights, slots, look):
     assert nights.workspace.pointer()["release_id"] == first.release_id
 
 
-@pytest.mark.parametrize("step", ["write", "set_live", "change", "move_pointer", "close_move"])
+@pytest.mark.parametrize("step", ["write", "set_published_state", "change", "move_pointer", "close_plan"])
 def test_an_interrupted_move_never_shows_two_releases(local_nights, slots, look, monkeypatch, step):
     nights = local_nights
     first, second, _ = three(nights)
     publish.publish(nights.workspace, first, slots)
     with monkeypatch.context() as broken:
         if step == "write":
-            real = space_views.OnlineViews.write
-            broken.setattr(space_views.OnlineViews, "write", lambda *args: (real(*args), 1 // 0))
+            real = space_publisher.OnlineStoreWriter.write
+            broken.setattr(space_publisher.OnlineStoreWriter, "write", lambda *args: (real(*args), 1 // 0))
         elif step == "change":
-            broken.setattr(FeatureRepository, "change", lambda *_: 1 // 0)
+            broken.setattr(FeatureRepository, "update", lambda *_: 1 // 0)
         else:
-            broken.setattr(space_views if step == "set_live" else moving, step, lambda *_, **__: 1 // 0)
+            broken.setattr(
+                space_publisher if step == "set_published_state" else publish_transaction, step, lambda *_, **__: 1 // 0
+            )
         with pytest.raises(ZeroDivisionError):
             publish.publish(nights.workspace, second, slots)
     read, tags = through_service(look, nights)
@@ -110,15 +112,15 @@ def test_the_idle_slot_is_left_alone_while_readers_may_still_use_it(local_nights
     patient = slots.model_copy(update={"registry_ttl_s": 30})
     for release in releases[:2]:
         publish.publish(nights.workspace, release, patient)
-    clock = space_views.datetime
+    clock = space_publisher.datetime
 
     class Later(clock):
         @classmethod
         def now(cls, tz=None):
-            return clock.now(tz) + space_views.timedelta(seconds=sum(slept))
+            return clock.now(tz) + space_publisher.timedelta(seconds=sum(slept))
 
-    monkeypatch.setattr(space_views, "datetime", Later)
-    monkeypatch.setattr(space_views, "sleep", slept.append)
+    monkeypatch.setattr(space_publisher, "datetime", Later)
+    monkeypatch.setattr(space_publisher, "sleep", slept.append)
     publish.publish(nights.workspace, releases[2], patient)
     assert 20 < sum(slept) <= 32
 

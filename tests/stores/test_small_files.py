@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import troubles
+from pipeline import health_checks
 from pipeline.cli import main
 from pipeline.config import Config
-from stores import erasure, intent, journal, publish
-from stores.checked_json import MAX_BYTES
 from stores.errors import CorruptError
-from stores.features.repository import FeatureRepository
-from stores.lease import check_token, holder, lease
-from stores.suppression import suppress, suppressed
-from stores.workspace import POINTER, Workspace
+from stores.feast.repository import FeatureRepository
+from stores.files.checksummed_json import MAX_BYTES
+from stores.publishing import command_intent, erasure, journal, publish
+from stores.publishing.suppression_list import read_suppression_list, suppress
+from stores.releases.lease import check_token, current_lease, lease
+from stores.releases.workspace import POINTER, Workspace
 from tests.stores.conftest import Nights
 
 CONFIG = publish.PublishConfig(registry_ttl_s=1)
@@ -35,15 +35,15 @@ DAMAGE = {
 }
 LOOKS = {
     POINTER: lambda workspace: workspace.pointer(),
-    "lease.json": lambda workspace: holder(workspace.storage),
-    journal.LIVE: lambda workspace: journal.live(workspace.storage),
-    journal.MOVE: journal.read_move,
-    erasure.JOURNAL: lambda workspace: erasure.read_erasure(workspace.storage),
-    "suppressed.json": lambda workspace: suppressed(workspace.storage),
+    "lease.json": lambda workspace: current_lease(workspace.storage),
+    journal.PUBLISHED_STATE: lambda workspace: journal.published_state(workspace.storage),
+    journal.PUBLISH_JOURNAL: journal.read_plan,
+    erasure.ERASE_JOURNAL: lambda workspace: erasure.read_erasure(workspace.storage),
+    "suppressed.json": lambda workspace: read_suppression_list(workspace.storage),
     "models/next.json": lambda workspace: workspace.next_model(),
     "feast/views.json": lambda workspace: FeatureRepository(workspace.storage, CONFIG).described(),
 }
-MAY_BE_EMPTY = {("no keys", journal.LIVE)}
+MAY_BE_EMPTY = {("no keys", journal.PUBLISHED_STATE)}
 """`live.json` without a key says that no view holds anything, which is what it says before the first release."""
 
 
@@ -106,16 +106,16 @@ def test_a_folder_or_a_huge_file_in_its_place_is_named(workspace: Workspace, pat
 @pytest.mark.parametrize("path", LOOKS)
 def test_the_doctor_and_the_list_name_damage_and_look_on(workspace: Workspace, path: str) -> None:
     config = Config(workspace=workspace.uri)
-    sound = troubles.verified(workspace)
+    sound = health_checks.verify_files(workspace)
     for kind in ("empty", "a list", "wrong types"):
         workspace.storage.write(path, DAMAGE[kind])
-        findings = troubles.verified(workspace)
+        findings = health_checks.verify_files(workspace)
         named = [one for one in findings if one["state"] == "bad" and Path(path).name in one["says"]]
         assert named, kind
         assert all(one["try"] for one in named), kind
         others = {one["what"] for one in findings if one["state"] == "ok"}
         assert {one["what"] for one in sound if one["what"].startswith("2026")} <= others, kind
-        troubles.around(config, workspace)
+        health_checks.check_environment(config, workspace)
     assert main(["releases", "--workspace", workspace.uri]) == 0
     assert main(["doctor", "--verify", "--workspace", workspace.uri]) == 1
 
@@ -125,7 +125,7 @@ def test_what_the_cures_say_works(workspace: Workspace, capsys: pytest.CaptureFi
     first, second = (release.release_id for release in workspace.releases())
     where = ["--workspace", workspace.uri, "--set", "publish.registry_ttl_s=1"]
     expected = live_seed(workspace)
-    for path in (POINTER, "lease.json", journal.LIVE, journal.MOVE, "feast/views.json"):
+    for path in (POINTER, "lease.json", journal.PUBLISHED_STATE, journal.PUBLISH_JOURNAL, "feast/views.json"):
         workspace.storage.write(path, b"{")
         assert main(["promote", "current", *where]) == 1, path
         told = capsys.readouterr().err
@@ -136,16 +136,16 @@ def test_what_the_cures_say_works(workspace: Workspace, capsys: pytest.CaptureFi
         assert main(["promote", second if path == POINTER else "current", *where]) == 0, path
         assert workspace.current().release_id == second, path
         assert live_seed(workspace) == expected, path
-        assert "bad" not in {one["state"] for one in troubles.verified(workspace)}, path
+        assert "bad" not in {one["state"] for one in health_checks.verify_files(workspace)}, path
     assert main(["rollback", *where]) == 0
     assert workspace.current().release_id == first
 
 
 def test_a_damaged_journal_of_an_erasure_is_cured_by_erasing_again(workspace: Workspace) -> None:
     where = ["--workspace", workspace.uri, "--set", "publish.registry_ttl_s=1"]
-    workspace.storage.write(erasure.JOURNAL, b"[]")
+    workspace.storage.write(erasure.ERASE_JOURNAL, b"[]")
     assert main(["erase", "4", *where]) == 1
-    workspace.storage.delete(erasure.JOURNAL)
+    workspace.storage.delete(erasure.ERASE_JOURNAL)
     assert main(["erase", "4", *where]) == 0
     ids = {member for release in workspace.releases() for member in release.table("members")["member_id"].to_pylist()}
     assert ids == set(range(9)) - {4}
@@ -153,9 +153,9 @@ def test_a_damaged_journal_of_an_erasure_is_cured_by_erasing_again(workspace: Wo
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_intent_holds_no_command_up(workspace: Workspace, kind: str) -> None:
-    workspace.storage.write(intent.PATH, DAMAGE[kind])
-    assert intent.interrupted(workspace, "rollback", {}) is None
-    begun = intent.note(workspace, "rollback", {})
+    workspace.storage.write(command_intent.INTENT_FILE, DAMAGE[kind])
+    assert command_intent.interrupted_intent(workspace, "rollback", {}) is None
+    begun = command_intent.record_intent(workspace, "rollback", {})
     assert not begun.repeated
 
 
@@ -183,7 +183,7 @@ def test_damage_in_an_old_release_is_named_and_holds_nothing_else_up(
     oldest = workspace.releases()[0]
     path = oldest.storage.files("events")[0] if name == "events" else name
     oldest.storage.write(path, DAMAGE[kind])
-    findings = troubles.verified(workspace)
+    findings = health_checks.verify_files(workspace)
     (named,) = (one for one in findings if one["what"] == oldest.release_id)
     told = {"manifest.json": "manifest"}.get(name, path)
     assert named["state"] == "bad"
@@ -198,6 +198,6 @@ def test_damage_in_an_old_release_is_named_and_holds_nothing_else_up(
 
 def test_a_damaged_file_of_a_model_is_named(workspace: Workspace) -> None:
     workspace.models.write("m/hashes.json", json.dumps({"config.json": "0" * 64}).encode())
-    (found,) = (one for one in troubles.verified(workspace) if one["what"] == "models")
+    (found,) = (one for one in health_checks.verify_files(workspace) if one["what"] == "models")
     assert found["state"] == "bad"
     assert "models/m/config.json" in found["says"]

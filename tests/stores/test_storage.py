@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from stores.conditional import replace_if
 from stores.errors import CorruptError, StoreError, UsageError
-from stores.leftovers import sweep
-from stores.parquet import parquet_bytes
-from stores.storage import Storage
+from stores.files.compare_and_swap import replace_if
+from stores.files.filesystem import Storage
+from stores.files.parquet import parquet_bytes
+from stores.releases.workspace import remove_temp_files
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -61,7 +61,7 @@ def test_a_folder_is_fetched_to_local_disk_for_a_while(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = sorted(tmp_path.iterdir())
     storage.write("m/x/weights", b"w")
-    with storage.fetched("m") as folder:
+    with storage.local_copy("m") as folder:
         assert (folder / "x" / "weights").read_bytes() == b"w"
     assert storage.read("m/x/weights") == b"w"
     assert [path.name for path in tmp_path.iterdir() if path not in before and path.name != "root"] == []
@@ -70,11 +70,11 @@ def test_a_folder_is_fetched_to_local_disk_for_a_while(
 def test_temporary_files_are_swept_by_age_and_nothing_else(storage: Storage) -> None:
     for path in ("a/.tmp-1-x", "a/x", "b/.tmp-2-y"):
         storage.write(path, b"")
-    sweep(storage, "a", before=datetime.now(UTC) - timedelta(days=1))
+    remove_temp_files(storage, "a", before=datetime.now(UTC) - timedelta(days=1))
     assert len(storage.infos()) == 3
-    sweep(storage, "a", before=datetime.now(UTC) + timedelta(days=1))
+    remove_temp_files(storage, "a", before=datetime.now(UTC) + timedelta(days=1))
     assert [info.path for info in storage.infos("a")] == ["a/x"]
-    sweep(storage)
+    remove_temp_files(storage)
     assert [info.path for info in storage.infos()] == ["a/x"]
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import troubles
+from pipeline import health_checks
 from pipeline.cli import main
 from pipeline.config import Config
-from stores import publish
 from stores.errors import SamespaceError, StoreError, UsageError
-from stores.storage import Storage, temporary_folder
-from stores.workspace import Workspace
+from stores.files.filesystem import Storage, temporary_folder
+from stores.publishing import publish
+from stores.releases.workspace import Workspace
 from tests.stores.conftest import Nights
 
 WRITING = ("rollback", "promote current", "gc --keep 1", "report", "erase 4")
@@ -74,9 +74,9 @@ def test_on_a_read_only_disk_every_verb_that_writes_says_so_and_those_that_look_
         assert "Traceback" not in told, words
     for words in LOOKING:
         assert ended(capsys, words, "--workspace", read_only)[0] == 0, words
-    findings = troubles.around(Config(workspace=read_only), Workspace.open(read_only))
+    findings = health_checks.check_environment(Config(workspace=read_only), Workspace.open(read_only))
     assert [one["what"] for one in findings if one["state"] == "bad"] == ["disk"]
-    assert {one["state"] for one in troubles.verified(Workspace.open(read_only))} == {"ok"}
+    assert {one["state"] for one in health_checks.verify_files(Workspace.open(read_only))} == {"ok"}
 
 
 def test_without_a_folder_for_temporary_files_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,11 @@ def test_without_a_folder_for_temporary_files_it_is_named(monkeypatch: pytest.Mo
     with pytest.raises(StoreError, match="temporary files") as caught, temporary_folder():
         pass
     assert "TMPDIR" in caught.value.fix
-    (found,) = (one for one in troubles.around(Config(), Workspace.open("x")) if one["what"] == "temporary files")
+    (found,) = (
+        one
+        for one in health_checks.check_environment(Config(), Workspace.open("x"))
+        if one["what"] == "temporary files"
+    )
     assert found["state"] == "bad"
 
 
@@ -180,5 +184,5 @@ def test_a_store_that_refuses_a_small_file_is_named(
     with pytest.raises(SamespaceError, match=error.strerror or "") as caught:
         workspace.pointer()
     assert "current.json" in caught.value.what
-    findings = troubles.verified(Workspace.open(workspace.uri))
+    findings = health_checks.verify_files(Workspace.open(workspace.uri))
     assert "bad" in {one["state"] for one in findings}

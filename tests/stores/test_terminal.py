@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.terminal import SafeFormatter, clipped, one_line, print_anything, safe
+from stores.terminal import SafeFormatter, escape_controls, one_line, print_anything, truncate
 
 STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 JOINERS = "\u200c\u200d"
@@ -20,16 +20,16 @@ def steers(text: str, but: str = "") -> list[str]:
 
 @given(st.text(st.characters()))
 def test_whatever_the_text_no_character_of_it_steers(text: str) -> None:
-    assert steers(safe(text), "\n\t") == []
+    assert steers(escape_controls(text), "\n\t") == []
     assert steers(one_line(text)) == []
-    assert steers(clipped(text)) == []
-    assert len(clipped(text, 20)) <= 20
+    assert steers(truncate(text)) == []
+    assert len(truncate(text, 20)) <= 20
 
 
 @given(st.text(st.characters(exclude_categories=sorted(STEERING))))
 def test_text_that_cannot_steer_stays_as_it_is(text: str) -> None:
-    assert safe(text) == one_line(text) == text
-    assert clipped(text, len(text) + 1) == text
+    assert escape_controls(text) == one_line(text) == text
+    assert truncate(text, len(text) + 1) == text
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_is_shown_instead(text: str, shown: str) -> None:
 
 
 def test_lines_stay_lines_where_text_has_its_own() -> None:
-    assert safe("one\n\ttwo\x1b") == "one\n\ttwo\\x1b"
+    assert escape_controls("one\n\ttwo\x1b") == "one\n\ttwo\\x1b"
 
 
 def test_a_log_record_is_one_line_and_its_trace_has_no_more_than_its_own() -> None:

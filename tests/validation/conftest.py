@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stores import columns
-from stores.release import Plan, Release, StageReport
-from stores.workspace import Workspace
+from stores import schema as schema_module
+from stores.releases.release import Plan, Release, StageReport
+from stores.releases.workspace import Workspace
+from validation.config import GateConfig
 from validation.job import run_index, run_input, run_vectors
-from validation.thresholds import GateConfig
 
 FIRST = datetime(2026, 7, 20, 2, tzinfo=UTC)
 WIDTH, MEMBERS, TITLES, SHARDS = 8, 240, 60, 3
@@ -63,16 +63,16 @@ class Nights:
         _write_tables(release, content, created)
         for name, metrics in content["reports"].items():
             if metrics is not None:
-                release.once(name, lambda m=metrics, n=name: StageReport(name=n, rows=1, metrics=m))
+                release.run_stage(name, lambda m=metrics, n=name: StageReport(name=n, rows=1, metrics=m))
         return release
 
     def seal(self, release: Release, gates: bool = True) -> Release:
         """Judge and seal a staged night, so that the next one has something to be compared with."""
         if gates:
             for name, stage in (("gate_input", run_input), ("gate_vectors", run_vectors), ("gate_index", run_index)):
-                release.once(name, lambda s=stage: s(GateConfig(), release))
+                release.run_stage(name, lambda s=stage: s(GateConfig(), release))
         names = ("histories", "gate_input", "encode", "align", "gate_vectors", "index", "gate_index")
-        reports = [report for name in names if (report := release.report(name))]
+        reports = [report for name in names if (report := release.stage_report(name))]
         reasons = [line for report in reports for line in report.metrics.get("failed", [])]
         release.seal(reasons, reports, {"ray": "2.60"})
         self.releases.append(release)
@@ -160,13 +160,13 @@ def _write_tables(release: Release, content: dict[str, Any], created: datetime) 
         rows = np.flatnonzero(home & (np.arange(len(known)) < kept))
         vectors = np.asarray(content["members"])[rows]
         table = {
-            columns.MEMBER_ID: pa.array(ids[rows]),
-            columns.EMBEDDING: _embedding(vectors),
-            columns.EVENT_TIME: pa.array([created] * len(rows), columns.TIME),
-            columns.HISTORY_HASH: [f"hash-{member}" for member in known[rows]],
+            schema_module.MEMBER_ID: pa.array(ids[rows]),
+            schema_module.EMBEDDING: _embedding(vectors),
+            schema_module.EVENT_TIME: pa.array([created] * len(rows), schema_module.TIMESTAMP_TYPE),
+            schema_module.HISTORY_HASH: [f"hash-{member}" for member in known[rows]],
             "history_length": pa.array([3] * len(rows), pa.int32()),
-            columns.RELEASE_ID: [content.get("vectors_of", release.release_id)] * len(rows),
-            columns.ENCODED_AT: pa.array([created] * len(rows), columns.TIME),
+            schema_module.RELEASE_ID: [content.get("vectors_of", release.release_id)] * len(rows),
+            schema_module.ENCODED_AT: pa.array([created] * len(rows), schema_module.TIMESTAMP_TYPE),
         }
         release.write_table(f"members/part-{shard:05d}.parquet", pa.table(table))
     _write_titles(release, content, created)
@@ -175,28 +175,33 @@ def _write_tables(release: Release, content: dict[str, Any], created: datetime) 
 def _write_titles(release: Release, content: dict[str, Any], created: datetime) -> None:
     count = len(content["snapshot_titles"]) - content["drop_titles"]
     vectors = np.asarray(content["titles"])[:count]
-    schema = columns.title_vector_schema(pa.int64(), vectors.shape[1])
+    schema = schema_module.title_vector_schema(pa.int64(), vectors.shape[1])
     values: dict[str, Any] = {name: pa.nulls(count, schema.field(name).type) for name in schema.names}
     values |= {
-        columns.TITLE_ID: pa.array(content["title_ids"][:count]),
-        columns.EMBEDDING: _embedding(vectors),
-        columns.NAME: content["names"][:count],
+        schema_module.TITLE_ID: pa.array(content["title_ids"][:count]),
+        schema_module.EMBEDDING: _embedding(vectors),
+        schema_module.NAME: content["names"][:count],
         "genres": pa.array([[GENRES[i % 3]] for i in content["snapshot_titles"][:count]], pa.list_(pa.string())),
         "plays": pa.array(content["plays"][:count], pa.int64()),
-        columns.RELEASE_ID: [content.get("vectors_of", release.release_id)] * count,
-        columns.ENCODED_AT: pa.array([created] * count, columns.TIME),
+        schema_module.RELEASE_ID: [content.get("vectors_of", release.release_id)] * count,
+        schema_module.ENCODED_AT: pa.array([created] * count, schema_module.TIMESTAMP_TYPE),
     }
     release.write_table("titles/part-00000.parquet", pa.table(values))
 
 
 def _histories(members: np.ndarray) -> pa.Table:
     return pa.table(
-        {columns.MEMBER_ID: pa.array(members), columns.HISTORY_HASH: [f"hash-{member}" for member in members]}
+        {
+            schema_module.MEMBER_ID: pa.array(members),
+            schema_module.HISTORY_HASH: [f"hash-{member}" for member in members],
+        }
     )
 
 
 def _write_catalogue(release: Release, content: dict[str, Any]) -> None:
-    table = pa.table({columns.TITLE_ID: pa.array(content["snapshot_titles"]), columns.NAME: content["names"]})
+    table = pa.table(
+        {schema_module.TITLE_ID: pa.array(content["snapshot_titles"]), schema_module.NAME: content["names"]}
+    )
     release.write_table("work/catalogue.parquet", table)
 
 

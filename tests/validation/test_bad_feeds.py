@@ -10,15 +10,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.histories import HistoriesConfig
-from embeddings.histories import run as run_histories
-from stores.dead_letter import summary
+from embeddings.histories.job import HistoriesConfig
+from embeddings.histories.job import run as run_histories
 from stores.errors import ContractError
 from stores.lake.scan import ScanConfig
-from stores.release import Plan, Release, StageReport
+from stores.releases.dead_letter import count_by_reason
+from stores.releases.release import Plan, Release, StageReport
 from validation.checks import GateVerdict
+from validation.config import GateConfig
 from validation.job import run_input
-from validation.thresholds import GateConfig
 
 FIRST = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS, HEALTHY, MEMBERS, TITLES, PER_DAY = 24, 3, 300, 80, 400
@@ -86,8 +86,8 @@ class Feed:
 
     def judge(self, release: Release) -> StageReport:
         """Read the lake and judge what was read."""
-        release.once("histories", lambda: run_histories(STAGES, release))
-        return release.once("gate_input", lambda: run_input(GateConfig(), release))
+        release.run_stage("histories", lambda: run_histories(STAGES, release))
+        return release.run_stage("gate_input", lambda: run_input(GateConfig(), release))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
         found.deliver(number)
         release = found.night(number)
         assert failed(found.judge(release)) == {"hold": {}, "warn": {}}
-        release.seal([], [release.report(name) for name in ("histories", "gate_input")], {})
+        release.seal([], [release.stage_report(name) for name in ("histories", "gate_input")], {})
         found.live = release.release_id
     return found
 
@@ -196,7 +196,7 @@ def test_a_day_delivered_twice_is_quarantined_row_by_row(feed: Feed, tonight: Re
     whole = pq.read_table(feed.file(DAYS - 4))
     pq.write_table(whole, feed.lake / "interactions" / "again.parquet")
     assert failed(feed.judge(tonight)) == {"hold": {}, "warn": {"few rows are refused": (f"duplicate: {len(whole)}",)}}
-    assert summary(tonight) == {"duplicate": len(whole)}
+    assert count_by_reason(tonight) == {"duplicate": len(whole)}
 
 
 def test_two_days_delivered_twice_stop_the_night(feed: Feed, tonight: Release) -> None:
@@ -219,7 +219,7 @@ def test_a_day_delivered_again_under_other_values_warns(feed: Feed, tonight: Rel
 def test_future_dates_are_quarantined_and_what_is_missing_then_holds(feed: Feed, tonight: Release) -> None:
     rewrite(feed.file(DAYS - 1), later(9_000))
     held = failed(feed.judge(tonight))["hold"]
-    assert summary(tonight) == {"event in the future": len(day_of(DAYS - 1))}
+    assert count_by_reason(tonight) == {"event in the future": len(day_of(DAYS - 1))}
     assert list(held) == ["there are new events since the previous night"]
 
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embeddings.histories import HistoriesConfig, run
-from stores.dead_letter import summary
+from embeddings.histories.job import HistoriesConfig, run
 from stores.errors import ContractError
 from stores.lake.scan import ScanConfig
-from stores.release import Plan, Release
+from stores.releases.dead_letter import count_by_reason
+from stores.releases.release import Plan, Release
 from validation.checks import GateVerdict
+from validation.config import GateConfig
 from validation.job import run_input, run_vectors
-from validation.thresholds import GateConfig
 
 CONFIG = GateConfig()
 
@@ -78,7 +78,7 @@ def worse_model(content):
     week = {"both": 60, "model": 200, "other": 40, "neither": 1700}
     current = {"both": 200, "model": 60, "other": 170, "neither": 1570}
     against = {"current": current, "popular_7_days": week}
-    content["reports"]["compare"] = {"questions": 2000, "against": against, "slices": {}}
+    content["reports"]["compare_models"] = {"questions": 2000, "against": against, "slices": {}}
 
 
 def two_titles_swapped(content):
@@ -176,7 +176,7 @@ def test_bad_rows_are_quarantined_and_too_many_stop_the_night(tmp_path, spoil, r
     )
     lenient = HistoriesConfig(scan=ScanConfig(threads=1), max_bad_fraction=0.2)
     report = run(lenient, release)
-    assert report.metrics["refused"] == summary(release) == {reason: PER_DAY}
+    assert report.metrics["refused"] == count_by_reason(release) == {reason: PER_DAY}
     assert report.metrics["events_accepted"] == accepted
     with pytest.raises(ContractError, match=reason) as raised:
         run(HistoriesConfig(scan=ScanConfig(threads=1)), release)

@@ -3,10 +3,10 @@
 import pytest
 
 from validation.checks import Check, Expectation
-from validation.gate import judge
+from validation.config import GateConfig
+from validation.gx_gate import judge
 from validation.job import run_index, run_input, run_vectors
 from validation.suites import feed
-from validation.thresholds import GateConfig
 
 AGE = "the newest event is {:,.4g} days old"
 
@@ -53,7 +53,7 @@ def test_every_check_of_every_gate_says_what_is_wrong(live):
 
     def changed(content):
         content["model_id"] = "m2"
-        content["reports"]["compare"] = compared
+        content["reports"]["compare_models"] = compared
         content["reports"]["align"]["heldout_cosine_p50"] = 0.1
 
     release = live.stage(changed)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from validation.comparison import apart, difference, figures
-from validation.thresholds import QualityThresholds
+from validation.config import QualityThresholds
+from validation.model_quality import apart, difference, paired_metrics
 
 
 def counts(both=0, model=0, other=0, neither=0):
@@ -51,7 +51,7 @@ def test_equal_answers_are_no_certainty_and_no_answers_no_figure():
 def test_the_margin_is_for_the_live_model_only():
     same = counts(both=100, neither=100)
     metrics = {"questions": 200, "against": {"current": same, "popular_7_days": same}, "slices": {}}
-    found = figures(metrics, QualityThresholds())["against"]
+    found = paired_metrics(metrics, QualityThresholds())["against"]
     assert found["current"]["mean"] == pytest.approx(0.015)
     assert found["popular_7_days"]["mean"] == 0
 

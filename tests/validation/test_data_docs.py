@@ -8,9 +8,9 @@ import pytest
 
 from stores.errors import NotFoundError
 from validation.checks import shown
+from validation.config import GateConfig
 from validation.data_docs import write_data_docs
 from validation.job import run_index, run_input, run_vectors
-from validation.thresholds import GateConfig
 
 EVIL = "<img src=https://example.org/x>"
 LIMIT = 400_000
@@ -27,7 +27,7 @@ def release(live):
     """A judged night with a failure, a figure that was not measured, and a name that tries to be markup."""
     found = live.stage(spoilt)
     for name, stage in (("gate_input", run_input), ("gate_vectors", run_vectors), ("gate_index", run_index)):
-        found.once(name, lambda s=stage: s(GateConfig(), found))
+        found.run_stage(name, lambda s=stage: s(GateConfig(), found))
     return found
 
 
@@ -45,7 +45,7 @@ def test_there_is_a_page_for_each_gate_beside_the_report(release, pages):
 
 def test_the_pages_give_the_gates_answers(release, pages):
     for name, text in pages.items():
-        checks = release.report(name).metrics["checks"]
+        checks = release.stage_report(name).metrics["checks"]
         failed = sum(not check["passed"] for check in checks)
         whole = failed == 0  # the page's own head has a mark too
         assert text.count('<i class="fas fa-check-circle') == len(checks) - failed + whole
@@ -67,7 +67,7 @@ def test_a_release_whose_limits_were_not_kept_is_named(live):
     old = run_index(GateConfig(), release)
     for check in old.metrics["checks"]:
         del check["kind"], check["minimum"], check["maximum"], check["one_of"]
-    release.once("gate_index", lambda: old)
+    release.run_stage("gate_index", lambda: old)
     with pytest.raises(NotFoundError, match="judged by an earlier version"):
         write_data_docs(release)
 

@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from validation.difference import difference, dimensions
-from validation.thresholds import DriftThresholds
+from validation.config import DriftThresholds
+from validation.release_diff import diff_releases, dimensions
 
 LIMITS = DriftThresholds()
 
 
 def test_a_release_does_not_differ_from_itself(live):
-    found = difference(live.releases[0], live.releases[0], LIMITS)
+    found = diff_releases(live.releases[0], live.releases[0], LIMITS)
     assert (found["members"]["changed"], found["titles"]["left"]) == (0, 0)
     assert found["neighbour_jaccard"] == 1
     assert found["title_cosine_p50"] == pytest.approx(1)
@@ -25,7 +25,7 @@ def test_what_moved_is_named_with_its_neighbours(nights):
         content["titles"][7] *= -1
 
     second = nights.seal(nights.stage(turned), gates=False)
-    found = difference(first, second, LIMITS)
+    found = diff_releases(first, second, LIMITS)
     assert found["moved"][0]["name"] == "Title 7"
     assert found["moved"][0]["cosine"] < -0.9
     assert found["moved"][0]["was_near"] != found["moved"][0]["is_near"]
@@ -35,8 +35,8 @@ def test_what_moved_is_named_with_its_neighbours(nights):
 def test_what_came_and_left_is_counted(nights):
     first = nights.seal(nights.stage())
     second = nights.seal(nights.stage(lambda content: content.update(drop_members=10)), gates=False)
-    assert difference(first, second, LIMITS)["members"]["left"] == 10
-    assert difference(second, first, LIMITS)["members"]["left"] == 0
+    assert diff_releases(first, second, LIMITS)["members"]["left"] == 10
+    assert diff_releases(second, first, LIMITS)["members"]["left"] == 0
 
 
 def test_two_spaces_are_compared_by_neighbours_alone(nights):
@@ -48,7 +48,7 @@ def test_two_spaces_are_compared_by_neighbours_alone(nights):
         for side in ("members", "titles"):
             content[side] = content[side] @ turn
 
-    found = difference(first, nights.seal(nights.stage(announced), gates=False), LIMITS)
+    found = diff_releases(first, nights.seal(nights.stage(announced), gates=False), LIMITS)
     assert not found["same_space"]
     assert "dimensions" not in found
     assert found["neighbour_jaccard"] > 0.8

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from validation import drift
-from validation.geometry import nearest
-from validation.pairs import Pair, Titles
-from validation.thresholds import DriftThresholds
+from validation.config import DriftThresholds
+from validation.release_pairs import Pair, Titles, nearest
 
 RNG = np.random.default_rng(5)
 LIMITS = DriftThresholds()

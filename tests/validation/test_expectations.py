@@ -2,9 +2,9 @@ import pandas as pd
 import pytest
 
 from validation.checks import Expectation
-from validation.gate import run_suite
+from validation.config import GateConfig
+from validation.gx_gate import run_suite
 from validation.job import run_vectors
-from validation.thresholds import GateConfig
 
 
 def test_failures_of_a_night_carry_the_domains_own_types(live):
@@ -24,7 +24,7 @@ def test_failures_of_a_night_carry_the_domains_own_types(live):
 
 
 def test_every_kind_that_a_suite_names_is_a_type(live):
-    from validation.expectations import OWN
+    from validation.gx_expectations import OWN
     from validation.suites import alignment, drift, vectors
 
     named = {alignment.KIND, *drift._KINDS.values(), *vectors._KINDS.values()}

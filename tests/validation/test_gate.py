@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from validation.checks import Check, Expectation, GateVerdict
-from validation.gate import judge, run_suite
-from validation.thresholds import GateConfig, Thresholds
+from validation.config import GateConfig, Thresholds
+from validation.gx_gate import judge, run_suite
 
 FIGURES = {"share": 0.5, "outcome": "refused", "nothing": None, "nan": float("nan")}
 
@@ -84,7 +84,7 @@ def test_every_threshold_gives_its_reason():
 QUIET = """
 import sys, logging
 from validation.checks import Expectation
-from validation.gate import judge
+from validation.gx_gate import judge
 assert "great_expectations" not in sys.modules
 v = judge("g", {"s": ({"x": 1.0}, [Expectation(name="n", column="x", minimum=2), Expectation(name="m", column="y")])})
 assert len(v.held) == 2

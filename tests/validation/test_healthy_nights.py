@@ -113,7 +113,7 @@ def test_healthy_nights_raise_no_alarm(nights, count):
         release = nights.seal(nights.stage(season.edit))
         assert (season.number, release.manifest.status, release.manifest.reasons) == (season.number, "ready", [])
         for name in ("gate_input", "gate_vectors", "gate_index"):
-            warnings = GateVerdict.of(name, release.report(name).metrics).warnings
+            warnings = GateVerdict.of(name, release.stage_report(name).metrics).warnings
             assert {str(check) for check in warnings if check.expectation != UNMEASURED} == set(), season.number
     before, last = (
         nights.releases[at].titles().to_table(columns=["title_id"])["title_id"].to_pylist() for at in (0, -1)

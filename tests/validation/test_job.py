@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from stores.release import Release, StageReport
+from stores.releases.release import Release, StageReport
 from validation.checks import GateVerdict
+from validation.config import GateConfig
 from validation.job import run_index, run_input, run_vectors
-from validation.thresholds import GateConfig
 
 CONFIG = GateConfig()
 

@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from validation.config import GateConfig
 from validation.job import run_vectors
 from validation.report import write_report
-from validation.report.markup import el, embedded, table
-from validation.thresholds import GateConfig
+from validation.report.html import el, embedded, table
 
 EVIL = "<script>alert(1)</script>"
 LIMIT = 5_000_000
@@ -101,7 +101,7 @@ def test_a_title_that_hardly_anybody_played_is_listed_where_it_is_the_one_that_m
 
 def test_the_page_says_how_much_of_each_segment_moved(live):
     release = live.stage()
-    release.once("gate_vectors", lambda: run_vectors(GateConfig(), release))
+    release.run_stage("gate_vectors", lambda: run_vectors(GateConfig(), release))
     text = read(release)
     table = text[text.index("By genre and popularity") :].partition("</table>")[0]
     for segment in ("least played third", "Drama", "Space &lt;opera&gt;"):
@@ -175,10 +175,10 @@ def test_the_model_is_shown_beside_the_live_one(live):
     metrics = {"questions": 2000, "against": against, "slices": {"new_members": against}}
 
     def compared(content):
-        content["reports"]["compare"] = metrics
+        content["reports"]["compare_models"] = metrics
 
     release = live.stage(compared)
-    release.once("gate_vectors", lambda: run_vectors(GateConfig(), release))
+    release.run_stage("gate_vectors", lambda: run_vectors(GateConfig(), release))
     text = read(release)
     model = text[text.index("<h2>The model") :]
     assert "0.1550" in model
@@ -188,7 +188,7 @@ def test_the_model_is_shown_beside_the_live_one(live):
 
 def test_a_release_that_was_taken_back_says_so_first(nights):
     release = nights.seal(nights.stage())
-    release.add_event("canary", passed=False, failed=["members read from Feast are the published ones: …"])
+    release.add_event("readback", passed=False, failed=["members read from Feast are the published ones: …"])
     text = read(release)
     assert text.index("Taken back") < text.index("members read from Feast") < text.index("What changed")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from validation.config import GateConfig
 from validation.data_docs import write_data_docs
 from validation.job import run_index, run_input, run_vectors
 from validation.report import write_report
-from validation.thresholds import GateConfig
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright from PyPI")
 axe = pytest.importorskip("axe_playwright_python", reason="the browser tests need axe-playwright-python from PyPI")
@@ -48,7 +48,7 @@ def report(live) -> Path:
     """The report of a judged night with a warning, a moved title and a name that tries to be markup; data docs too."""
     release = live.stage(evil)
     for name, stage in (("gate_input", run_input), ("gate_vectors", run_vectors), ("gate_index", run_index)):
-        release.once(name, lambda s=stage: s(GateConfig(), release))
+        release.run_stage(name, lambda s=stage: s(GateConfig(), release))
     write_data_docs(release)
     return Path(write_report(release))
 

@@ -1,12 +1,12 @@
 import numpy as np
 
 from validation.checks import GateVerdict
+from validation.config import DriftThresholds, GateConfig
+from validation.drift import POPULARITY_THIRDS, segment_figures
 from validation.job import run_vectors
-from validation.pairs import pair
-from validation.segments import THIRDS, segment_figures
-from validation.thresholds import DriftThresholds, GateConfig
+from validation.release_pairs import pair
 
-LIMITS = DriftThresholds(least_segment=20)
+LIMITS = DriftThresholds(min_segment_titles=20)
 MOVED = "no segment of titles moved away"
 
 
@@ -24,8 +24,8 @@ def figures(live, edit, limits=LIMITS):
 
 def test_each_title_is_in_one_third_and_in_its_genres(live):
     found = {entry["segment"]: entry for entry in figures(live, lambda content: None)["segments"]}
-    assert set(found) == {*THIRDS, "Drama", "Comedy", "Space <opera>"}
-    assert sum(found[name]["titles"] for name in THIRDS) == 60
+    assert set(found) == {*POPULARITY_THIRDS, "Drama", "Comedy", "Space <opera>"}
+    assert sum(found[name]["titles"] for name in POPULARITY_THIRDS) == 60
     assert all(entry["moved_share"] == 0 for entry in found.values())
 
 
@@ -39,4 +39,4 @@ def test_a_lost_genre_is_the_first_and_is_warned_of_by_name(live):
 
 
 def test_small_segments_say_nothing(live):
-    assert figures(live, one_genre_lost, DriftThresholds(least_segment=21)) == {}
+    assert figures(live, one_genre_lost, DriftThresholds(min_segment_titles=21)) == {}

@@ -62,7 +62,7 @@ def test_duplicates_are_counted_exactly_while_the_sketch_holds(copies):
 
 
 def test_duplicates_are_estimated_beyond_the_sketch(monkeypatch):
-    monkeypatch.setattr(statistics, "SKETCH", 1024)
+    monkeypatch.setattr(statistics, "SKETCH_SIZE", 1024)
     x = np.repeat(RNG.normal(size=(8_000, 3)).astype(np.float32).astype(np.float64), 2, axis=0)
     seen = of(x, parts=9)
     assert len(seen._hashes) == 1024

@@ -4,7 +4,7 @@ Every section is one small file with a `section(facts) -> Html | None`; `page` p
 """
 
 from validation.report.page import refresh_report, write_report
-from validation.report.state import recently_moved
+from validation.report.release_state import recently_moved
 from validation.report.title_map import plane_of
 
 __all__ = ["plane_of", "recently_moved", "refresh_report", "write_report"]

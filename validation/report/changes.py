@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from stores.release import Release
-from validation.difference import farthest, neighbours, well_known
+from stores.releases.release import Release
+from validation.config import DriftThresholds
 from validation.drift import beyond_chance, neighbour_overlap
-from validation.geometry import Places, cosines
-from validation.pairs import Pair
-from validation.report.charts import meter
-from validation.report.facts import Facts
-from validation.report.markup import Html, card, el, join, table
-from validation.thresholds import DriftThresholds
+from validation.release_diff import farthest, neighbours, well_known
+from validation.release_pairs import Pair, Places, cosines
+from validation.report.data import ReportData
+from validation.report.html import Html, card, el, join, meter, table
 
 MOVED, IN_SIGHT, NAMED = 30, 8, 12
 _COUNTS = (
@@ -24,7 +22,7 @@ _COUNTS = (
 )
 
 
-def section(facts: Facts) -> Html:
+def section(facts: ReportData) -> Html:
     """Counts beside the release before, titles that came and went, titles that moved."""
     if facts.before is not None and facts.pair is not None:
         note = f"Beside release {facts.before.release_id}, which was live when this night began."
@@ -38,7 +36,7 @@ def section(facts: Facts) -> Html:
     return card("What changed", _counts(facts), *parts, note=note, anchor="changes")
 
 
-def _counts(facts: Facts) -> Html:
+def _counts(facts: ReportData) -> Html:
     tiles = []
     for name, stage, metric in _COUNTS:
         now, before = facts.metrics(stage).get(metric), facts.metrics_before(stage).get(metric)
@@ -54,7 +52,7 @@ def _change(now: float, before: float | None) -> Html | None:
     return el("small", f"{sign} ({(now - before) / before:+.1%})")
 
 
-def _arrivals(facts: Facts, both: Pair, before: Release) -> Html | None:
+def _arrivals(facts: ReportData, both: Pair, before: Release) -> Html | None:
     if facts.titles is None:
         return None
     common = set(both.now.ids)
@@ -98,7 +96,7 @@ def _moved(both: Pair) -> Html:
     return el("div", el("h3", "Titles that moved most"), el("p", text), _listed(body[:IN_SIGHT]), more)
 
 
-def _segments(facts: Facts) -> Html | None:
+def _segments(facts: ReportData) -> Html | None:
     """How many titles of each genre and third of the catalogue moved; None where it was not measured."""
     found: list[dict[str, Any]] = (facts.figures.get("drift") or {}).get("segments") or []
     if not found:
@@ -135,7 +133,7 @@ def _names(names: Sequence[Html]) -> Html:
     return el("span", [join(" · " if at else None, name) for at, name in enumerate(names)], class_="names")
 
 
-def _examples(facts: Facts) -> Html | None:
+def _examples(facts: ReportData) -> Html | None:
     titles = facts.titles
     if titles is None or len(titles.ids) < 2:
         return None

@@ -4,15 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from validation.report.charts import bars, overlay
-from validation.report.facts import Facts
-from validation.report.markup import Html, card, el
+from validation.report.data import ReportData
+from validation.report.html import Html, bars, card, el, overlay
 from validation.statistics import bin_centre, whole_histogram
 
 POINTS = 40
 
 
-def section(facts: Facts) -> Html | None:
+def section(facts: ReportData) -> Html | None:
     """Charts of the vectors; None where they were not measured."""
     sides = [(side, facts.figures[side]) for side in ("members", "titles") if facts.figures.get(side)]
     if not sides:
@@ -52,7 +51,7 @@ def _scores(scores: dict[str, Any]) -> Html:
     return el("figure", chart, el("figcaption", "Scores of sampled members with sampled titles"))
 
 
-def _energy(side: str, figures: dict[str, Any], facts: Facts) -> Html | None:
+def _energy(side: str, figures: dict[str, Any], facts: ReportData) -> Html | None:
     energy: list[float] = figures.get("energy") or []
     if not energy:
         return None
@@ -66,7 +65,7 @@ def _energy(side: str, figures: dict[str, Any], facts: Facts) -> Html | None:
     return el("figure", chart, el("figcaption", text + _weighted(energy, stable)))
 
 
-def _dimensions(facts: Facts) -> Html | None:
+def _dimensions(facts: ReportData) -> Html | None:
     """How far each dimension still means what it means in the reference; None on the night that opens the space."""
     known = [entry for entry in facts.metrics("align").get("dimensions") or [] if entry.get("correlation") is not None]
     if not known or not facts.comparable:

@@ -2,11 +2,13 @@
 
 from importlib.resources import files
 
-from stores.release import Release
-from validation.report import changes, distributions, judged, quality, running, title_map, trend, verdict
-from validation.report.facts import Facts
-from validation.report.markup import Html, el, join
-from validation.report.state import HEADER
+from stores.releases.release import Release
+from validation.report import changes, distributions, run_statistics, title_map, verdict
+from validation.report import run_statistics as run_statistics_module
+from validation.report import verdict as verdict_module
+from validation.report.data import ReportData
+from validation.report.html import Html, el, join
+from validation.report.release_state import HEADER
 
 FILE = "report.html"
 # Nothing may be loaded or sent, whatever a name in the catalogue says.
@@ -15,7 +17,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 def write_report(release: Release) -> str:
     """Write `report.html` of a release, sealed or staged, and return its path or URI."""
-    release.storage.write(FILE, page(Facts.of(release)).encode())
+    release.storage.write(FILE, page(ReportData.of(release)).encode())
     return f"{release.storage.uri}/{FILE}"
 
 
@@ -28,12 +30,12 @@ def refresh_report(release: Release) -> bool:
         return False
     text = release.storage.read(FILE).decode()
     parts = [Html(found[0]) for found in verdict.SECTION.finditer(text)]
-    header = verdict.section(Facts.of(release), parts)
+    header = verdict.section(ReportData.of(release), parts)
     release.storage.write(FILE, HEADER.sub(lambda _: header, text, count=1).encode())
     return True
 
 
-def page(facts: Facts) -> str:
+def page(facts: ReportData) -> str:
     """The whole page."""
     head = el(
         "head",
@@ -47,13 +49,13 @@ def page(facts: Facts) -> str:
     parts = [
         changes.section(facts),
         title_map.section(facts),
-        quality.section(facts),
+        run_statistics.quality_section(facts),
         distributions.section(facts),
-        running.indexes(facts),
-        judged.section(facts),
-        running.stages(facts),
-        running.refused(facts),
-        trend.section(facts),
+        run_statistics_module.indexes(facts),
+        verdict_module.checks_section(facts),
+        run_statistics_module.stages(facts),
+        run_statistics_module.refused(facts),
+        run_statistics_module.trend_section(facts),
     ]
     there = [part for part in parts if part]
     body = [
@@ -69,6 +71,6 @@ def _own(name: str) -> Html:
     return Html(files("validation.report").joinpath(name).read_text(encoding="utf-8"))
 
 
-def _versions(facts: Facts) -> str:
+def _versions(facts: ReportData) -> str:
     versions = facts.release.manifest.versions if facts.release.sealed else {}
     return " · ".join(["samespace", *(f"{name} {version}" for name, version in versions.items())])

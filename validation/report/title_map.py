@@ -11,26 +11,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stores.release import Release
-from stores.terminal import safe
-from validation.geometry import TINY, Places, unit
-from validation.pairs import Titles
-from validation.report.facts import Facts
-from validation.report.markup import Html, card, el, embedded
+from stores.releases.release import Release
+from stores.terminal import escape_controls
+from validation.release_pairs import TINY, Places, Titles, unit_rows
+from validation.report.data import ReportData
+from validation.report.html import Html, card, el, embedded
 from validation.statistics import Floats
 
-POINTS, GENRES, OTHER = 3_000, 8, "other"
-LEAST, RIDGE = 10, 0.05
+MAX_POINTS, MAX_GENRES, OTHER = 3_000, 8, "other"
+MIN_TITLES_PER_GENRE, RIDGE_SHARE = 10, 0.05
 """Genres with fewer titles do not shape the plane; the ridge keeps it from following single titles."""
 
 
-def section(facts: Facts) -> Html | None:
+def section(facts: ReportData) -> Html | None:
     """A canvas that the page's script draws: hover for names, search, pick genres."""
     if facts.titles is None or facts.catalogue is None or len(facts.titles.ids) < 3:
         return None
     data = points(facts.titles, facts.catalogue)
-    names = data["name"] = [safe(name) for name in data["name"]]
-    data["legend"] = [safe(genre) for genre in data["legend"]]
+    names = data["name"] = [escape_controls(name) for name in data["name"]]
+    data["legend"] = [escape_controls(genre) for genre in data["legend"]]
     del data["title_id"]
     label = f"Map of {len(names)} titles; titles that are alike lie close together"
     search = el("input", type="search", id="find", placeholder="Find a title", aria_label="Find a title on the map")
@@ -47,7 +46,7 @@ def section(facts: Facts) -> Html | None:
 
 def plane_of(release: Release) -> dict[str, Any]:
     """The map of a release's titles as `points` gives it; empty lists where there are fewer than three."""
-    facts = Facts.of(release)
+    facts = ReportData.of(release)
     if facts.titles is None or facts.catalogue is None or len(facts.titles.ids) < 3:
         return {"title_id": [], "name": [], "x": [], "y": [], "genre": [], "legend": [OTHER]}
     return points(facts.titles, facts.catalogue)
@@ -58,11 +57,11 @@ def points(titles: Titles, catalogue: pa.Table) -> dict[str, Any]:
 
     `genre` is a place in `legend`, whose last entry stands for all others. `catalogue` has ids and genres.
     """
-    shown = np.argsort(-titles.plays, kind="stable")[:POINTS]
+    shown = np.argsort(-titles.plays, kind="stable")[:MAX_POINTS]
     genres = _main_genres(catalogue)
     ids = [titles.ids[i] for i in shown]
     kinds = [genres.get(title, OTHER) for title in ids]
-    legend = [genre for genre, _ in Counter(kind for kind in kinds if kind != OTHER).most_common(GENRES)]
+    legend = [genre for genre, _ in Counter(kind for kind in kinds if kind != OTHER).most_common(MAX_GENRES)]
     legend.append(OTHER)
     colour = [legend.index(kind) if kind in legend else len(legend) - 1 for kind in kinds]
     plane = project(titles.vectors[shown], np.array(colour), len(legend) - 1)
@@ -75,9 +74,11 @@ def project(vectors: Floats, genre: Places, other: int) -> Floats:
 
     `genre` (n,) are numbers; those equal to `other` shape nothing.
     """
-    x = unit(vectors)
+    x = unit_rows(vectors)
     x = x - x.mean(axis=0)
-    axes = _discriminant(x, [rows for g in range(other) if len(rows := np.flatnonzero(genre == g)) >= LEAST])
+    axes = _discriminant(
+        x, [rows for g in range(other) if len(rows := np.flatnonzero(genre == g)) >= MIN_TITLES_PER_GENRE]
+    )
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     plane = x @ axes
     if plane.shape[1] < 2:
@@ -94,7 +95,7 @@ def _discriminant(x: Floats, groups: list[Places]) -> Floats:
     means = np.stack([x[rows].mean(axis=0) for rows in groups])
     between = sum(len(rows) * np.outer(mean, mean) for rows, mean in zip(groups, means, strict=True))
     within = sum((x[rows] - mean).T @ (x[rows] - mean) for rows, mean in zip(groups, means, strict=True))
-    within = within + (RIDGE * np.trace(within) / len(within) + TINY) * np.eye(len(within))
+    within = within + (RIDGE_SHARE * np.trace(within) / len(within) + TINY) * np.eye(len(within))
     half = np.linalg.inv(np.linalg.cholesky(within))
     found = np.linalg.eigh(half @ between @ half.T)[1][:, ::-1][:, :2]
     return np.asarray(half.T @ found)
@@ -104,7 +105,7 @@ def _main_genres(catalogue: pa.Table) -> dict[Any, str]:
     """Each title's most specific genre among the frequent ones: the rarest that enough titles have."""
     lists = [[genre for genre in genres or [] if genre] for genres in catalogue["genres"].to_pylist()]
     counts = Counter(genre for genres in lists for genre in genres)
-    frequent = {genre for genre, _ in counts.most_common(GENRES)}
+    frequent = {genre for genre, _ in counts.most_common(MAX_GENRES)}
     chosen = (min((g for g in genres if g in frequent), key=lambda g: counts[g], default=OTHER) for genres in lists)
     return dict(zip(catalogue["title_id"].to_pylist(), chosen, strict=True))
 

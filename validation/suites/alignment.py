@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from stores.release import Plan
+from stores.releases.release import Plan
 from validation.checks import Expectation, few
+from validation.config import AlignmentThresholds
 from validation.suites import Suite
-from validation.thresholds import AlignmentThresholds
 
 OUTCOMES = ("same_space", "new_space")
 KIND = "expect_the_space_to_be_kept_or_announced"

@@ -3,8 +3,8 @@
 from typing import Any
 
 from validation.checks import Expectation, Level
+from validation.config import DriftThresholds
 from validation.suites import Suite
-from validation.thresholds import DriftThresholds
 
 _KINDS = {
     "neighbours_beyond_chance": "expect_neighbours_to_be_kept",

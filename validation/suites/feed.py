@@ -1,6 +1,6 @@
 """The feed beside earlier nights': units of durations, countries that fell silent, past days that changed.
 
-Reads the `profile` that the histories stage reports (`embeddings.event_profile`). A figure is the
+Reads the `profile` that the histories stage reports (`embeddings.histories.events`). A figure is the
 worst case of its kind, and the examples name it; where nothing can be compared nothing is asked.
 """
 
@@ -10,15 +10,15 @@ from statistics import median
 from typing import Any
 
 from validation.checks import Expectation, Level, few, shown
+from validation.config import InputThresholds
 from validation.suites import Suite
-from validation.thresholds import InputThresholds
 
 FINDINGS = {
     "duration_ratio": "the median duration of an action is {:.4g} times what it was",
     "country_share_ratio": "a country has {:.1%} of its usual share of the last day's events",
     "country_events_ratio": "a country has {:.1%} of the events that it had the night before",
-    "least_day_ratio": "a past day has {:.1%} of the events that it had the night before",
-    "most_day_ratio": "a past day has {:.4g} times the events that it had the night before",
+    "lowest_day_ratio": "a past day has {:.1%} of the events that it had the night before",
+    "highest_day_ratio": "a past day has {:.4g} times the events that it had the night before",
 }
 """The worst case of each figure as a sentence."""
 
@@ -31,18 +31,18 @@ def suite(tonight: Profile, earlier: Sequence[Profile], thresholds: InputThresho
     known = [profile for profile in earlier if profile]
     if not tonight or not known:
         return {}, []
-    ask = _Asker(thresholds)
-    least = thresholds.least_events
+    ask = _FeedExpectations(thresholds)
+    least = thresholds.min_events
     ask("durations are in the unit they were in", "duration_ratio", _durations(tonight, known, least), _farthest)
     ask("no country fell silent", "country_share_ratio", _silent(tonight, known, least), min)
     ask("countries keep their events", "country_events_ratio", _kept(tonight, known[0], "countries", least), min)
     days = _kept(tonight, {"days": _complete(known[0])}, "days", least)
-    ask("past days keep their events", "least_day_ratio", days, min)
-    ask("past days were complete", "most_day_ratio", days, max, level="warn")
+    ask("past days keep their events", "lowest_day_ratio", days, min)
+    ask("past days were complete", "highest_day_ratio", days, max, level="warn")
     return ask.figures, ask.expected
 
 
-class _Asker:
+class _FeedExpectations:
     """Makes one expectation of many cases: the worst of them is the figure, those outside are the examples."""
 
     def __init__(self, thresholds: InputThresholds) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from validation.checks import Expectation, Level
+from validation.config import IndexThresholds
 from validation.suites import Suite
-from validation.thresholds import IndexThresholds
 
 NAMES = ("candidates", "similar")
 _ENDS: tuple[tuple[str, Level], ...] = (("high", "hold"), ("low", "warn"))

@@ -8,8 +8,8 @@ from typing import Any
 
 from stores.settings import Settings
 from validation.checks import Expectation, Level, few
+from validation.config import InputThresholds
 from validation.suites import Suite
-from validation.thresholds import InputThresholds
 
 _COUNTED = {"events_accepted": "accepted events", "members": "members", "titles": "titles"}
 _REFUSED = {"bad_fraction": "refused", "titles_bad_fraction": "titles_refused"}
@@ -101,7 +101,7 @@ def _worst(tonight: Night, by: str) -> tuple[str, ...]:
 def _beside_previous(tonight: Night, before: Night, thresholds: InputThresholds) -> list[Expectation]:
     def ratio(what: str) -> Expectation:
         then, now = before.number(_COUNT[what]), tonight.number(_COUNT[what])
-        few_lost = then is not None and now is not None and then - now < thresholds.least_lost
+        few_lost = then is not None and now is not None and then - now < thresholds.min_lost
         return Expectation(
             name=f"{what} are as many as before",
             column=f"{what}_ratio",

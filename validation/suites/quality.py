@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any
 
 from validation.checks import Expectation, Level
-from validation.comparison import apart
+from validation.config import QualityThresholds
+from validation.model_quality import apart
 from validation.suites import Suite
-from validation.thresholds import QualityThresholds
 
 NO_OTHER = ("the live release is of the same model", "there is no live model")
 """What the compare stage says where there are no two models, which is nothing to warn of."""
@@ -26,17 +26,17 @@ _OTHERS = {
 
 
 def suite(figures: dict[str, Any], thresholds: QualityThresholds) -> Suite:
-    """What is expected of the figures of `validation.model.quality` and, under `compared`, of `comparison.figures`."""
+    """Expectations of the figures of `validation.model_quality` and, under `compared`, of the model comparison."""
     compared = figures.get("compared") or {}
     flat = {name: value for name, value in figures.items() if name not in ("compared", "live")}
     expected = [_measured(), *_own(flat, thresholds), *_own_beside(flat, figures.get("live") or {}, thresholds)]
     if compared and compared.get("why") not in NO_OTHER:
         flat["questions_of_both"] = compared.get("questions")
         expected.append(_asked(compared, thresholds))
-        if (compared.get("questions") or 0) >= thresholds.least_questions:
+        if (compared.get("questions") or 0) >= thresholds.min_queries:
             expected += _beside(flat, compared["against"], thresholds)
             for name, slices in compared["slices"].items():
-                asked = {k: v for k, v in slices.items() if v["questions"] >= thresholds.least_questions}
+                asked = {k: v for k, v in slices.items() if v["questions"] >= thresholds.min_queries}
                 expected += _beside(flat, asked, thresholds, name)
     return flat, expected
 
@@ -71,7 +71,7 @@ def _own(figures: dict[str, Any], thresholds: QualityThresholds) -> list[Expecta
 
 def _own_beside(flat: dict[str, Any], live: dict[str, Any], thresholds: QualityThresholds) -> list[Expectation]:
     """Where each model was asked enough questions of its own, for few members have yet watched after both trainings."""
-    if min(flat.get("questions", 0), live.get("questions", 0)) < thresholds.least_questions:
+    if min(flat.get("questions", 0), live.get("questions", 0)) < thresholds.min_queries:
         return []
     against = {"own": apart(flat, live, thresholds.min_own_share_of_current)}
     return _beside(flat, against, thresholds)
@@ -81,9 +81,9 @@ def _asked(compared: dict[str, Any], thresholds: QualityThresholds) -> Expectati
     return Expectation(
         name="the model was compared with the live one",
         column="questions_of_both",
-        minimum=thresholds.least_questions,
+        minimum=thresholds.min_queries,
         level="warn",
-        reason=thresholds.why("least_questions"),
+        reason=thresholds.why("min_queries"),
         finding="both models were asked {:,.0f} questions",
         examples=(compared["why"],) if compared.get("why") else (),
     )

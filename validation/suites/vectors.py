@@ -4,8 +4,8 @@ from typing import Any
 
 from stores.settings import Settings
 from validation.checks import Expectation, Level
+from validation.config import VectorThresholds
 from validation.suites import Suite
-from validation.thresholds import VectorThresholds
 
 _KINDS = {
     "coverage": "expect_snapshot_to_be_covered",
@@ -54,7 +54,7 @@ def suite(side: str, figures: dict[str, Any], expected: Expected, thresholds: Ve
     if expected.before:
         figures["rank_ratio"] = _ratio(figures, expected.before, "effective_rank")
         figures["norm_ratio"] = _ratio(figures, expected.before, "norm_median")
-    ask = _Asker(side, figures, thresholds)
+    ask = _VectorExpectations(side, figures, thresholds)
     asked = _whose(ask) + _shape(ask, expected)
     if (figures.get("rows") or 0) >= thresholds.small_table:
         asked += _spread(ask, expected)
@@ -63,7 +63,7 @@ def suite(side: str, figures: dict[str, Any], expected: Expected, thresholds: Ve
     return {f"{side}_{name}": value for name, value in figures.items()}, asked
 
 
-class _Asker:
+class _VectorExpectations:
     """Makes expectations about the columns of one side; `low` and `high` name thresholds."""
 
     def __init__(self, side: str, figures: dict[str, Any], thresholds: VectorThresholds) -> None:
@@ -99,7 +99,7 @@ class _Asker:
         )
 
 
-def _whose(ask: _Asker) -> list[Expectation]:
+def _whose(ask: _VectorExpectations) -> list[Expectation]:
     found = ask.examples
     once = "a key that is there twice has no one vector"
     return [
@@ -112,7 +112,7 @@ def _whose(ask: _Asker) -> list[Expectation]:
     ]  # fmt: skip
 
 
-def _shape(ask: _Asker, expected: Expected) -> list[Expectation]:
+def _shape(ask: _VectorExpectations, expected: Expected) -> list[Expectation]:
     one = "consumers hold weights of one width"
     nan = "one NaN spoils every score it meets"
     asked = [
@@ -124,7 +124,7 @@ def _shape(ask: _Asker, expected: Expected) -> list[Expectation]:
     return [*asked, ask.exactly("have one width", "widths", 1, one)]
 
 
-def _spread(ask: _Asker, expected: Expected) -> list[Expectation]:
+def _spread(ask: _VectorExpectations, expected: Expected) -> list[Expectation]:
     # Millions of members who saw one title each are rightly alike; titles are not.
     level: Level = "hold" if ask.side == "titles" else "warn"
     asked = [

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from embeddings.foundation.fine_tuning import LowRank, adapted
+from embeddings.foundation.fine_tuning import LowRankAdapter, adapted_matrices
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.tasks.task import Task
 
-_EMBEDDING = 16
+_TASK_EMBEDDING_DIM = 16
 
 
 class Router(nn.Module):
@@ -32,11 +32,11 @@ class Router(nn.Module):
         super().__init__()
         tasks, experts = allowed.shape
         self.register_buffer("allowed", allowed)
-        self.tasks = nn.Embedding(tasks, _EMBEDDING)
-        self.gates = nn.Linear(_EMBEDDING, matrices * experts)
+        self.tasks = nn.Embedding(tasks, _TASK_EMBEDDING_DIM)
+        self.gates = nn.Linear(_TASK_EMBEDDING_DIM, matrices * experts)
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
-        self.now, self.heard = self.mix(0), self._heard(0)
+        self.now, self.heard = self.mix(0), self._allowed_experts(0)
 
     def mix(self, task: int) -> torch.Tensor:
         """(matrices, experts): the gates of a task; those it may use are 1 on the average, the others 0."""
@@ -47,14 +47,14 @@ class Router(nn.Module):
     @contextmanager
     def on(self, task: int) -> Iterator[None]:
         """While this lasts, the model is that of one task, whose weights are mixed once."""
-        self.now, self.heard = self.mix(task), self._heard(task)
+        self.now, self.heard = self.mix(task), self._allowed_experts(task)
         try:
             with parametrize.cached():
                 yield
         finally:
             self.now = self.now.detach()
 
-    def _heard(self, task: int) -> list[int]:
+    def _allowed_experts(self, task: int) -> list[int]:
         """The experts that a task may use."""
         return [expert for expert, heard in enumerate(self.allowed[task].tolist()) if heard]
 
@@ -65,7 +65,7 @@ class Mixture(nn.Module):
     def __init__(self, weight: torch.Tensor, rank: int, table: bool, place: int, router: Router) -> None:
         super().__init__()
         self.place, self._router = place, (router,)  # in a tuple: the router belongs to the model, not to each matrix
-        self.experts = [LowRank(weight, rank, table) for _ in range(router.allowed.shape[1])]
+        self.experts = [LowRankAdapter(weight, rank, table) for _ in range(router.allowed.shape[1])]
         self.weights = nn.ModuleList(self.experts)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -78,14 +78,14 @@ class Mixture(nn.Module):
         return torch.addmm(weight, weight @ up if self.experts[0].table else up, down)
 
 
-def mixed(model: FoundationModel, tasks: Sequence[Task], mixture: bool, rank: int) -> Router:
+def add_experts(model: FoundationModel, tasks: Sequence[Task], mixture: bool, rank: int) -> Router:
     """Freeze a model and give every matrix of it experts; all that can still move are they, their router, the heads."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("heads."))
     others = [*sorted({task.kind for task in tasks}), *(task.name for task in tasks)]
     experts = ["shared", *(others if mixture else ())]
     allowed = torch.tensor([[expert in ("shared", task.kind, task.name) for expert in experts] for task in tasks])
-    layers = list(adapted(model))
+    layers = list(adapted_matrices(model))
     router = Router(allowed, len(layers))
     for place, layer in enumerate(layers):
         mixture_of = Mixture(layer.weight, rank, isinstance(layer, nn.Embedding), place, router)
@@ -94,7 +94,7 @@ def mixed(model: FoundationModel, tasks: Sequence[Task], mixture: bool, rank: in
     return router
 
 
-def alone(model: FoundationModel, router: Router, task: int, parent: FoundationModel) -> FoundationModel:
+def merge_experts(model: FoundationModel, router: Router, task: int, parent: FoundationModel) -> FoundationModel:
     """The ordinary model that a task sees, of the same modules as its `parent`: the experts are in its weights."""
     plain = copy.deepcopy(parent).requires_grad_(False).eval()
     with router.on(task), torch.no_grad():

@@ -8,5 +8,5 @@
     behaviour   what members do with the slates of one day
     breakage    rows that break the contract, on request
 
-`stores.lake.simulate` puts them together and writes the lake.
+`stores.lake.simulation.simulate` puts them together and writes the lake.
 """

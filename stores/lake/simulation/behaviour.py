@@ -1,18 +1,127 @@
-"""What members do with the slates of one day: look, choose, watch, judge.
+"""What one day of a block of members leaves behind: the logs of interactions and of impressions."""
 
-Everything is done for all sessions of a block of members at once, one slate after the other.
-"""
-
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from stores.lake.simulation.audience import DEVICES, Audience, Memory
+from stores import schema
+from stores.lake.simulation.catalogue import COUNTRIES, Catalogue, Floats, Ints
 from stores.lake.simulation.config import DAY_S, SimulationConfig
-from stores.lake.simulation.events import EventLog, ImpressionLog
-from stores.lake.simulation.exposure import Policy, Slate, first_of_each
-from stores.lake.simulation.service import Catalogue, Floats, Ints
+from stores.lake.simulation.members import DEVICES, LOCALES, Members, Memory
+from stores.lake.simulation.slate_policy import SURFACES, Slate, SlatePolicy, first_of_each
+
+Flags = NDArray[np.bool_]
+
+INTERACTION_SCHEMA = pa.schema(
+    [
+        pa.field(schema.MEMBER_ID, pa.int64()),
+        pa.field(schema.TITLE_ID, pa.int64()),
+        pa.field(schema.EVENT_TIME, schema.TIMESTAMP_TYPE),
+        pa.field(schema.ACTION, pa.string()),
+        pa.field(schema.DURATION, pa.float64()),
+        pa.field(schema.VALUE, pa.float64()),
+        pa.field(schema.DEVICE, pa.string()),
+        pa.field(schema.COUNTRY, pa.string()),
+        pa.field(schema.LOCALE, pa.string()),
+    ]
+)
+IMPRESSION_SCHEMA = pa.schema(
+    [
+        pa.field(schema.MEMBER_ID, pa.int64()),
+        pa.field(schema.TITLE_ID, pa.int64()),
+        pa.field("shown_at", schema.TIMESTAMP_TYPE),
+        pa.field("position", pa.int64()),
+        pa.field("surface", pa.string()),
+    ]
+)
+
+
+def epoch_times(first_day: int, day: int, seconds: Ints) -> pa.Array:
+    """Seconds of a simulated day as times in UTC."""
+    return pa.array(((first_day + day) * DAY_S + seconds) * 1_000_000).cast(schema.TIMESTAMP_TYPE)
+
+
+def _names(values: tuple[str, ...], codes: NDArray[np.int8]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8)), pa.array(values)).cast(pa.string())
+
+
+class EventLog:
+    """Interactions as they happen; `table` puts them into the order of time."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Ints, Ints, Ints, NDArray[np.int8], Floats, Floats, NDArray[np.int8]]] = []
+
+    def noter(self, members: Ints, titles: Ints, devices: NDArray[np.int8]) -> Callable[..., None]:
+        """A function `note(action, seconds, which, duration=…, value=…)` for these members with these titles.
+
+        It writes down the action where `which` is true and the moment is still on this day; durations and
+        values are float64, NaN (stored as null) where there is none.
+        """
+
+        def note(
+            action: str, seconds: Ints, which: Flags, duration: Floats | None = None, value: Floats | None = None
+        ) -> None:
+            rows = np.flatnonzero(which & (seconds < DAY_S))
+            empty = np.full(len(rows), np.nan)
+            lasted = empty if duration is None else duration[rows]
+            worth = empty if value is None else value[rows]
+            code = np.full(len(rows), schema.ACTIONS.index(action), np.int8)
+            self._parts.append((members[rows], titles[rows], seconds[rows], devices[rows], lasted, worth, code))
+
+        return note
+
+    def table(self, audience: Members, first_day: int, day: int) -> pa.Table:
+        """The interactions as the lake has them, by time, then by member."""
+        if not self._parts:
+            return INTERACTION_SCHEMA.empty_table()
+        joined = [np.concatenate(part) for part in zip(*self._parts, strict=True)]
+        order = np.lexsort((joined[0], joined[2]))
+        members, titles, seconds, devices, durations, values, actions = (column[order] for column in joined)
+        country = audience.country[members]
+        locale = np.where(audience.other_locale[members], 0, country).astype(np.int8)
+        return pa.table(
+            [
+                pa.array(members + 1),
+                pa.array(titles + 1),
+                epoch_times(first_day, day, seconds),
+                _names(schema.ACTIONS, actions),
+                pa.array(durations, from_pandas=True),
+                pa.array(values, from_pandas=True),
+                _names(DEVICES, devices),
+                _names(COUNTRIES, country),
+                _names(LOCALES, locale),
+            ],
+            schema=INTERACTION_SCHEMA,
+        )
+
+
+class ImpressionLog:
+    """Titles as they are shown; `table` puts them into the order of time."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Ints, Ints, Ints, Ints, NDArray[np.int8]]] = []
+
+    def add(self, members: Ints, seconds: Ints, slate: Slate, looked: Flags) -> None:
+        """Write down what the slates show to the members who looked at them."""
+        shown = slate.shown & looked[:, None]
+        row, positions = np.nonzero(shown)[0], slate.positions[shown]
+        self._parts.append((members[row], slate.titles[shown], seconds[row], positions, slate.surfaces[shown]))
+
+    def table(self, first_day: int, day: int) -> pa.Table:
+        """The impressions as the lake has them, by time, then by member and position."""
+        if not self._parts:
+            return IMPRESSION_SCHEMA.empty_table()
+        joined = [np.concatenate(part) for part in zip(*self._parts, strict=True)]
+        order = np.lexsort((joined[3], joined[0], joined[2]))
+        members, titles, seconds, positions, surfaces = (column[order] for column in joined)
+        times = epoch_times(first_day, day, seconds)
+        return pa.table(
+            [members + 1, titles + 1, times, positions, _names(SURFACES, surfaces)], schema=IMPRESSION_SCHEMA
+        )
+
 
 LONGEST_SESSION = 10
 """Slates; the tail of the geometric length is cut here."""
@@ -48,10 +157,12 @@ class Sessions:
 class Day:
     """One day of a block of members; fills the two logs and the memory."""
 
-    def __init__(self, config: SimulationConfig, catalogue: Catalogue, audience: Audience, memory: Memory) -> None:
+    def __init__(self, config: SimulationConfig, catalogue: Catalogue, audience: Members, memory: Memory) -> None:
         self.config, self.catalogue, self.audience, self.memory = config, catalogue, audience, memory
 
-    def play(self, rng: np.random.Generator, policy: Policy, day: int, members: Ints) -> tuple[EventLog, ImpressionLog]:
+    def play(
+        self, rng: np.random.Generator, policy: SlatePolicy, day: int, members: Ints
+    ) -> tuple[EventLog, ImpressionLog]:
         """Let some of `members` have a session on `day` (counted from the first), and write down what happens."""
         events, impressions = EventLog(), ImpressionLog()
         sessions = self._open(rng, day, members)
@@ -79,7 +190,7 @@ class Day:
         tastes = people.tastes(members, day / self.config.days)
         return Sessions(members, tastes, (hour * 3600).astype(np.int64), device, length)
 
-    def _slate(self, rng: np.random.Generator, policy: Policy, sessions: Sessions) -> Slate:
+    def _slate(self, rng: np.random.Generator, policy: SlatePolicy, sessions: Sessions) -> Slate:
         slate = policy.propose(rng, sessions.tastes, self.memory.last[sessions.member], self.config.slate_size)
         allowed = policy.allowed(slate.titles, *self._limits(sessions))
         return replace(slate, shown=allowed & first_of_each(slate.titles))
@@ -88,7 +199,7 @@ class Day:
         return self.audience.country[sessions.member], self.audience.maturity[sessions.member]
 
     def _choose(
-        self, rng: np.random.Generator, policy: Policy, sessions: Sessions, slate: Slate
+        self, rng: np.random.Generator, policy: SlatePolicy, sessions: Sessions, slate: Slate
     ) -> tuple[Ints, NDArray[np.bool_]]:
         """The title that each session settles on (−1 for none), and whether it was searched for."""
         following = policy.next_parts(self.memory.last[sessions.member])
@@ -104,7 +215,7 @@ class Day:
         return np.where(searched, wanted, picked), searched
 
     def _search(
-        self, rng: np.random.Generator, policy: Policy, sessions: Sessions, following: Ints
+        self, rng: np.random.Generator, policy: SlatePolicy, sessions: Sessions, following: Ints
     ) -> tuple[NDArray[np.bool_], Ints]:
         """Who searches, and for what: the next part, or a title to one's taste."""
         wanted = policy.liked(rng, sessions.tastes, 1)[:, 0]

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from embeddings.foundation.config import FoundationConfig, NetworkConfig, TrainingConfig
-from stores import columns
+from stores import schema as schema_module
 
 DAY = 86_400
 
@@ -17,23 +17,26 @@ def histories_of(sequences, *, gap=3600, start=1_000_000_000, **lists):
     total = int(sum(lengths))
     flat_ids = pa.array([title for sequence in sequences for title in sequence], pa.int64())
     seconds = np.concatenate([start + gap * np.arange(n) for n in lengths]) if total else np.zeros(0)
-    times = pa.array((seconds * 1_000_000).astype(np.int64)).cast(columns.TIME)
+    times = pa.array((seconds * 1_000_000).astype(np.int64)).cast(schema_module.TIMESTAMP_TYPE)
     values = {
-        columns.TITLE_ID: flat_ids,
+        schema_module.TITLE_ID: flat_ids,
         "first_time": times,
         "last_time": times,
         "actions": pa.array(np.ones(total, np.int32)),
-        columns.DURATION: pa.array(np.full(total, 600.0)),
-        columns.VALUE: pa.array(np.full(total, np.nan, np.float32)),
+        schema_module.DURATION: pa.array(np.full(total, 600.0)),
+        schema_module.VALUE: pa.array(np.full(total, np.nan, np.float32)),
         "events": pa.array(np.ones(total, np.int32)),
-        **{name: pa.nulls(total, pa.string()) for name in (columns.DEVICE, columns.COUNTRY, columns.LOCALE)},
+        **{
+            name: pa.nulls(total, pa.string())
+            for name in (schema_module.DEVICE, schema_module.COUNTRY, schema_module.LOCALE)
+        },
     }
     values |= {name: pa.array(given) for name, given in lists.items()}
-    schema = columns.history_schema(pa.int64(), pa.int64())
+    schema = schema_module.history_schema(pa.int64(), pa.int64())
     single = {
-        columns.MEMBER_ID: pa.array(np.arange(len(sequences)), pa.int64()),
-        columns.EVENT_TIME: pa.nulls(len(sequences), columns.TIME),
-        columns.HISTORY_HASH: pa.nulls(len(sequences), pa.string()),
+        schema_module.MEMBER_ID: pa.array(np.arange(len(sequences)), pa.int64()),
+        schema_module.EVENT_TIME: pa.nulls(len(sequences), schema_module.TIMESTAMP_TYPE),
+        schema_module.HISTORY_HASH: pa.nulls(len(sequences), pa.string()),
     }
     arrays = [
         single[field.name]
@@ -45,9 +48,9 @@ def histories_of(sequences, *, gap=3600, start=1_000_000_000, **lists):
 
 
 def catalogue_of(ids, genres, plays=None):
-    schema = columns.catalogue_schema(pa.int64())
+    schema = schema_module.catalogue_schema(pa.int64())
     given = {
-        columns.TITLE_ID: pa.array(ids, pa.int64()),
+        schema_module.TITLE_ID: pa.array(ids, pa.int64()),
         "genres": pa.array([[genre] for genre in genres], pa.list_(pa.string())),
         "runtime_s": pa.array([1200.0] * len(ids)),
         "plays": pa.array(plays if plays is not None else [10] * len(ids), pa.int64()),
@@ -80,10 +83,10 @@ def catalogue():
 
 def tiny(**training):
     """A configuration that trains in a second."""
-    settings = {"min_steps": 1, "max_steps": 200, "batch_tokens": 256, "evaluations": 3, "negatives": 8}
-    settings |= {"full_softmax_titles": 0, "learning_rate": 0.01, "average": 0.9} | training
+    settings = {"min_steps": 1, "max_steps": 200, "batch_tokens": 256, "num_validations": 3, "num_negatives": 8}
+    settings |= {"max_full_softmax_titles": 0, "learning_rate": 0.01, "ema_decay": 0.9} | training
     return FoundationConfig(
-        network=NetworkConfig(dim=8, width=16, blocks=1, hashed_words=16), training=TrainingConfig(**settings)
+        network=NetworkConfig(dim=8, width=16, num_layers=1, text_hash_buckets=16), training=TrainingConfig(**settings)
     )
 
 

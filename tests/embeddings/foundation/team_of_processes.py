@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.training import train
-from pipeline.cluster import RayConfig, cluster
+from embeddings.foundation.trainer import train
+from pipeline.ray_cluster import RayConfig, ray_cluster
 from stores.errors import SamespaceError
 
 
@@ -27,6 +27,6 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    with cluster(RayConfig(num_cpus=2)):
+    with ray_cluster(RayConfig(num_cpus=2)):
         for place in sys.argv[1:]:
             print(json.dumps(main(Path(place))), flush=True)

@@ -7,9 +7,9 @@ import pytest
 from safetensors.torch import load, save
 
 from embeddings.foundation import FoundationEncoder
-from embeddings.foundation.checkpoint import FORMAT, _files
+from embeddings.foundation.checkpoint import FORMAT_VERSION, _files
 from stores.errors import CorruptError, MismatchError, NotFoundError
-from stores.storage import Storage, sha256
+from stores.files.filesystem import Storage, sha256
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_another_format_is_refused_with_both_versions(folder):
     rewrite(folder, {"config.json": json.dumps({**settings(folder), "format": 99}).encode()})
     with pytest.raises(MismatchError, match="99") as caught:
         FoundationEncoder.load(folder)
-    assert f"format {FORMAT}" in str(caught.value)
+    assert f"format {FORMAT_VERSION}" in str(caught.value)
 
 
 def test_a_model_of_the_format_before_the_heads_has_none_and_is_otherwise_the_same(trained, folder, histories):

@@ -3,10 +3,10 @@ import pytest
 
 from embeddings.foundation import checkpoint
 from embeddings.foundation.config import NetworkConfig
-from embeddings.foundation.decoding import grown, next_titles
-from embeddings.foundation.tokens import NO_TARGET, Tokens
-from embeddings.foundation.training import train
-from stores import columns
+from embeddings.foundation.generate import append_tokens, next_titles
+from embeddings.foundation.sequences import NO_TARGET, TokenSequences
+from embeddings.foundation.trainer import train
+from stores import schema
 from stores.errors import UsageError
 
 
@@ -16,12 +16,12 @@ def members(make):
     return make.histories([walk[: 1 + 3 * place % 11] for place, walk in enumerate(make.walks(40, length=11))] + [[]])
 
 
-@pytest.fixture(scope="module", params=[{}, {"time_bias": False}, {"latents": 3}, {"block": "hstu"}], ids=str)
+@pytest.fixture(scope="module", params=[{}, {"time_bias": False}, {"latents": 3}, {"block_type": "hstu"}], ids=str)
 def model(request, histories, catalogue, make, tmp_path_factory):
     config = make.config(max_steps=30)
-    network = {"dim": 8, "width": 16, "blocks": 2, "hashed_words": 16, "length": 10, **request.param}
+    network = {"dim": 8, "width": 16, "num_layers": 2, "text_hash_buckets": 16, "max_positions": 10, **request.param}
     config = config.model_copy(update={"network": NetworkConfig(**network)})
-    return checkpoint.read(train(histories, catalogue, config, 0, tmp_path_factory.mktemp("models")).path)[0]
+    return checkpoint.load_checkpoint(train(histories, catalogue, config, 0, tmp_path_factory.mktemp("models")).path)[0]
 
 
 def test_cached_decoding_is_uncached_decoding_token_for_token(model, members, catalogue):
@@ -39,21 +39,21 @@ def test_a_session_depends_on_nobody_else(model, members, catalogue):
 
 
 def test_a_session_meets_no_title_twice_and_none_that_was_met(model, members, catalogue):
-    ids = np.asarray(catalogue[columns.TITLE_ID])
+    ids = np.asarray(catalogue[schema.TITLE_ID])
     sessions = next_titles(model, members, catalogue, 6).titles
-    for row, titles in zip(members[columns.TITLE_ID].to_pylist(), sessions, strict=True):
+    for row, titles in zip(members[schema.TITLE_ID].to_pylist(), sessions, strict=True):
         chosen = ids[titles].tolist()
         assert len(set(chosen)) == 6
         assert not set(chosen) & set(row)
 
 
 def test_the_first_title_is_the_best_of_the_member_vector(trained, members, catalogue):
-    from embeddings.foundation.checkpoint import read
+    from embeddings.foundation.checkpoint import load_checkpoint
 
-    model, encoder = read(trained[0].path)[0], trained[1]
+    model, encoder = load_checkpoint(trained[0].path)[0], trained[1]
     scores = encoder.encode_members(members) @ encoder.encode_titles(catalogue).T
-    ids = np.asarray(catalogue[columns.TITLE_ID])
-    for row, met in enumerate(members[columns.TITLE_ID].to_pylist()):
+    ids = np.asarray(catalogue[schema.TITLE_ID])
+    for row, met in enumerate(members[schema.TITLE_ID].to_pylist()):
         scores[row, np.isin(ids, met)] = -np.inf
     found = next_titles(model, members, catalogue, 1)
     np.testing.assert_array_equal(found.titles[:, 0], scores.argmax(axis=1))
@@ -69,9 +69,9 @@ def test_where_nothing_is_left_there_is_nothing(model, make, catalogue):
 
 def test_a_walk_goes_on(trained, make, catalogue):
     """Members walk in order through the titles of their half: the session does too."""
-    from embeddings.foundation.checkpoint import read
+    from embeddings.foundation.checkpoint import load_checkpoint
 
-    model = read(trained[0].path)[0]
+    model = load_checkpoint(trained[0].path)[0]
     walks = make.histories([[100, 101, 102, 103], [112, 113, 114, 115]])
     found = next_titles(model, walks, catalogue, 4).titles
     assert (found[0] < 12).all()
@@ -79,9 +79,9 @@ def test_a_walk_goes_on(trained, make, catalogue):
 
 
 def test_a_grown_history_ends_with_its_new_title(model, members):
-    tokens = Tokens.of(members, model.vocabulary)
+    tokens = TokenSequences.of(members, model.vocabulary)
     rows = np.arange(len(members)) % 5
-    longer = grown(tokens, rows)
+    longer = append_tokens(tokens, rows)
     np.testing.assert_array_equal(longer.lengths, tokens.lengths + 1)
     np.testing.assert_array_equal(longer.titles[longer.starts[1:] - 1], rows)
     np.testing.assert_array_equal(longer.targets[longer.starts[1:] - 2], np.where(rows > 0, rows, NO_TARGET))

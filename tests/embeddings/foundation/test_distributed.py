@@ -26,7 +26,7 @@ def told(make, histories, catalogue, tmp_path_factory):
     }
     places = {case: tmp_path_factory.mktemp("team") for case in cases}
     for case, (some, training) in cases.items():
-        config = make.config(max_steps=12, evaluations=2, **training).model_copy(update={"workers": 2})
+        config = make.config(max_steps=12, num_validations=2, **training).model_copy(update={"workers": 2})
         (places[case] / "config.json").write_text(config.model_dump_json())
         pq.write_table(some, places[case] / "histories.parquet")
         pq.write_table(catalogue, places[case] / "catalogue.parquet")

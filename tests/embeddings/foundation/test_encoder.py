@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.encoder import CatalogueReader, Encoder
+from embeddings.encode.encoder import CatalogueReader, Encoder
 from embeddings.foundation import FoundationEncoder, evaluate, train
-from embeddings.foundation.queries import cut
+from embeddings.foundation.evaluation_queries import truncate_histories
 from stores.errors import MismatchError
 
 
@@ -54,7 +54,9 @@ def test_a_member_does_not_depend_on_the_time_of_the_run(trained, histories, mon
 def test_a_member_depends_on_its_history(trained, histories):
     encoder = trained[1]
     longer = encoder.encode_members(histories)
-    shorter = encoder.encode_members(cut(histories, np.arange(len(histories)), np.full(len(histories), 8)))
+    shorter = encoder.encode_members(
+        truncate_histories(histories, np.arange(len(histories)), np.full(len(histories), 8))
+    )
     assert (np.abs(longer - shorter).max(axis=1) > 1e-3).all()
 
 

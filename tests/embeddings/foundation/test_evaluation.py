@@ -4,9 +4,9 @@ import pytest
 
 from embeddings.foundation import evaluate, train_and_evaluate
 from embeddings.foundation.baselines import item_knn, popular_7_days, popularity
-from embeddings.foundation.metrics import of_vectors, rank
-from embeddings.foundation.protocols import leave_one_out, time_split
-from embeddings.foundation.queries import ask, counts, cut, last_new
+from embeddings.foundation.evaluation_queries import build_queries, event_counts, last_new_title, truncate_histories
+from embeddings.foundation.evaluation_splits import leave_one_out, time_split
+from embeddings.foundation.metrics import inner_product_scorer, rank_titles
 from stores.errors import UsageError
 
 DAY = 86_400
@@ -91,19 +91,21 @@ def test_a_title_nobody_had_met_is_a_miss(make, fifty):
 
 def test_the_training_part_knows_nothing_of_the_test(random_histories, fifty, make):
     exam = leave_one_out(random_histories, fifty)
-    lists = exam.part["title_id"].to_pylist()
-    for member, question in zip(exam.queries.histories["member_id"].to_pylist(), range(len(exam.asked)), strict=True):
+    lists = exam.train_part["title_id"].to_pylist()
+    for member, question in zip(
+        exam.queries.histories["member_id"].to_pylist(), range(len(exam.query_positions)), strict=True
+    ):
         assert lists[member] == exam.queries.histories["title_id"][question].as_py()
     ids = fifty["title_id"].combine_chunks()
-    full = counts(random_histories, ids)
+    full = event_counts(random_histories, ids)
     given = fifty.set_column(fifty.schema.get_field_index("plays"), "plays", pa.array(full))
     plays = np.asarray(leave_one_out(random_histories, given).catalogue["plays"])
-    np.testing.assert_array_equal(plays, counts(exam.part, ids))
+    np.testing.assert_array_equal(plays, event_counts(exam.train_part, ids))
 
 
 def test_last_new_is_the_last_title_not_met_before(make, fifty):
     histories = make.histories([[100, 101, 100], [102], [], [103, 103], [104, 105]])
-    assert last_new(histories, fifty["title_id"].combine_chunks()).tolist() == [1, 7]
+    assert last_new_title(histories, fifty["title_id"].combine_chunks()).tolist() == [1, 7]
 
 
 def test_a_time_split_learns_from_what_ended_before_the_moment(random_histories, fifty):
@@ -111,15 +113,15 @@ def test_a_time_split_learns_from_what_ended_before_the_moment(random_histories,
     moment = min(
         int(time.timestamp()) for time in pa.compute.list_flatten(exam.queries.histories["last_time"]).to_pylist()
     )
-    latest = pa.compute.max(pa.compute.list_flatten(exam.part["last_time"])).as_py().timestamp()
-    assert len(exam.asked) > 0
+    latest = pa.compute.max(pa.compute.list_flatten(exam.train_part["last_time"])).as_py().timestamp()
+    assert len(exam.query_positions) > 0
     assert latest < exam.queries.times.min()
     assert moment < exam.queries.times.min()
 
 
 def test_a_stale_history_ends_so_long_before_the_question(random_histories, fifty):
     exam = time_split(random_histories, fifty)
-    stale = exam.stale(5 * 3600)
+    stale = exam.stale_queries(5 * 3600)
     fresh = exam.queries
     np.testing.assert_array_equal(stale.targets, fresh.targets)
     np.testing.assert_array_equal(stale.seen, fresh.seen)
@@ -154,14 +156,14 @@ def test_popularity_counts_events(make, fifty):
 def test_the_last_week_is_the_week_before_the_day_of_the_question(make, fifty):
     ids = fifty["title_id"].combine_chunks()
     histories = make.histories([[100, 101, 102, 103, 104]], gap=3 * DAY, start=1000 * DAY)
-    queries = ask(histories, ids, np.array([4]))
+    queries = build_queries(histories, ids, np.array([4]))
     assert popular_7_days(histories, ids, queries)(0, 1)[0, :5].tolist() == [0, 0, 1, 1, 0]
 
 
 def test_item_knn_is_the_sum_of_cosines(random_histories, fifty):
     ids = fifty["title_id"].combine_chunks()
     queries = leave_one_out(random_histories, fifty).queries
-    queries = ask(random_histories, ids, last_new(random_histories, ids))
+    queries = build_queries(random_histories, ids, last_new_title(random_histories, ids))
     met = np.zeros((80, 50))
     for member, titles in enumerate(random_histories["title_id"].to_pylist()):
         met[member, np.array(titles, int) - 100] = 1
@@ -176,7 +178,7 @@ def test_item_knn_is_the_sum_of_cosines(random_histories, fifty):
 def test_cutting_keeps_the_first_tokens_and_their_time(random_histories):
     rows, ends = np.array([3, 3, 5]), np.array([0, 1, 2])
     rows = np.flatnonzero(random_histories["title_id"].combine_chunks().value_lengths().to_numpy() >= 2)[[0, 0, 1]]
-    short = cut(random_histories, rows, ends)
+    short = truncate_histories(random_histories, rows, ends)
     lists = random_histories["title_id"].to_pylist()
     assert short["title_id"].to_pylist() == [lists[row][:end] for row, end in zip(rows, ends, strict=True)]
     last = [times[-1] if times else None for times in short["last_time"].to_pylist()]
@@ -187,12 +189,14 @@ def test_ranks_do_not_depend_on_how_questions_are_grouped(random_histories, fift
     exam = leave_one_out(random_histories, fifty)
     random = np.random.default_rng(0)
     members, titles = (
-        random.random((len(exam.asked), 4), np.float32),
+        random.random((len(exam.query_positions), 4), np.float32),
         random.random((len(exam.candidates), 4), np.float32),
     )
-    whole = rank(of_vectors(members, titles), exam.queries, len(titles))
-    monkeypatch.setattr("embeddings.foundation.metrics._CELLS", 3 * len(titles))
-    np.testing.assert_array_equal(rank(of_vectors(members, titles), exam.queries, len(titles)).ranks, whole.ranks)
+    whole = rank_titles(inner_product_scorer(members, titles), exam.queries, len(titles))
+    monkeypatch.setattr("embeddings.foundation.metrics._MAX_SCORE_CELLS", 3 * len(titles))
+    np.testing.assert_array_equal(
+        rank_titles(inner_product_scorer(members, titles), exam.queries, len(titles)).ranks, whole.ranks
+    )
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-out", "time-split"])

@@ -4,10 +4,10 @@ import torch
 
 from embeddings.foundation import FoundationEncoder, checkpoint
 from embeddings.foundation.config import FineTuneConfig, FoundationConfig, NetworkConfig
-from embeddings.foundation.fine_tuning import LowRank, fine_tune, merged, prepare, trainable
+from embeddings.foundation.fine_tuning import LowRankAdapter, add_adapters, count_trainable, fine_tune, merge_adapters
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.vocabulary import Vocabulary
-from stores.storage import Storage
+from stores.files.filesystem import Storage
 
 MODES = ("full", "frozen", "adapters")
 
@@ -19,7 +19,7 @@ def application(make):
 
 
 def tuned(make, application, catalogue, trained, mode, folder, **training):
-    config = make.config(**({"max_steps": 100, "warm_share": 1.0} | training))
+    config = make.config(**({"max_steps": 100, "warm_start_step_fraction": 1.0} | training))
     config = config.model_copy(update={"fine_tune": FineTuneConfig(mode=mode, rank=2)})
     return fine_tune(application, catalogue, config, 0, Storage(str(folder)), trained[0].path)
 
@@ -31,7 +31,7 @@ def mode_and_model(request, make, application, catalogue, trained, tmp_path_fact
 
 
 def weights(path):
-    return checkpoint.read(str(path))[0].model.state_dict()
+    return checkpoint.load_checkpoint(str(path))[0].model.state_dict()
 
 
 def test_the_application_is_learned(mode_and_model, trained, application, catalogue, histories):
@@ -47,10 +47,12 @@ def test_the_application_is_learned(mode_and_model, trained, application, catalo
 
 def _before(trained, application, catalogue):
     """NDCG without a cut of the untuned model on the application's last titles."""
-    from embeddings.foundation.lesson import Lesson
+    from embeddings.foundation.training_data import TrainingData
 
-    parent = checkpoint.read(trained[0].path)[0]
-    return Lesson.of(application, catalogue, parent.config, 0, parent.vocabulary).judge(parent.model).gain()
+    parent = checkpoint.load_checkpoint(trained[0].path)[0]
+    return (
+        TrainingData.of(application, catalogue, parent.config, 0, parent.vocabulary).validate(parent.model).full_ndcg()
+    )
 
 
 def test_only_what_the_mode_lets_move_has_moved(mode_and_model, trained):
@@ -84,21 +86,21 @@ def test_adapters_touch_at_most_a_twentieth_of_a_model_of_the_default_shape(make
     config = FoundationConfig()
     vocabulary = Vocabulary.build(histories, catalogue, config)
     model = FoundationModel(config.network, vocabulary, 200, 0.05)
-    prepare(model, config.fine_tune)
-    assert 0 < trainable(model)["trained_share"] <= 0.05
+    add_adapters(model, config.fine_tune)
+    assert 0 < count_trainable(model)["trained_share"] <= 0.05
 
 
 def test_new_adapters_change_nothing_and_merging_keeps_what_they_do(make, histories, catalogue):
-    config = FoundationConfig(network=NetworkConfig(dim=8, width=16, blocks=1, hashed_words=16))
+    config = FoundationConfig(network=NetworkConfig(dim=8, width=16, num_layers=1, text_hash_buckets=16))
     model = FoundationModel(config.network, Vocabulary.build(histories, catalogue, config), 10, 0.05).eval()
     vectors = model.known_titles()[1].detach()
-    prepare(model, FineTuneConfig(rank=3))
+    add_adapters(model, FineTuneConfig(rank=3))
     torch.testing.assert_close(model.known_titles()[1], vectors)
     with torch.no_grad():
         for layer in model.modules():
-            if isinstance(layer, LowRank):
+            if isinstance(layer, LowRankAdapter):
                 layer.up.normal_()
     changed = model.known_titles()[1].detach()
     assert not np.allclose(changed, vectors, atol=1e-3)
-    torch.testing.assert_close(merged(model).known_titles()[1], changed)
-    assert not any(isinstance(layer, LowRank) for layer in model.modules())
+    torch.testing.assert_close(merge_adapters(model).known_titles()[1], changed)
+    assert not any(isinstance(layer, LowRankAdapter) for layer in model.modules())

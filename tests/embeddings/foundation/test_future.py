@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from embeddings.foundation.batches import endless
-from embeddings.foundation.future import Future
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.batches import FutureTargets, endless_batches
+from embeddings.foundation.sequences import TokenSequences
 from embeddings.foundation.vocabulary import Vocabulary
 
 HOUR = 3600
@@ -13,11 +12,11 @@ HOUR = 3600
 def tokens(catalogue, make):
     """Members of 6, 1 and 4 tokens, an hour apart."""
     histories = make.histories([[100, 101, 102, 103, 104, 105], [106], [107, 108, 107, 108]], gap=HOUR)
-    return Tokens.of(histories, Vocabulary.build(histories, catalogue, make.config()))
+    return TokenSequences.of(histories, Vocabulary.build(histories, catalogue, make.config()))
 
 
 def draws(tokens, hours, share=1.0):
-    future, random = Future.of(tokens, hours), np.random.default_rng(0)
+    future, random = FutureTargets.of(tokens, hours), np.random.default_rng(0)
     own = tokens.targets[None, : tokens.lengths[0]]
     return own[0], np.concatenate([future.draw(own, tokens.starts[:1], share, random) for _ in range(200)])
 
@@ -43,7 +42,7 @@ def test_no_window_is_the_next_title_alone(tokens):
 
 
 def test_members_are_not_mixed_and_nothing_is_asked_where_nothing_was(tokens):
-    future, random = Future.of(tokens, (0, 1000)), np.random.default_rng(0)
+    future, random = FutureTargets.of(tokens, (0, 1000)), np.random.default_rng(0)
     owner = np.repeat(np.arange(3), np.diff(tokens.starts))
     inside = future.first <= future.last
     assert (owner[future.first] == owner)[inside].all()
@@ -53,7 +52,11 @@ def test_members_are_not_mixed_and_nothing_is_asked_where_nothing_was(tokens):
 
 
 def test_batches_carry_them(tokens, make):
-    one = next(endless(tokens, 8, make.config(future_share=1.0, future_hours=(1, 72), batch_tokens=64).training, 0))
-    two = next(endless(tokens, 8, make.config(batch_tokens=64).training, 0))
+    one = next(
+        endless_batches(
+            tokens, 8, make.config(future_target_fraction=1.0, future_window_hours=(1, 72), batch_tokens=64).training, 0
+        )
+    )
+    two = next(endless_batches(tokens, 8, make.config(batch_tokens=64).training, 0))
     assert (one.titles == two.titles).all()
     assert (one.targets != two.targets).any()

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from embeddings.foundation.config import NetworkConfig
-from embeddings.foundation.encoding import batches_of, padded_lengths, plain_states, states_of
-from embeddings.foundation.inference import Inference
+from embeddings.foundation.encode import fast_states, length_batches, padded_lengths, plain_states
+from embeddings.foundation.inference import LastPositionForward
 from embeddings.foundation.model import FoundationModel
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.sequences import TokenSequences
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def mixed(trained, make):
     """Histories of many lengths, an empty one and one longer than the model sees; their tokens."""
     walks = make.walks(members=90, length=40)
     histories = make.histories([walk[: (7 * i) % 41] for i, walk in enumerate(walks)], actions=_actions(walks))
-    return Tokens.of(histories, trained[1]._trained.vocabulary)
+    return TokenSequences.of(histories, trained[1]._trained.vocabulary)
 
 
 def _actions(walks):
@@ -28,7 +28,7 @@ def _actions(walks):
 def model(request, trained):
     """Networks of several depths with all weights away from their start, the last one without a time bias."""
     checkpoint = trained[1]._trained
-    config = NetworkConfig(blocks=request.param, dim=16, width=24, heads=2, time_bias=request.param < 3)
+    config = NetworkConfig(num_layers=request.param, dim=16, width=24, num_heads=2, time_bias=request.param < 3)
     torch.manual_seed(request.param)
     model = FoundationModel(config, checkpoint.vocabulary, 24, 0.05).eval()
     with torch.no_grad():
@@ -38,23 +38,26 @@ def model(request, trained):
 
 
 def test_it_gives_what_the_modules_of_the_model_give(model, mixed):
-    np.testing.assert_allclose(states_of(Inference(model), mixed), plain_states(model, mixed), atol=2e-5)
+    np.testing.assert_allclose(fast_states(LastPositionForward(model), mixed), plain_states(model, mixed), atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_vector_is_the_same_whoever_else_is_encoded(trained, make, dtype):
     checkpoint = trained[1]._trained
-    inference = Inference(checkpoint.model, dtype)
+    inference = LastPositionForward(checkpoint.model, dtype)
     walks = make.walks(members=60, length=20)
     histories = make.histories([walk[: 1 + i % 20] for i, walk in enumerate(walks)])
-    together = states_of(inference, Tokens.of(histories, checkpoint.vocabulary))
+    together = fast_states(inference, TokenSequences.of(histories, checkpoint.vocabulary))
     for some in ([3], [5, 17], range(0, 60, 7)):
-        alone = states_of(inference, Tokens.of(histories.take(list(some)), checkpoint.vocabulary))
+        alone = fast_states(inference, TokenSequences.of(histories.take(list(some)), checkpoint.vocabulary))
         np.testing.assert_allclose(alone, together[list(some)], atol=1e-6)
 
 
 def test_reduced_precision_keeps_the_direction(model, mixed):
-    exact, reduced = states_of(Inference(model), mixed), states_of(Inference(model, torch.bfloat16), mixed)
+    exact, reduced = (
+        fast_states(LastPositionForward(model), mixed),
+        fast_states(LastPositionForward(model, torch.bfloat16), mixed),
+    )
     assert torch.nn.functional.cosine_similarity(exact, reduced).min() > 0.999
 
 
@@ -62,34 +65,36 @@ def test_only_the_latest_tokens_are_looked_at(trained, make):
     checkpoint = trained[1]._trained
     length = checkpoint.model.length
     histories = make.histories([[100 + i % 12 for i in range(n)] for n in (3, 5 * length, length + 1, 0)])
-    inference = Inference(checkpoint.model)
-    short = Tokens.of(histories, checkpoint.vocabulary, length + 1)
+    inference = LastPositionForward(checkpoint.model)
+    short = TokenSequences.of(histories, checkpoint.vocabulary, length + 1)
     assert short.lengths.max() == length + 1
-    assert torch.equal(states_of(inference, short), states_of(inference, Tokens.of(histories, checkpoint.vocabulary)))
+    assert torch.equal(
+        fast_states(inference, short), fast_states(inference, TokenSequences.of(histories, checkpoint.vocabulary))
+    )
 
 
 def test_a_batch_that_does_not_fit_is_halved(model, mixed, monkeypatch):
-    inference, states = Inference(model), Inference.states
-    expected, sizes = states_of(inference, mixed), []
+    inference, states = LastPositionForward(model), LastPositionForward.states
+    expected, sizes = fast_states(inference, mixed), []
 
     def short_of_memory(self, windows):
         sizes.append(len(windows.last))
-        if sizes[-1] > 24:
+        if sizes[-1] > 12:
             raise torch.OutOfMemoryError("no room")
         return states(self, windows)
 
-    monkeypatch.setattr(Inference, "states", short_of_memory)
-    np.testing.assert_allclose(states_of(inference, mixed), expected, atol=1e-6)
-    assert max(sizes) > 48  # one of the batches was halved twice
+    monkeypatch.setattr(LastPositionForward, "states", short_of_memory)
+    np.testing.assert_allclose(fast_states(inference, mixed), expected, atol=1e-6)
+    assert max(sizes) > 24  # one of the batches was halved twice
 
 
 def test_one_member_that_never_fits_is_a_plain_memory_error(model, mixed, monkeypatch):
     def never(*_):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(Inference, "states", never)
+    monkeypatch.setattr(LastPositionForward, "states", never)
     with pytest.raises(MemoryError, match="one member"):
-        states_of(Inference(model), mixed)
+        fast_states(LastPositionForward(model), mixed)
 
 
 def test_padding_follows_from_the_length_alone_and_is_small():
@@ -102,9 +107,9 @@ def test_padding_follows_from_the_length_alone_and_is_small():
 
 def test_batches_cover_every_row_once_within_the_budget():
     padded = np.resize([4, 8, 12, 200], 1000)
-    batches = list(batches_of(padded, 240))
+    batches = list(length_batches(padded, 240))
     assert sorted(np.concatenate(batches)) == list(range(1000))
     for rows in batches:
         assert len(set(padded[rows])) == 1
         assert len(rows) == 1 or padded[rows].sum() <= 240
-    assert list(batches_of(np.zeros(0, np.int64), 10)) == []
+    assert list(length_batches(np.zeros(0, np.int64), 10)) == []

@@ -4,8 +4,8 @@ import torch
 
 from embeddings.foundation import FoundationEncoder, train
 from embeddings.foundation.config import FoundationConfig
-from embeddings.foundation.latents import past_of
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.model import select_past
+from embeddings.foundation.sequences import TokenSequences
 from embeddings.foundation.vocabulary import Vocabulary
 
 LENGTH = 4
@@ -13,7 +13,7 @@ LENGTH = 4
 
 def long_config(make, latents, **training):
     config = make.config(**training)
-    network = config.network.model_copy(update={"latents": latents, "length": LENGTH, "past_events": 100})
+    network = config.network.model_copy(update={"latents": latents, "max_positions": LENGTH, "max_past_events": 100})
     return FoundationConfig(network=network, training=config.training)
 
 
@@ -32,12 +32,12 @@ def catalogue(make):
 
 @pytest.fixture(scope="module")
 def tokens(taste_of_long_ago, catalogue, make):
-    return Tokens.of(taste_of_long_ago, Vocabulary.build(taste_of_long_ago, catalogue, make.config()))
+    return TokenSequences.of(taste_of_long_ago, Vocabulary.build(taste_of_long_ago, catalogue, make.config()))
 
 
 def test_the_past_is_what_lies_before_the_window(tokens):
     first = tokens.starts[:3] + np.array([0, 2, 9])
-    past = past_of(tokens, first, 100)
+    past = select_past(tokens, first, 100)
     assert past.valid.sum(dim=1).tolist() == [0, 2, 9]
     for row, (begin, end) in enumerate(zip(tokens.starts[:3], first, strict=True)):
         assert past.titles[row][past.valid[row]].tolist() == tokens.titles[begin:end].tolist()
@@ -46,9 +46,9 @@ def test_the_past_is_what_lies_before_the_window(tokens):
 
 def test_too_long_a_past_is_its_end_or_in_training_a_sample_in_order(tokens):
     first = tokens.starts[:3] + 9
-    newest = past_of(tokens, first, 4)
+    newest = select_past(tokens, first, 4)
     assert newest.titles[0].tolist() == tokens.titles[first[0] - 4 : first[0]].tolist()
-    drawn = past_of(tokens, first, 4, np.random.default_rng(0))
+    drawn = select_past(tokens, first, 4, np.random.default_rng(0))
     assert drawn.valid.all()
     assert (drawn.ages.diff(dim=1) <= 0).all()
     everything = {*tokens.titles[tokens.starts[0] : first[0]].tolist()}

@@ -7,11 +7,11 @@ import torch
 from embeddings.foundation.config import NetworkConfig
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.network import TimeBias, Transformer
-from embeddings.foundation.tokens import Tokens, gap_codes
+from embeddings.foundation.sequences import TokenSequences, gap_codes
 from embeddings.foundation.vocabulary import Vocabulary
 
 
-@pytest.fixture(params=["gated", "hstu"])
+@pytest.fixture(params=["transformer", "hstu"])
 def block(request):
     """Both kinds of block."""
     return request.param
@@ -20,7 +20,7 @@ def block(request):
 @pytest.mark.parametrize("time_bias", [True, False])
 def test_no_state_changes_when_later_positions_change(time_bias, block):
     torch.manual_seed(0)
-    network = Transformer(NetworkConfig(width=16, dim=8, time_bias=time_bias, block=block)).eval()
+    network = Transformer(NetworkConfig(width=16, dim=8, time_bias=time_bias, block_type=block)).eval()
     if network.time is not None:
         torch.nn.init.normal_(network.time.table)
     x, times = torch.randn(2, 10, 16), torch.arange(10).expand(2, 10) * 1000
@@ -34,7 +34,7 @@ def test_no_state_changes_when_later_positions_change(time_bias, block):
 def test_no_state_changes_when_later_events_change(make, catalogue, block):
     """Through the whole path: history table, tokens, windows, transformer; position t may see event t - 1 at most."""
     config = make.config()
-    config = config.model_copy(update={"network": config.network.model_copy(update={"block": block})})
+    config = config.model_copy(update={"network": config.network.model_copy(update={"block_type": block})})
     sequence = make.walks(members=1, length=9)[0]
     original = make.histories([sequence])
     vocabulary = Vocabulary.build(make.histories(make.walks()), catalogue, config)
@@ -42,7 +42,7 @@ def test_no_state_changes_when_later_events_change(make, catalogue, block):
     model = FoundationModel(config.network, vocabulary, 16, 0.05).eval()
 
     def states(histories):
-        tokens = Tokens.of(histories, vocabulary)
+        tokens = TokenSequences.of(histories, vocabulary)
         batch = tokens.windows(tokens.starts[:-1], np.diff(tokens.starts))
         drop = torch.ones(batch.titles.shape, dtype=torch.bool)
         return model.members(batch, model.known_titles()[0], batch.titles, drop)[0].detach()
@@ -62,7 +62,7 @@ def test_the_request_is_seen_unless_it_is_dropped(make, catalogue):
     config = make.config()
     histories = make.histories([[100, 101, 102]], device=["tv", "phone", "tv"])
     vocabulary = Vocabulary.build(histories, catalogue, config)
-    tokens = Tokens.of(histories, vocabulary)
+    tokens = TokenSequences.of(histories, vocabulary)
     batch = tokens.windows(tokens.starts[:-1], np.diff(tokens.starts))
     swapped = dataclasses.replace(batch, codes=batch.codes.clone())
     swapped.codes[:, 1, 5] = 1

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from embeddings.foundation import objective
-from embeddings.foundation.objective import shared_softmax
+from embeddings.foundation import loss as loss_module
+from embeddings.foundation.loss import sampled_softmax_loss
 
 TITLES, DRAWN, TRIALS, POSITIONS = 200, 64, 3000, 40
 
@@ -11,7 +11,7 @@ TITLES, DRAWN, TRIALS, POSITIONS = 200, 64, 3000, 40
 @pytest.fixture(autouse=True)
 def exact(monkeypatch):
     """Float32, whatever the processor."""
-    monkeypatch.setattr(objective, "PRODUCTS", torch.float32)
+    monkeypatch.setattr(loss_module, "MATMUL_DTYPE", torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def expected_gradient(scores, target, correction):
         own = (drawn == target).nonzero().flatten()
         left_out = own[None, :1] if len(own) else torch.tensor([[DRAWN]])
         positive = leaf[target][None, None] + correction
-        loss = shared_softmax(one, leaf[drawn][:, None], positive, left_out, weight, TITLES / DRAWN)
+        loss = sampled_softmax_loss(one, leaf[drawn][:, None], positive, left_out, weight, TITLES / DRAWN)
         total += torch.autograd.grad(loss, leaf)[0]
     return total / TRIALS
 
@@ -67,7 +67,7 @@ def test_all_titles_are_full_softmax(lesson):
 
     def ours(members, titles):
         positive = (members * titles[targets]).sum(dim=1, keepdim=True)
-        return shared_softmax(members, titles, positive, targets[:, None], weights, 1.0)
+        return sampled_softmax_loss(members, titles, positive, targets[:, None], weights, 1.0)
 
     def full(members, titles):
         return functional.cross_entropy(members @ titles.T, targets, reduction="none") @ weights
@@ -86,11 +86,11 @@ def test_nested_is_the_sum_of_the_losses_of_half_and_whole(lesson, width):
         return (members * titles[targets]).sum(dim=1, keepdim=True)
 
     def one(members, titles):
-        return shared_softmax(members, titles, positive(members, titles), left_out, weights, each)
+        return sampled_softmax_loss(members, titles, positive(members, titles), left_out, weights, each)
 
     def both(members, titles):
         own = torch.cat([positive(members[:, :half], titles[:, :half]), positive(members, titles)], dim=1)
-        return shared_softmax(members, titles, own, left_out, weights, each)
+        return sampled_softmax_loss(members, titles, own, left_out, weights, each)
 
     expected = gradients(lambda m, t: one(m, t) + one(m[:, :half], t[:, :half]), members, titles)
     torch.testing.assert_close(gradients(both, members, titles), expected)
@@ -102,7 +102,7 @@ def test_what_is_left_out_has_no_part(lesson):
 
     def ours(members, titles):
         positive = (members * titles[targets]).sum(dim=1, keepdim=True)
-        return shared_softmax(members, titles, positive, barred, torch.ones(POSITIONS), 1.0)
+        return sampled_softmax_loss(members, titles, positive, barred, torch.ones(POSITIONS), 1.0)
 
     def plain(members, titles):
         scores = members @ titles.T
@@ -117,10 +117,10 @@ def test_short_products_change_the_gradient_by_less_than_a_hundredth_and_the_los
 
     def ours(members, titles):
         positive = (members * titles[targets]).sum(dim=1, keepdim=True)
-        return shared_softmax(members, titles, positive, targets[:, None], torch.ones(POSITIONS), 1.0)
+        return sampled_softmax_loss(members, titles, positive, targets[:, None], torch.ones(POSITIONS), 1.0)
 
     loss, exact = gradients(ours, members, titles)
-    monkeypatch.setattr(objective, "PRODUCTS", torch.bfloat16)
+    monkeypatch.setattr(loss_module, "MATMUL_DTYPE", torch.bfloat16)
     near, short = gradients(ours, members, titles)
     assert relative_error(near, loss) < 1e-3
     assert all(relative_error(*pair) < 0.01 for pair in zip(short, exact, strict=True))
@@ -129,5 +129,5 @@ def test_short_products_change_the_gradient_by_less_than_a_hundredth_and_the_los
 def test_scores_far_apart_stay_finite():
     members, titles = torch.tensor([[200.0], [-200.0]]), torch.tensor([[1.0], [-1.0]])
     positive = (members * titles[[1]]).sum(dim=1, keepdim=True)
-    loss = shared_softmax(members, titles, positive, torch.ones(2, 1, dtype=torch.long), torch.ones(2), 1.0)
+    loss = sampled_softmax_loss(members, titles, positive, torch.ones(2, 1, dtype=torch.long), torch.ones(2), 1.0)
     torch.testing.assert_close(loss, torch.tensor(400.0))

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.encoder import PREFERENCES, PreferenceEncoder, ValueEncoder
+from embeddings.encode.encoder import PREFERENCES, PreferenceEncoder, ValueEncoder
 from embeddings.foundation import FoundationEncoder, train
 
 

@@ -20,7 +20,7 @@ def kill(state):
 
 @pytest.fixture(scope="module")
 def config(make):
-    return make.config(max_steps=40, evaluations=8, future_share=0.3)
+    return make.config(max_steps=40, num_validations=8, future_target_fraction=0.3)
 
 
 def unfinished(folder):
@@ -47,7 +47,7 @@ def test_nothing_else_goes_on_from_it(trained, histories, catalogue, config, mak
         train(histories, catalogue, config, 0, tmp_path, kill)
     others = [
         {"seed": 1},
-        {"config": make.config(max_steps=39, evaluations=8, future_share=0.3)},
+        {"config": make.config(max_steps=39, num_validations=8, future_target_fraction=0.3)},
         {"histories": histories.slice(1)},
         {"parent": trained[0].path},
     ]

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from embeddings.foundation.config import SemanticIdsConfig, num_codes
 from embeddings.foundation.semantic_ids import SemanticIds, collisions, prefix_agreement
-from embeddings.foundation.semantic_ids_config import SemanticIdsConfig, codes_for
 from stores.errors import CorruptError, MismatchError, UsageError
-from stores.storage import Storage
+from stores.files.filesystem import Storage
 
 GENRES, EACH, DIM = 8, 60, 16
 
@@ -105,5 +105,5 @@ def test_identical_titles_differ_in_the_last_digit_alone():
 
 @pytest.mark.parametrize(("titles", "codes"), [(2, 2), (100, 32), (800, 256), (1_000_000, 256)])
 def test_codes_follow_the_catalogue(titles, codes):
-    assert codes_for(SemanticIdsConfig(), titles) == codes
-    assert codes_for(SemanticIdsConfig(codes=5), titles) == 5
+    assert num_codes(SemanticIdsConfig(), titles) == codes
+    assert num_codes(SemanticIdsConfig(codes=5), titles) == 5

@@ -9,20 +9,20 @@ import pytest
 
 from embeddings.foundation import FoundationEncoder, train
 from embeddings.foundation.config import FoundationConfig, NetworkConfig, TrainingConfig
-from embeddings.foundation.metrics import of_vectors, rank
-from embeddings.foundation.protocols import time_split
-from embeddings.foundation.queries import Events, counts
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.foundation.evaluation_queries import EventTable, event_counts
+from embeddings.foundation.evaluation_splits import time_split
+from embeddings.foundation.metrics import inner_product_scorer, rank_titles
+from embeddings.histories.job import HistoriesConfig, read_histories
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 SERVICE = SimulationConfig(
     members=500, titles=240, days=60, clusters=8, sessions_per_day=0.6, launching_share=0.35, seed=1
 )
 SMALL = FoundationConfig(
-    network=NetworkConfig(dim=32, width=32, blocks=1),
+    network=NetworkConfig(dim=32, width=32, num_layers=1),
     training=TrainingConfig(
-        min_steps=300, max_steps=300, batch_tokens=1024, learning_rate=4e-3, evaluations=5, average=0.99
+        min_steps=300, max_steps=300, batch_tokens=1024, learning_rate=4e-3, num_validations=5, ema_decay=0.99
     ),
 )
 
@@ -42,7 +42,7 @@ def exam(path):
 
 @pytest.fixture(scope="module")
 def encoder(exam, tmp_path_factory):
-    model = train(exam.part, exam.catalogue, SMALL, 0, tmp_path_factory.mktemp("models"))
+    model = train(exam.train_part, exam.catalogue, SMALL, 0, tmp_path_factory.mktemp("models"))
     return FoundationEncoder.load(model.path)
 
 
@@ -58,16 +58,18 @@ def test_titles_that_nobody_played_lie_among_their_like(encoder, exam, clusters)
     np.fill_diagonal(likeness, -np.inf)
     nearest = np.argsort(-likeness, axis=1)[:, :10]
     alike = (clusters[nearest] == clusters[:, None]).mean(axis=1)
-    unplayed = counts(exam.part, exam.title_ids) == 0
+    unplayed = event_counts(exam.train_part, exam.title_ids) == 0
     assert unplayed.sum() >= 20
     assert alike[unplayed].mean() >= 0.6 * alike[~unplayed].mean()
 
 
 def test_cold_titles_are_found_better_than_by_popularity(encoder, exam):
     members, titles = encoder.encode_members(exam.queries.histories), encoder.encode_titles(exam.candidates)
-    found = rank(of_vectors(members, titles), exam.queries, len(titles))
-    plays = np.broadcast_to(exam.candidates["plays"].to_numpy().astype(np.float32), (len(exam.asked), len(titles)))
-    popular = rank(lambda begin, end: plays[begin:end], exam.queries, len(titles))
+    found = rank_titles(inner_product_scorer(members, titles), exam.queries, len(titles))
+    plays = np.broadcast_to(
+        exam.candidates["plays"].to_numpy().astype(np.float32), (len(exam.query_positions), len(titles))
+    )
+    popular = rank_titles(lambda begin, end: plays[begin:end], exam.queries, len(titles))
     cold = exam.slices["cold_titles"]
     assert cold.sum() >= 100
     assert found.metrics(cold)["hr@10"] > 2 * 10 / len(titles)
@@ -81,7 +83,7 @@ def test_the_head_foresees_the_next_genres_better_than_the_members_own_past_does
     mixes = np.array([[(name in listed) / len(listed) for name in names] for listed in genres])
     rows = zip(found["genres"].to_pylist(), found["genre_share"].to_pylist(), strict=True)
     foreseen = np.array([[share for _, share in sorted(zip(*row, strict=True))] for row in rows])
-    events = Events.of(queries.histories, exam.title_ids)
+    events = EventTable.of(queries.histories, exam.title_ids)
     past = np.zeros_like(foreseen)
     np.add.at(past, events.owner, mixes[events.titles])
     usual = past.sum(axis=0) / past.sum()

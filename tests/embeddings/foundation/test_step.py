@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from embeddings.foundation import objective
-from embeddings.foundation.lesson import Lesson
-from embeddings.foundation.step import Learner
+from embeddings.foundation import loss as loss_module
+from embeddings.foundation.train_step import TrainStep
+from embeddings.foundation.training_data import TrainingData
 
 
 def test_nested_targets_ask_the_whole_vector_and_its_first_half_alike(make, histories, catalogue, monkeypatch):
-    monkeypatch.setattr(objective, "PRODUCTS", torch.float32)
+    monkeypatch.setattr(loss_module, "MATMUL_DTYPE", torch.float32)
 
     def loss(nested, width=None):
         torch.manual_seed(0)
-        config = make.config(nested=nested, stand_in=0.0, auxiliary=0.0)
-        lesson = Lesson.of(histories, catalogue, config, 0)
-        learner = Learner(lesson.model(config), config.training, 1, masked_share=0.0)
+        config = make.config(matryoshka=nested, cold_start_loss_weight=0.0, aux_gradient_fraction=0.0)
+        lesson = TrainingData.of(histories, catalogue, config, 0)
+        learner = TrainStep(lesson.model(config), config.training, 1, id_dropout=0.0)
         learner.model.eval()
         if width:
             vectors = learner.model.vectors

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from embeddings.foundation import train
-from embeddings.foundation.config import NetworkConfig, TrainingConfig, length_for, steps_for
-from embeddings.foundation.lesson import Lesson
-from embeddings.foundation.step import Learner
+from embeddings.foundation.config import NetworkConfig, TrainingConfig, num_positions, num_steps
+from embeddings.foundation.train_step import TrainStep
+from embeddings.foundation.training_data import TrainingData
 from stores.errors import ContractError
 
 
@@ -38,7 +38,7 @@ def test_training_leaves_the_callers_random_numbers_alone(histories, catalogue, 
 
 def test_progress_tells_loss_rate_and_time_left(histories, catalogue, make, tmp_path):
     told = []
-    train(histories, catalogue, make.config(max_steps=6, evaluations=2), 0, tmp_path, told.append)
+    train(histories, catalogue, make.config(max_steps=6, num_validations=2), 0, tmp_path, told.append)
     assert [progress.step for progress in told] == [1, 2, 3, 4, 5, 6]
     assert all(progress.steps == 6 and progress.loss > 0 and progress.tokens_per_second > 0 for progress in told)
     assert told[-1].seconds_left == 0
@@ -47,31 +47,31 @@ def test_progress_tells_loss_rate_and_time_left(histories, catalogue, make, tmp_
 
 
 def test_it_stops_when_validation_no_longer_improves(histories, catalogue, make, tmp_path):
-    config = make.config(max_steps=400, evaluations=100, patience=3, average=0.0)
+    config = make.config(max_steps=400, num_validations=100, patience=3, ema_decay=0.0)
     metrics = train(histories, catalogue, config, 0, tmp_path).metrics
     assert metrics["best_step"] <= metrics["steps"] < 400
 
 
 def test_small_catalogues_are_scored_in_full(histories, catalogue, make, tmp_path):
-    config = make.config(full_softmax_titles=100, max_steps=40)
+    config = make.config(max_full_softmax_titles=100, max_steps=40)
     metrics = train(histories, catalogue, config, 0, tmp_path).metrics
     assert metrics["ndcg@10"] > metrics["baselines"]["popularity"]["ndcg@10"]
 
 
 def test_a_share_of_the_members_is_held_out_and_no_part_of_the_lesson(histories, catalogue, make):
     before = histories["title_id"].combine_chunks().value_lengths().to_numpy()
-    for settings, held in (({}, 60), ({"validation_least": 1}, 30), ({"validation_members": 7}, 7)):
-        lesson = Lesson.of(histories, catalogue, make.config(**settings), 0)
+    for settings, held in (({}, 60), ({"min_validation_members": 1}, 30), ({"max_validation_members": 7}, 7)):
+        lesson = TrainingData.of(histories, catalogue, make.config(**settings), 0)
         assert (before - lesson.tokens.lengths).tolist().count(1) == len(lesson.queries) == held
         assert (before - lesson.tokens.lengths).tolist().count(0) == 60 - held
 
 
 def test_held_out_plays_do_not_leak_into_the_catalogue(histories, catalogue, make):
     counts = Counter(histories["title_id"].combine_chunks().flatten().to_pylist())
-    config = make.config(validation_least=1)
+    config = make.config(min_validation_members=1)
     place = catalogue.schema.get_field_index("plays")
     plays = pa.array([counts[title] for title in catalogue["title_id"].to_pylist()])
-    lesson = Lesson.of(histories, catalogue.set_column(place, "plays", plays), config, 0)
+    lesson = TrainingData.of(histories, catalogue.set_column(place, "plays", plays), config, 0)
     learned = Counter(lesson.histories["title_id"].combine_chunks().flatten().to_pylist())
     known = lesson.known.select(["title_id", "plays"]).to_pylist()
     assert all(row["plays"] == learned[row["title_id"]] for row in known)
@@ -79,9 +79,9 @@ def test_held_out_plays_do_not_leak_into_the_catalogue(histories, catalogue, mak
 
 def test_some_titles_hide_their_id_in_every_step(histories, catalogue, make):
     config = make.config()
-    lesson = Lesson.of(histories, catalogue, config, 0)
-    assert lesson.masked_share((0.05, 0.2)) == 0.05
-    learner = Learner(lesson.model(config), config.training, 1, masked_share=1.0)
+    lesson = TrainingData.of(histories, catalogue, config, 0)
+    assert lesson.id_dropout((0.05, 0.2)) == 0.05
+    learner = TrainStep(lesson.model(config), config.training, 1, id_dropout=1.0)
     rows = torch.arange(1, 25)
     _, outputs, unknown = learner._titles(rows)
     for vectors in (outputs, unknown):
@@ -90,10 +90,10 @@ def test_some_titles_hide_their_id_in_every_step(histories, catalogue, make):
 
 
 def test_a_title_without_its_id_learns_to_lie_where_its_id_puts_it_and_moves_nothing_else(histories, catalogue, make):
-    config = make.config(stand_in=1.0)
+    config = make.config(cold_start_loss_weight=1.0)
     torch.manual_seed(0)
-    model = Lesson.of(histories, catalogue, config, 0).model(config)
-    learner, rows = Learner(model, config.training, 1, masked_share=0.0), torch.arange(1, 25)
+    model = TrainingData.of(histories, catalogue, config, 0).model(config)
+    learner, rows = TrainStep(model, config.training, 1, id_dropout=0.0), torch.arange(1, 25)
 
     def apart():
         _, outputs, unknown = learner._titles(rows)
@@ -129,13 +129,13 @@ def test_content_vectors_and_no_metadata_are_fine(histories, catalogue, make, tm
 
 def test_the_rules_follow_the_data():
     training = TrainingConfig(batch_tokens=100, epochs=10, min_steps=50, max_steps=500)
-    assert [steps_for(training, tokens) for tokens in (0, 1000, 10_000)] == [50, 100, 500]
-    network = NetworkConfig(max_length=200)
-    lengths = [length_for(network, torch.full((10,), n).numpy()) for n in (3, 30, 1000)]
+    assert [num_steps(training, tokens) for tokens in (0, 1000, 10_000)] == [50, 100, 500]
+    network = NetworkConfig(max_auto_positions=200)
+    lengths = [num_positions(network, torch.full((10,), n).numpy()) for n in (3, 30, 1000)]
     assert lengths == sorted(lengths)
     assert lengths[0] == 16
     assert lengths[-1] == 200
-    assert length_for(NetworkConfig(length=64), torch.full((3,), 5).numpy()) == 64
+    assert num_positions(NetworkConfig(max_positions=64), torch.full((3,), 5).numpy()) == 64
 
 
 def test_members_of_one_title_each_leave_nothing_to_judge_by_but_train(catalogue, make, tmp_path):

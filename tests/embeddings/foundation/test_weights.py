@@ -2,10 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embeddings.foundation.tokens import Tokens
+from embeddings.foundation.sample_weights import engagement_weights, inverse_propensity_weights, with_sample_weights
+from embeddings.foundation.sequences import TokenSequences
 from embeddings.foundation.vocabulary import Vocabulary
-from embeddings.foundation.weights import engagement, exposure, weighted
-from stores.columns import PROPENSITY
+from stores.schema import PROPENSITY
 
 FILM_S = 1200.0  # the runtime of every title of `make.catalogue`
 
@@ -25,7 +25,7 @@ def exposed(histories, values):
 
 
 def test_what_was_watched_further_counts_more_and_a_trailer_a_tenth_of_a_film_at_most(watched):
-    film, half, trailer, untimed, repeated, glance = engagement(*watched)
+    film, half, trailer, untimed, repeated, glance = engagement_weights(*watched)
     assert film > half > trailer
     assert max(trailer, untimed, glance) <= 0.1 * film + 0.1
     assert trailer <= 0.1 * film
@@ -41,31 +41,31 @@ def test_durations_and_runtimes_that_are_not_finite_are_unknown_ones(make, catal
     for titles in (catalogue, catalogue.set_column(place, "runtime_s", runtimes)):
         histories = make.histories(sequences, duration_s=durations)
         vocabulary = Vocabulary.build(histories, titles, make.config())
-        weights = engagement(histories, vocabulary)
+        weights = engagement_weights(histories, vocabulary)
         assert np.isfinite(weights).all()
         assert len(set(weights[:4])) == 1
-        tokens = Tokens.of(histories, vocabulary)
+        tokens = TokenSequences.of(histories, vocabulary)
         shares = tokens.codes[tokens.starts[0] + 1 : tokens.starts[1], 1]
         assert shares.tolist() == [0, 0, 0, 0]
-        assert np.isfinite(weighted(tokens, histories, vocabulary, make.config().training).weights).all()
+        assert np.isfinite(with_sample_weights(tokens, histories, vocabulary, make.config().training).weights).all()
 
 
 @pytest.mark.parametrize("odd", [0.0, -1.0, np.inf, np.nan])
 def test_a_propensity_that_can_be_none_is_no_propensity(make, odd):
     histories = exposed(make.histories([[100, 101, 102]]), [0.5, odd, 0.5])
-    assert exposure(histories, 5.0).tolist() == [1.0, 1.0, 1.0]
-    assert exposure(exposed(make.histories([[100]]), [odd]), 5.0).tolist() == [1.0]
+    assert inverse_propensity_weights(histories, 5.0).tolist() == [1.0, 1.0, 1.0]
+    assert inverse_propensity_weights(exposed(make.histories([[100]]), [odd]), 5.0).tolist() == [1.0]
 
 
 def test_without_durations_all_count_alike(make, catalogue):
     histories = make.histories([[100, 101], [102]], duration_s=[0.0, 0.0, 0.0])
     vocabulary = Vocabulary.build(histories, catalogue, make.config())
-    assert engagement(histories, vocabulary).tolist() == [1, 1, 1]
+    assert engagement_weights(histories, vocabulary).tolist() == [1, 1, 1]
 
 
 def test_what_is_seldom_seen_counts_more_within_the_clip(make):
     histories = exposed(make.histories([[100, 101, 102, 103]]), [0.5, 0.05, 0.0005, None])
-    often, usual, seldom, unknown = exposure(histories, 5.0)
+    often, usual, seldom, unknown = inverse_propensity_weights(histories, 5.0)
     assert often < usual < seldom
     assert (often, usual, seldom, unknown) == pytest.approx((0.2, 1.0, 5.0, 1.0))
 
@@ -74,15 +74,17 @@ def test_weights_are_one_without_both_and_of_mean_one_per_member_otherwise(watch
     histories, vocabulary = exposed(watched[0], [0.1, 0.2, 0.3, 0.4, 0.5, None]), watched[1]
 
     def weights(**settings):
-        tokens = weighted(Tokens.of(histories, vocabulary), histories, vocabulary, make.config(**settings).training)
+        tokens = with_sample_weights(
+            TokenSequences.of(histories, vocabulary), histories, vocabulary, make.config(**settings).training
+        )
         ends = tokens.starts[1:] - 1
         return np.delete(tokens.weights, ends)
 
     assert (weights(engagement_weights=False) == 1).all()
-    one, other = {"engagement_weights": True}, {"engagement_weights": False, "exposure_clip": 4.0}
+    one, other = {"engagement_weights": True}, {"engagement_weights": False, "max_ips_weight": 4.0}
     for settings in (one, other):
         found = weights(**settings)
         assert found.std() > 0
         np.testing.assert_allclose([found[:4].mean(), found[4:].mean()], 1, rtol=1e-5)
-    both, product = weights(engagement_weights=True, exposure_clip=4.0), weights(**one) * weights(**other)
+    both, product = weights(engagement_weights=True, max_ips_weight=4.0), weights(**one) * weights(**other)
     np.testing.assert_allclose(both[:4] / both[0], product[:4] / product[0], rtol=1e-5)

@@ -16,9 +16,9 @@ pytest.importorskip("uvicorn", reason="the service's tests need the extra [serve
 
 from retrieval.config import RetrievalConfig
 from retrieval.job import run
-from retrieval.service import Live, ServeConfig, create_app, server
-from stores.release import Release
-from stores.workspace import Workspace
+from retrieval.service import ReleaseWatcher, ServeConfig, create_app, server
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 
 TITLES, MEMBERS, DIM = 60, 40, 6
 GENRES = ("drama", "comedy", "crime", "science fiction")
@@ -100,8 +100,8 @@ def published(make_release, template, tmp_path) -> Published:
 
 
 @pytest.fixture
-def live(published) -> Live:
-    live = Live(published.workspace, refresh_s=0.05)
+def live(published) -> ReleaseWatcher:
+    live = ReleaseWatcher(published.workspace, refresh_s=0.05)
     live.refresh()
     return live
 

@@ -71,7 +71,7 @@ def test_the_page_is_quiet_fits_asks_only_us_and_is_for_everyone(browser, addres
 
 
 def test_a_title_that_is_typed_is_compared_with_the_night_before(browser, address, live):
-    opened, before = live.opened, live.before(live.opened)
+    opened, before = live.current, live.previous_catalogue(live.current)
     with Visit(browser, address) as visit:
         page = visit.page
         page.fill("#ask", "title 17")

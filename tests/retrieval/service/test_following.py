@@ -11,9 +11,9 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from retrieval.service import Live, OpenRelease, ServeConfig, create_app
-from retrieval.service import live as module
-from stores.checked_json import checked
+from retrieval.service import LoadedRelease, ReleaseWatcher, ServeConfig, create_app
+from retrieval.service import release_watcher as module
+from stores.files.checksummed_json import dump_checksummed
 
 
 class Unforeseen(BaseException):
@@ -46,8 +46,8 @@ def opening(monkeypatch):
     class Opening:
         def __init__(self) -> None:
             self.error, self.left, self.tried = None, 0, 0
-            really = OpenRelease.of
-            monkeypatch.setattr(module.OpenRelease, "of", lambda release: self.open(really, release))
+            really = LoadedRelease.load
+            monkeypatch.setattr(module.LoadedRelease, "load", lambda release: self.open(really, release))
 
         def fail(self, error: BaseException, times: int) -> None:
             self.error, self.left = error, times
@@ -65,7 +65,7 @@ def opening(monkeypatch):
 @pytest.fixture
 def followed(published, opening):
     """A live release that is followed; its watcher looks every 20 ms and tries again at the latest after 50."""
-    live = Live(published.workspace, refresh_s=0.02, retry_max_s=0.05)
+    live = ReleaseWatcher(published.workspace, refresh_s=0.02, retry_max_s=0.05)
     said: list[str] = []
     live.start(said.append)
     live.said = said
@@ -75,10 +75,10 @@ def followed(published, opening):
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_whatever_opening_raises_it_is_counted_said_once_and_tried_again(published, followed, opening, error):
-    held = followed.opened.release_id
+    held = followed.current.release_id
     opening.fail(error, 4)
     new = published.night(7)
-    eventually(lambda: followed.opened.release_id == new.release_id)
+    eventually(lambda: followed.current.release_id == new.release_id)
     assert followed.failures == 4
     assert len(followed.said) == 1
     assert type(error).__name__ in followed.said[0]
@@ -94,7 +94,7 @@ def test_two_causes_are_said_and_what_says_them_may_fail(published, followed, op
 
     said: list[str] = []
     followed.stop()
-    following = Live(published.workspace, refresh_s=0.02, retry_max_s=0.05)
+    following = ReleaseWatcher(published.workspace, refresh_s=0.02, retry_max_s=0.05)
     following.start(raising)
     opening.fail(MemoryError(), 10**9)
     published.night(7)
@@ -110,35 +110,35 @@ def test_two_causes_are_said_and_what_says_them_may_fail(published, followed, op
 
 def test_pauses_grow_and_another_release_is_not_made_to_wait(published, opening):
     """Behind a release that is tried again in an hour, a rollback is followed at once."""
-    live = Live(published.workspace, refresh_s=0.02, retry_max_s=3600)
+    live = ReleaseWatcher(published.workspace, refresh_s=0.02, retry_max_s=3600)
     live.start(lambda _: None)
     live._failing = module._Failing(count=20)
-    first = live.opened.release
+    first = live.current.release
     opening.fail(MemoryError(), 10**9)
     published.night(7)
     eventually(lambda: live.failures >= 1)
     tried = opening.tried
     third = published.night(8)
     eventually(lambda: opening.tried > tried)
-    assert live.opened.release_id == first.release_id
+    assert live.current.release_id == first.release_id
     opening.left = 0
     published.point(first)
     eventually(lambda: live.standing().live == first.release_id)
     eventually(lambda: live.standing().failures == 0)
     published.point(third)
-    eventually(lambda: live.opened.release_id == third.release_id)
+    eventually(lambda: live.current.release_id == third.release_id)
     live.stop()
 
 
 def test_a_pointer_that_cannot_be_read_or_names_nothing_is_a_failure_like_any(published, followed):
-    held = followed.opened.release_id
+    held = followed.current.release_id
     good = published.workspace.storage.read("current.json")
     gone = {"release_id": "20200101T000000Z-0000", "space_id": "1", "promoted_at": "2026-07-21T02:00:00Z"}
     for bad in (b"", b"{", b"[]", b"{}", b'{"release_id": "../x"}', b"\xff\xfe", json.dumps(gone).encode()):
         before = followed.failures
         published.workspace.storage.write("current.json", bad)
         eventually(lambda before=before: followed.failures > before)
-        assert followed.opened.release_id == held
+        assert followed.current.release_id == held
     published.workspace.storage.write("current.json", good)
     eventually(lambda: followed.standing().failures == 0)
     assert followed.standing().watching
@@ -146,7 +146,7 @@ def test_a_pointer_that_cannot_be_read_or_names_nothing_is_a_failure_like_any(pu
 
 def test_health_says_what_is_served_what_is_live_and_how_long_since(published, followed, opening, plane, listen):
     settings = ServeConfig(max_behind_s=100)
-    held = followed.opened.release_id
+    held = followed.current.release_id
     opening.fail(MemoryError(), 10**9)
     new = published.night(7)
     with listening(listen, followed, settings, plane) as url:
@@ -154,7 +154,7 @@ def test_health_says_what_is_served_what_is_live_and_how_long_since(published, f
         for back, ready in ((50, 200), (500, 503)):
             moved = datetime.now(UTC) - timedelta(seconds=back)
             facts = {"release_id": new.release_id, "space_id": "1", "promoted_at": moved.isoformat()}
-            published.workspace.storage.write("current.json", checked(facts))
+            published.workspace.storage.write("current.json", dump_checksummed(facts))
             eventually(lambda back=back: followed.standing().behind_s >= back)
             answer = httpx.get(f"{url}/healthz")
             assert answer.status_code == 200
@@ -176,7 +176,7 @@ def test_health_says_what_is_served_what_is_live_and_how_long_since(published, f
 
 def test_an_erasure_that_is_not_served_yet_is_being_behind(published, followed, opening):
     opening.fail(MemoryError(), 10**9)
-    release = followed.opened.release
+    release = followed.current.release
     again = release.manifest.model_copy(update={"revision": 2})
     release.storage.write("manifest.json", again.to_bytes())
     eventually(lambda: followed.standing().behind_s > 0)
@@ -187,7 +187,7 @@ def test_an_erasure_that_is_not_served_yet_is_being_behind(published, followed, 
 
 
 def test_a_watcher_that_hangs_or_is_dead_makes_the_probes_fail(published, opening, plane, listen):
-    live = Live(published.workspace, refresh_s=0.02)
+    live = ReleaseWatcher(published.workspace, refresh_s=0.02)
     live.refresh()
     hanging, released = threading.Event(), threading.Event()
     settings = ServeConfig(heartbeat_limit_s=0.2)
@@ -204,7 +204,7 @@ def test_a_watcher_that_hangs_or_is_dead_makes_the_probes_fail(published, openin
         assert hanging.wait(60)
         eventually(lambda: httpx.get(f"{url}/healthz").status_code == 503)
         problem = httpx.get(f"{url}/readyz").json()
-        assert live.opened.release_id in problem["what"]
+        assert live.current.release_id in problem["what"]
         assert "samespace_watcher_heartbeat_age_seconds" in httpx.get(f"{url}/metrics").text
         assert httpx.get(f"{url}/v1/release").status_code == 200, "what is open goes on answering"
         released.set()
@@ -227,8 +227,8 @@ def test_one_watcher_follows_however_often_it_is_started(followed):
 
 def test_what_the_old_release_held_is_let_go(published, followed):
     """The release before is kept for the explorer; after a swap it is another one, and its files may be removed."""
-    followed.before(followed.opened)
+    followed.previous_catalogue(followed.current)
     assert followed._before is not None
     new = published.night(7)
-    eventually(lambda: followed.opened.release_id == new.release_id)
+    eventually(lambda: followed.current.release_id == new.release_id)
     assert followed._before is None

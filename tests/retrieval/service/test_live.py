@@ -8,9 +8,9 @@ import httpx
 import numpy as np
 
 from retrieval import lookup
-from retrieval.service import Live, OpenRelease
-from retrieval.service.opened import Limits
-from stores.workspace import Workspace
+from retrieval.service import LoadedRelease, ReleaseWatcher
+from retrieval.service.loaded_release import TitleFilter
+from stores.releases.workspace import Workspace
 
 
 def answers(releases):
@@ -52,7 +52,7 @@ def test_a_thousand_requests_while_releases_are_swapped(published, live, address
 
 
 def test_a_release_that_cannot_be_opened_leaves_the_old_one_serving(published, live, address):
-    held = live.opened.release_id
+    held = live.current.release_id
     broken = published.night(9)
     (broken.storage.local("index/candidates.faiss")).write_bytes(b"not an index")
     for _ in range(200):
@@ -66,42 +66,42 @@ def test_a_release_that_cannot_be_opened_leaves_the_old_one_serving(published, l
 
 def test_what_is_open_goes_on_when_its_files_are_gone(published, live, address):
     before = httpx.get(f"{address}/v1/members/3/candidates").json()
-    shutil.rmtree(live.opened.release.storage.local())
+    shutil.rmtree(live.current.release.storage.local())
     assert httpx.get(f"{address}/v1/members/3/candidates").json() == before
 
 
 def test_an_erasure_opens_the_release_anew(published, live):
-    first = live.opened
+    first = live.current
     assert not live.refresh()
     again = first.release.manifest.model_copy(update={"revision": 2})
     first.release.storage.write("manifest.json", again.to_bytes())
     assert live.refresh()
-    assert live.opened is not first
+    assert live.current is not first
 
 
 def test_the_service_and_the_command_line_agree(published, live):
     release = published.workspace.current()
     for member in range(20):
-        rows = live.opened.members.row(member)
-        found = live.opened.candidates(rows, 10, True, Limits())
-        assert [live.opened.ids[row] for row, _ in found] == [
+        rows = live.current.members.row(member)
+        found = live.current.candidates(rows, 10, True, TitleFilter())
+        assert [live.current.ids[row] for row, _ in found] == [
             title["title_id"] for title in lookup.candidates(release, member, 10)
         ]
 
 
 def test_the_releases_before_and_now_are_compared(published, live):
-    before = live.before(live.opened)
+    before = live.previous_catalogue(live.current)
     assert before.release_id == published.workspace.releases()[0].release_id
-    assert live.before(live.opened) is before
-    assert live.before(before_of(published)) is None
+    assert live.previous_catalogue(live.current) is before
+    assert live.previous_catalogue(before_of(published)) is None
 
 
 def before_of(published):
-    return OpenRelease.of(published.workspace.releases()[0])
+    return LoadedRelease.load(published.workspace.releases()[0])
 
 
 def test_members_of_a_title_are_those_whose_history_has_it(live):
-    opened = live.opened
+    opened = live.current
     histories = opened.release.histories().to_table().to_pylist()
     for row in range(6):
         have = {history["member_id"] for history in histories if opened.ids[row] in history["title_id"]}
@@ -110,6 +110,6 @@ def test_members_of_a_title_are_those_whose_history_has_it(live):
 
 
 def test_an_empty_workspace_gives_no_release(tmp_path):
-    live = Live(Workspace.open(str(tmp_path)))
+    live = ReleaseWatcher(Workspace.open(str(tmp_path)))
     assert not live.refresh()
-    assert live.opened is None
+    assert live.current is None

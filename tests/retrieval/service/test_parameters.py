@@ -10,11 +10,11 @@ import pytest
 
 from retrieval.config import RetrievalConfig
 from retrieval.job import run
-from retrieval.service import Live, ServeConfig, create_app
-from retrieval.service.parameters import refuse_unknown
+from retrieval.service import ReleaseWatcher, ServeConfig, create_app
+from retrieval.service.request_parameters import refuse_unknown
 from stores.errors import UsageError
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace
 
 HOSTILE = [
     "",
@@ -124,7 +124,7 @@ def test_countries_come_and_go_without_growth(client, live):
     """Many combinations of filters, most of them never asked again: the ones kept are few."""
     for maturity in range(200):
         assert client.get(f"/v1/titles/10/similar?country=GB&max_maturity={maturity}").status_code == 200
-    assert len(live.opened._masks) <= 64
+    assert len(live.current._masks) <= 64
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_every_id_is_reachable(make_release, plane, listen):
     workspace = Workspace.open(release.workspace_uri)
     pointer = {"release_id": sealed.release_id, "space_id": "1", "promoted_at": "2026-07-21T02:00:00Z"}
     workspace.storage.write("current.json", json.dumps(pointer).encode())
-    live = Live(workspace)
+    live = ReleaseWatcher(workspace)
     with listen(create_app(live, ServeConfig(), plane)) as url:
         for row, name in enumerate(HOSTILE):
             found = raw(url, f"/v1/members/{quote(name, safe='')}/embedding")

@@ -4,8 +4,8 @@ import httpx
 import numpy as np
 import pytest
 
-from retrieval.service import Live, ServeConfig, create_app
-from stores.workspace import Workspace
+from retrieval.service import ReleaseWatcher, ServeConfig, create_app
+from stores.releases.workspace import Workspace
 
 TITLES, DIM = 60, 6
 
@@ -32,7 +32,7 @@ def ranked(answer):
 def test_candidates_are_the_best_that_may_be_shown(
     client, live, brute, service_catalogue, country, max_maturity, exclude_seen
 ):
-    release = live.opened.release
+    release = live.current.release
     titles, members = vectors(release, "titles"), vectors(release, "members")
     places, ages = service_catalogue["available_countries"], service_catalogue["maturity"]
     allowed = [
@@ -59,7 +59,7 @@ def test_a_published_vector_finds_the_same_titles_as_its_member(client):
 
 
 def test_similar_titles_are_those_that_the_title_s_vector_finds_by_cosine(client, live):
-    vector = vectors(live.opened.release, "titles")[50].tolist()
+    vector = vectors(live.current.release, "titles")[50].tolist()
     by_id = client.get("/v1/titles/50/similar", params={"k": 8})
     by_vector = client.post("/v1/search", json={"vector": vector, "metric": "cosine", "k": 8, "exclude": [50]})
     assert [title for title, _ in ranked(by_id)] == [title for title, _ in ranked(by_vector)]
@@ -69,7 +69,7 @@ def test_similar_titles_are_those_that_the_title_s_vector_finds_by_cosine(client
 
 def test_ids_of_text_may_hold_slashes_and_signs(published, plane, listen):
     published.night(3, text=True)
-    live = Live(published.workspace)
+    live = ReleaseWatcher(published.workspace)
     with listen(create_app(live, ServeConfig(), plane)) as url, httpx.Client(base_url=url) as client:
         assert client.get("/v1/members/m0003/candidates").status_code == 200
         answer = client.get("/v1/members/a%2F..%2Fb%00%C3%A9/candidates")
@@ -125,7 +125,7 @@ def test_numbers_that_are_none_in_json_are_refused(client):
 
 
 def test_without_a_release_the_service_says_so(tmp_path, plane, listen):
-    live = Live(Workspace.open(str(tmp_path / "empty")))
+    live = ReleaseWatcher(Workspace.open(str(tmp_path / "empty")))
     with listen(create_app(live, ServeConfig(), plane)) as url, httpx.Client(base_url=url) as client:
         for path in ("/healthz", "/v1/release", "/v1/members/1/candidates", "/v1/explorer/map"):
             answer = client.get(path)
@@ -138,7 +138,7 @@ def test_without_a_release_the_service_says_so(tmp_path, plane, listen):
 def test_the_release_says_what_it_is(client, live):
     facts = client.get("/v1/release").json()
     assert (facts["titles"], facts["members"], facts["dim"]) == (TITLES, 40, DIM)
-    assert facts["release_id"] == live.opened.release_id
+    assert facts["release_id"] == live.current.release_id
     assert facts["previous_release"] < facts["release_id"]
     assert facts["candidates_recall"]["value"] == 1.0
 
@@ -147,7 +147,7 @@ def test_a_fault_of_our_own_shows_no_trace(client, live, monkeypatch):
     def fail(*_):
         raise RuntimeError("secret place /somewhere")
 
-    monkeypatch.setattr(type(live.opened), "candidates", fail)
+    monkeypatch.setattr(type(live.current), "candidates", fail)
     answer = client.get("/v1/members/1/candidates")
     assert answer.status_code == 500
     assert "secret" not in answer.text

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from stores.pointer import move_pointer
-from stores.release import Release
-from stores.workspace import Workspace
+from stores.releases.release import Release
+from stores.releases.workspace import Workspace, move_pointer
 from validation.report import recently_moved, refresh_report, write_report
-from validation.report.state import state_of
+from validation.report.release_state import release_state
 
 BEGIN = datetime(2026, 8, 1, tzinfo=UTC)
 NOW = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
@@ -59,7 +58,7 @@ def test_a_release_that_never_went_live_is_ready_or_held(moves: Moves) -> None:
         assert first_line(release)[0] == headline
         assert first_line(release)[1].startswith("As of ")
     moves.to(live := moves.seal())
-    assert live.release_id in state_of(ready, NOW).text
+    assert live.release_id in release_state(ready, NOW).text
 
 
 def test_a_move_is_said_on_both_pages_without_the_rest_being_made_again(moves: Moves) -> None:
@@ -86,24 +85,24 @@ def test_a_move_is_said_on_both_pages_without_the_rest_being_made_again(moves: M
 def test_going_back_is_told_from_going_on(moves: Moves) -> None:
     first, second = moves.to(moves.seal()), moves.to(moves.seal())
     moves.to(first)
-    assert state_of(first, NOW).headline == "Live"
-    back = state_of(second, NOW)
+    assert release_state(first, NOW).headline == "Live"
+    back = release_state(second, NOW)
     assert back.headline == "Rolled back"
     assert f"rolled back to {first.release_id}" in back.text
     third = moves.to(moves.seal())
-    assert state_of(second, NOW).headline == "Rolled back"
-    assert f"replaced by {third.release_id}" in state_of(first, NOW).text
+    assert release_state(second, NOW).headline == "Rolled back"
+    assert f"replaced by {third.release_id}" in release_state(first, NOW).text
     moves.to(second)
-    assert state_of(second, NOW).headline == "Live"
+    assert release_state(second, NOW).headline == "Live"
 
 
 def test_a_live_release_that_is_read_back_wrong_or_was_forced_says_so(moves: Moves) -> None:
     forced = moves.to(moves.seal("held"))
-    assert state_of(forced, NOW).headline == "Live, over a gate"
-    forced.add_event("canary", passed=False, failed=["members read from Feast are the published ones: …"])
-    assert state_of(forced, NOW).headline == "Live, read back wrong"
+    assert release_state(forced, NOW).headline == "Live, over a gate"
+    forced.add_event("readback", passed=False, failed=["members read from Feast are the published ones: …"])
+    assert release_state(forced, NOW).headline == "Live, read back wrong"
     moves.to(moves.seal())
-    assert state_of(forced, NOW).headline == "Taken back"
+    assert release_state(forced, NOW).headline == "Taken back"
 
 
 def test_a_release_without_a_page_gets_none(moves: Moves) -> None:
@@ -113,5 +112,5 @@ def test_a_release_without_a_page_gets_none(moves: Moves) -> None:
 
 
 def test_the_moment_of_writing_is_named(moves: Moves) -> None:
-    assert state_of(moves.to(moves.seal()), NOW).text.startswith("As of 20 August 2026, 12:30 UTC: live since")
-    assert state_of(moves.nights.stage()) is None
+    assert release_state(moves.to(moves.seal()), NOW).text.startswith("As of 20 August 2026, 12:30 UTC: live since")
+    assert release_state(moves.nights.stage()) is None

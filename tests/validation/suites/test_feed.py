@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from stores.release import StageReport
+from stores.releases.release import StageReport
 from validation.checks import GateVerdict
+from validation.config import GateConfig, InputThresholds
 from validation.job import run_input
 from validation.suites.feed import suite
-from validation.thresholds import GateConfig, InputThresholds
 
 CONFIG = GateConfig()
 
@@ -75,4 +75,4 @@ def test_a_day_beyond_what_tonight_reports_is_not_lost():
     last = {"events": 0, "countries": {}, "durations": {}}
     before = {"days": {"2026-06-01": 500, "2026-07-01": 500, "2026-07-02": 9}, "countries": {}, "last_day": last}
     figures, _ = suite({**before, "days": {"2026-07-01": 500, "2026-07-20": 5}}, [before], InputThresholds())
-    assert figures == {"least_day_ratio": 1.0, "most_day_ratio": 1.0}
+    assert figures == {"lowest_day_ratio": 1.0, "highest_day_ratio": 1.0}

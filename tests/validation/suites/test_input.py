@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from stores.release import StageReport
+from stores.releases.release import StageReport
 from validation.checks import GateVerdict
+from validation.config import GateConfig
 from validation.job import run_input
-from validation.thresholds import GateConfig
 
 CONFIG = GateConfig()
 
@@ -51,7 +51,7 @@ def test_many_refused_rows_warn_with_their_reasons(live):
 
 
 def test_an_unusual_number_of_new_events_warns(live):
-    before = live.releases[-1].report("histories").metrics["events_accepted"]
+    before = live.releases[-1].stage_report("histories").metrics["events_accepted"]
     report = run_input(GateConfig(input={"growth_nights": 2}), live.stage(histories(events_accepted=before + 9_000)))
     assert held(report) == []
     assert "a night adds as many events as nights do" in warned(report)
@@ -67,7 +67,7 @@ def test_an_archive_that_never_moves_only_warns(nights):
 
 def test_the_same_moment_again_expects_nothing_new(nights):
     nights.seal(nights.stage())
-    same = nights.stage(histories(**nights.releases[0].report("histories").metrics))
+    same = nights.stage(histories(**nights.releases[0].stage_report("histories").metrics))
     same.plan = same.plan.model_copy(update={"as_of": nights.releases[0].plan.as_of})
     report = run_input(CONFIG, same)
     assert held(report) == []

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from stores.release import StageReport
+from stores.releases.release import StageReport
 from validation.checks import GateVerdict
+from validation.config import GateConfig
 from validation.job import run_vectors
-from validation.thresholds import GateConfig
 
 CONFIG = GateConfig()
 LIVE, WEEK = "the model finds what the live one finds", "the model finds more than the last week's favourites"
@@ -23,7 +23,7 @@ def compared(current, week=None, **slices):
     against = {"current": current, "popular_7_days": week or counts(both=1, model=300, neither=1700)}
     named = {name: {"current": found} for name, found in slices.items()}
     metrics = {"questions": sum(current.values()), "against": against, "slices": named}
-    return lambda content: content["reports"].update(compare=metrics)
+    return lambda content: content["reports"].update(compare_models=metrics)
 
 
 def failed(report: StageReport, level: str) -> list[str]:
@@ -63,7 +63,7 @@ def test_a_model_that_hits_less_is_held_only_if_it_ranks_worse(live, ndcg, held)
 
     def with_gains(content):
         edit(content)
-        content["reports"]["compare"]["against"]["current"] = {
+        content["reports"]["compare_models"]["against"]["current"] = {
             **hits,
             "gains": {"model": ndcg, "other": 0.467, **spread},
         }
@@ -96,7 +96,7 @@ def test_a_bad_slice_warns(live):
     ],
 )
 def test_what_could_not_be_asked_warns_unless_there_is_one_model(live, why, warns):
-    edit = {"compare": {"questions": 0, "why": why}}
+    edit = {"compare_models": {"questions": 0, "why": why}}
     report = run_vectors(CONFIG, live.stage(lambda content: content["reports"].update(edit)))
     assert failed(report, "hold") == []
     assert (ASKED in failed(report, "warn")) == warns

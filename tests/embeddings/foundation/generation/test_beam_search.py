@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from embeddings.foundation.generation.beam_search import search
-from embeddings.foundation.generation.id_head import IdHead
-from embeddings.foundation.generation.trie import Trie
+from embeddings.foundation.config import SemanticIdsConfig
+from embeddings.foundation.semantic_id_generation import IdHead, Trie, beam_search
 from embeddings.foundation.semantic_ids import SemanticIds
-from embeddings.foundation.semantic_ids_config import SemanticIdsConfig
 from stores.errors import UsageError
 
 TITLES, DIM, MEMBERS = 200, 16, 4
@@ -57,7 +55,7 @@ def chance(head, ids, member, title, titles):
             logits[digit] = moved @ below.mean(dim=0) + np.log(len(below)) + learned
         own = int(ids[title, level])
         total += float(logits[own] - torch.logsumexp(torch.stack(list(logits.values())), 0))
-        state = head.after(state, torch.tensor(own), level)
+        state = head.advance(state, torch.tensor(own), level)
     leaf = np.flatnonzero((ids[:, :-1] == ids[title, :-1]).all(axis=1))
     scores = titles @ member
     return total + float(scores[title] - torch.logsumexp(scores[leaf], 0))
@@ -72,7 +70,7 @@ def test_a_beam_as_wide_as_the_catalogue_finds_what_scoring_every_title_finds(he
     expected = brute(head, ids[1], members, titles)
     np.testing.assert_allclose(np.exp(expected).sum(axis=1), 1, rtol=1e-4)
     nothing = torch.zeros(MEMBERS, TITLES, dtype=torch.bool)
-    found, scores = search(head, Trie.of(ids[1], titles.numpy()), members, titles, TITLES, TITLES, nothing)
+    found, scores = beam_search(head, Trie.of(ids[1], titles.numpy()), members, titles, TITLES, TITLES, nothing)
     assert [sorted(row) for row in found.tolist()] == [list(range(TITLES))] * MEMBERS
     np.testing.assert_allclose(scores.numpy(), np.take_along_axis(expected, found.numpy(), 1), atol=1e-3)
     assert (scores.diff(dim=1) <= 0).all()
@@ -81,7 +79,7 @@ def test_a_beam_as_wide_as_the_catalogue_finds_what_scoring_every_title_finds(he
 @pytest.mark.parametrize("beam", [1, 5, 40])
 def test_titles_exist_are_new_to_the_member_and_met_once(head, ids, members, titles, beam):
     met = torch.rand(MEMBERS, TITLES, generator=torch.Generator().manual_seed(3)) < 0.5
-    found, scores = search(head, Trie.of(ids[1], titles.numpy()), members, titles, 20, beam, met)
+    found, scores = beam_search(head, Trie.of(ids[1], titles.numpy()), members, titles, 20, beam, met)
     assert found.shape == scores.shape == (MEMBERS, 20)
     for row, (chosen, likely) in enumerate(zip(found.tolist(), scores.tolist(), strict=True)):
         real = [title for title in chosen if title >= 0]
@@ -92,7 +90,7 @@ def test_titles_exist_are_new_to_the_member_and_met_once(head, ids, members, tit
 
 def test_a_wider_beam_never_finds_less_likely_titles(head, ids, members, titles):
     nothing, trie = torch.zeros(MEMBERS, TITLES, dtype=torch.bool), Trie.of(ids[1], titles.numpy())
-    best = [search(head, trie, members, titles, 10, beam, nothing)[1][:, 0] for beam in (1, 10, TITLES)]
+    best = [beam_search(head, trie, members, titles, 10, beam, nothing)[1][:, 0] for beam in (1, 10, TITLES)]
     assert (best[0] <= best[1] + 1e-5).all()
     assert (best[1] <= best[2] + 1e-5).all()
 
@@ -101,7 +99,7 @@ def test_before_training_the_chances_are_about_those_of_the_towers_softmax(ids, 
     nothing = torch.zeros(MEMBERS, TITLES, dtype=torch.bool)
     expected = (0.2 * members @ titles.T).log_softmax(dim=1)
     trie = Trie.of(ids[1], titles.numpy())
-    found, scores = search(IdHead(ids[0]), trie, 0.2 * members, titles, TITLES, TITLES, nothing)
+    found, scores = beam_search(IdHead(ids[0]), trie, 0.2 * members, titles, TITLES, TITLES, nothing)
     torch.testing.assert_close(scores, expected.gather(1, found), atol=0.5, rtol=0)
 
 
@@ -122,7 +120,7 @@ def test_a_new_title_is_reachable_as_soon_as_it_has_an_id(head, ids, members, ti
     new = torch.nn.functional.normalize(titles[3:4] + 0.01, dim=1)
     grown = np.concatenate([taken, books.assign(new.numpy(), taken)])
     nothing = torch.zeros(MEMBERS, TITLES + 1, dtype=torch.bool)
-    found, _ = search(
+    found, _ = beam_search(
         head,
         Trie.of(grown, torch.cat([titles, new]).numpy()),
         members,

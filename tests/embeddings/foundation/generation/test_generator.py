@@ -5,23 +5,23 @@ import pyarrow as pa
 import pytest
 
 from embeddings.foundation import checkpoint
-from embeddings.foundation.config import FoundationConfig, NetworkConfig, TrainingConfig
-from embeddings.foundation.generation.generator import FOLDER, Generator
-from embeddings.foundation.tasks.config import TasksConfig
-from embeddings.foundation.tasks.training import train_tasks
-from embeddings.foundation.training import train
+from embeddings.foundation.config import FoundationConfig, NetworkConfig, TasksConfig, TrainingConfig
+from embeddings.foundation.semantic_id_generation import FOLDER, Generator
+from embeddings.foundation.tasks.trainer import train_tasks
+from embeddings.foundation.trainer import train
 from stores.errors import CorruptError, NotFoundError
-from stores.storage import Storage
+from stores.files.filesystem import Storage
 
 CONFIG = FoundationConfig(
-    network=NetworkConfig(dim=8, width=8, blocks=1), training=TrainingConfig(min_steps=30, max_steps=30, evaluations=1)
+    network=NetworkConfig(dim=8, width=8, num_layers=1),
+    training=TrainingConfig(min_steps=30, max_steps=30, num_validations=1),
 )
 
 
 @pytest.fixture(scope="module")
 def generator(histories, catalogue, tmp_path_factory):
     known = catalogue.slice(0, 22)
-    trained, _ = checkpoint.read(train(histories, known, CONFIG, 0, tmp_path_factory.mktemp("models")).path)
+    trained, _ = checkpoint.load_checkpoint(train(histories, known, CONFIG, 0, tmp_path_factory.mktemp("models")).path)
     tasks = TasksConfig(names=("next_id",), steps_per_task=30, rounds=1)
     return train_tasks(trained, histories, known, CONFIG, tasks, 0).generator(trained)
 
@@ -45,7 +45,7 @@ def test_a_title_launched_after_the_training_can_be_generated(generator, histori
 
 def test_what_is_saved_generates_the_same(generator, histories, catalogue, tmp_path):
     models = Storage(str(tmp_path))
-    folder = models.below(checkpoint.write(generator.trained, models, {}))
+    folder = models.subfolder(checkpoint.save_checkpoint(generator.trained, models, {}))
     with pytest.raises(NotFoundError, match="no generator"):
         Generator.load(folder.uri)
     generator.save(folder)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embeddings.foundation.generation.union import of_scores, united
+from benchmarks.candidate_fusion import fuse, of_scores
 
 MEMBERS, TITLES = 6, 40
 
@@ -18,14 +18,14 @@ def scores():
 def test_whole_lists_give_the_mixture_of_both_over_all_titles(scores, share):
     one, other = (each.softmax(dim=1) for each in scores)
     expected = ((1 - share) * one + share * other).log().topk(10, dim=1)
-    found, chances = united(*(of_scores(each, TITLES) for each in scores), 10, share)
+    found, chances = fuse(*(of_scores(each, TITLES) for each in scores), 10, share)
     assert torch.equal(found, expected.indices)
     torch.testing.assert_close(chances, expected.values)
 
 
 def test_every_title_is_there_once_and_in_one_of_the_lists(scores):
     lists = [of_scores(each, 8) for each in scores]
-    found, chances = united(*lists, 10)
+    found, chances = fuse(*lists, 10)
     assert (chances.diff(dim=1) <= 0).all()
     for row, one, other in zip(found.tolist(), lists[0][0].tolist(), lists[1][0].tolist(), strict=True):
         real = [title for title in row if title >= 0]
@@ -36,9 +36,9 @@ def test_every_title_is_there_once_and_in_one_of_the_lists(scores):
 def test_a_source_without_candidates_leaves_the_other_as_it_is(scores):
     one = of_scores(scores[0], 10)
     nothing = torch.full((MEMBERS, 10), -1), torch.full((MEMBERS, 10), float("-inf"))
-    assert torch.equal(united(one, nothing, 10)[0], one[0])
-    assert torch.equal(united(nothing, one, 12)[0][:, :10], one[0])
-    assert (united(nothing, one, 12)[0][:, 10:] == -1).all()
+    assert torch.equal(fuse(one, nothing, 10)[0], one[0])
+    assert torch.equal(fuse(nothing, one, 12)[0][:, :10], one[0])
+    assert (fuse(nothing, one, 12)[0][:, 10:] == -1).all()
 
 
 def test_what_is_left_out_is_no_candidate(scores):

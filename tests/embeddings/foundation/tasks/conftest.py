@@ -6,14 +6,14 @@ import pytest
 
 from embeddings.foundation import checkpoint
 from embeddings.foundation.config import FoundationConfig, NetworkConfig, TrainingConfig
-from embeddings.foundation.training import train
-from embeddings.histories import HistoriesConfig, read_histories
+from embeddings.foundation.trainer import train
+from embeddings.histories.job import HistoriesConfig, read_histories
 from stores.lake.contract import Lake
-from stores.lake.simulate import SimulationConfig, simulate
+from stores.lake.simulation.simulate import SimulationConfig, simulate
 
 CONFIG = FoundationConfig(
-    network=NetworkConfig(dim=16, width=16, blocks=1, max_length=32),
-    training=TrainingConfig(min_steps=40, max_steps=40, batch_tokens=512, evaluations=2),
+    network=NetworkConfig(dim=16, width=16, num_layers=1, max_auto_positions=32),
+    training=TrainingConfig(min_steps=40, max_steps=40, batch_tokens=512, num_validations=2),
 )
 
 
@@ -33,4 +33,4 @@ def config():
 @pytest.fixture(scope="session")
 def trained(service, tmp_path_factory):
     """A model of it."""
-    return checkpoint.read(train(*service, CONFIG, 0, tmp_path_factory.mktemp("models")).path)[0]
+    return checkpoint.load_checkpoint(train(*service, CONFIG, 0, tmp_path_factory.mktemp("models")).path)[0]

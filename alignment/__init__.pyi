@@ -1,0 +1,12 @@
+from .acceptance import AcceptanceVerdict as AcceptanceVerdict
+from .acceptance import FitResult as FitResult
+from .acceptance import fit_and_validate as fit_and_validate
+from .acceptance import judge as judge
+from .anchors import Anchors as Anchors
+from .config import AcceptanceConfig as AcceptanceConfig
+from .config import AlignmentConfig as AlignmentConfig
+from .fitting import fit as fit
+from .metrics import DimensionStability as DimensionStability
+from .metrics import dimension_report as dimension_report
+from .second_moments import Gram as Gram
+from .transform import AlignmentTransform as AlignmentTransform

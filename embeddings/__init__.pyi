@@ -1,0 +1,2 @@
+from .encode.encoder import Encoder as Encoder
+from .encode.encoder import load as load

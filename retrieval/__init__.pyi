@@ -1,0 +1,9 @@
+from . import exact as exact
+from .client import RetrievalClient as RetrievalClient
+from .config import IndexConfig as IndexConfig
+from .config import RetrievalConfig as RetrievalConfig
+from .filters import Filter as Filter
+from .index import TitleIndex as TitleIndex
+from .index_metadata import Origin as Origin
+from .lookup import candidates as candidates
+from .lookup import similar as similar

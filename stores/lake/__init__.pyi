@@ -1,0 +1,2 @@
+from .movielens import import_movielens as import_movielens
+from .simulation.config import SimulationConfig as SimulationConfig

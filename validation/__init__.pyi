@@ -1,0 +1,10 @@
+from .checks import Check as Check
+from .checks import Expectation as Expectation
+from .checks import GateVerdict as GateVerdict
+from .config import GateConfig as GateConfig
+from .gx_gate import judge as judge
+from .gx_gate import run_suite as run_suite
+from .job import run_index as run_index
+from .job import run_input as run_input
+from .job import run_vectors as run_vectors
+from .report import write_report as write_report
