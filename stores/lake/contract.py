@@ -124,7 +124,7 @@ class Lake:
         Its rows may have been read in part from one version and in part from the other. New files are no change.
         """
         for name in tables:
-            files = [*self.tables[name].files, *self.tables[name].broken]
+            files: list[LakeFile | BrokenFile] = [*self.tables[name].files, *self.tables[name].broken]
             now = {file.path: (file.bytes, file.modified_ns) for file in list_files(self.storage, name)}
             changed = [file.path for file in files if now.get(file.path) != (file.bytes, file.modified_ns)]
             if changed:
