@@ -39,7 +39,7 @@ def judge(
 ) -> AcceptanceVerdict:
     """Judge a transform by anchors that it was not fitted on (native rows as `new`, rows of the space as `reference`).
 
-    One fitted moments ago is judged where a fit without them would have put those that it has seen (`unseen.py`).
+    Anchors that the fit has seen are judged where a fit without their fold would have put them (cross-fitting).
 
     `None` for the transform says that the fit was not defined; the verdict is then a new space. Too few held-out
     anchors measure nothing: a new space too. Raises AlignmentInputError for arguments of another kind, MismatchError

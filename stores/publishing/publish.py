@@ -1,7 +1,7 @@
-"""Publishing a release, and moving back: verbs that find out what to do; `moving.py` does it.
+"""Publishing a release, and moving back: verbs that find out what to do; `publish_transaction.py` does it.
 
 Callers hold the workspace's lease. Whatever was interrupted is completed by `recover`, which every
-writing command calls first. The same verb given again after an interruption is done once (`intent.py`).
+writing command calls first. The same verb given again after an interruption is done once (`command_intent.py`).
 """
 
 from contextlib import suppress
