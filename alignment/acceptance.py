@@ -1,4 +1,4 @@
-"""The gate of the space: may these vectors be published into it?
+"""Accept or refuse a fit: judge held-out anchors, cross-fit those that were fitted, fall back to a space that holds.
 
 same_space   anchors lie where consumers know them: publish compatibly
 new_space    related, but too much has changed (or too little is known): announce a new space

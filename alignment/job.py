@@ -1,4 +1,4 @@
-"""The alignment of one night as a Ray job: moments per shard, one small fit, one pass that applies it.
+"""Run the alignment of one night on Ray: moments per shard, one small fit, one pass that applies it.
 
 Results of shards are merged in the order of their paths, so bits do not depend on scheduling.
 """

@@ -1,4 +1,4 @@
-"""What is measured on anchors that the fit did not see; each figure one function of aligned and reference rows.
+"""Metrics of aligned against reference rows, each on anchors that the fit did not see; stability of dimensions.
 
 `x` (n, s) aligned rows of this release, `y` (n, s) the same entities in the reference, float64.
 """

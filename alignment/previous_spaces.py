@@ -1,9 +1,9 @@
 """Older spaces served from the new model: its vectors, as published in their own space, mapped onto each as well.
 
-Whoever still reads an older space gets today's members and titles there, until `[publish] previous_spaces_until`, as long as
-alignment does not refuse; then the space is frozen, and the release says why. The rotation is fitted onto the reference
-of the space and judged by held-out anchors, as for the live space, but related vectors that changed too much for
-one space are still served: a consumer who has not moved on is better off with them than with a frozen past.
+Whoever still reads an older space gets today's members and titles there, until `[publish] previous_spaces_until`, as
+long as alignment does not refuse; then the space is frozen, and the release says why. The rotation is fitted onto the
+reference of the space and judged by held-out anchors, as for the live space, but related vectors that changed too much
+for one space are still served: a consumer who has not moved on is better off with them than with a frozen past.
 """
 
 from datetime import date

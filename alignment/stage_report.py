@@ -1,4 +1,4 @@
-"""The night's account: what the stage report says about the space."""
+"""Build the report of the align stage: drift, anchors, and the titles that moved most."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a command answers: facts for `--json`, text for people, and an exit code."""
+"""Results and common arguments of commands: facts for `--json`, text for people, an exit code."""
 
 import math
 from argparse import Namespace

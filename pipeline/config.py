@@ -1,4 +1,4 @@
-"""Which optional features a night makes and publishes."""
+"""The configuration: sections of `samespace.toml`, reading it, and the file with every default."""
 
 import inspect
 import json
@@ -198,7 +198,7 @@ def _line(key: str, default: Any, given: dict[str, Any]) -> str:
     if key in given:
         return f"{key} = {_toml(given[key])}"
     if default is None:
-        return f"#{key} = (unset)"
+        return f"# {key} is not set by default"  # TOML has no null
     return f"#{key} = {_toml(default)}"
 
 

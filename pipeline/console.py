@@ -1,4 +1,4 @@
-"""What a night tells the person who watches it: one line for each stage."""
+"""Print the progress of a run: one line for each stage, and where its report is."""
 
 import sys
 from collections.abc import Callable

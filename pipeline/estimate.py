@@ -1,4 +1,4 @@
-"""What a night will take: time from how long the last nights took, memory, disk and cost.
+"""Estimate what a night takes: time from the last nights, memory, disk and cost.
 
 Each stage has a fixed part (processes that start, libraries that load), longer on a slower machine, and a part in
 proportion to its work. The second follows from the nights of this workspace that were timed (`timed` among a release's

@@ -1,4 +1,4 @@
-"""How much of the machine is free: what a night took beside other programs says little of one that has it to itself.
+"""Compare a night's duration with what was expected of it.
 
 A thread that only computes gets a share of its time on a processor. On a quiet machine that is all of it; beside other
 programs it is less, the more so for as many threads as there are processors. Times of a night are brought to a quiet

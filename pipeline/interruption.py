@@ -2,8 +2,8 @@
 
 The first signal is raised in the main thread like Ctrl-C, so that leases are given back, workers stopped and journals
 left for the next command; a second one ends the process at once, and so does a minute in which the first did not. What
-was interrupted may have answered with an error of its own (DuckDB raises a RuntimeError): `received_signal` says that a signal
-was the reason.
+was interrupted may have answered with an error of its own (DuckDB raises a RuntimeError): `received_signal` says that a
+signal was the reason.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Whether tonight may carry vectors forward: the alignment knows the space, the encode job the histories."""
+"""Run one night: its stages in order, publishing, and the readback of what was published."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing

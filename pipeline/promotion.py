@@ -1,4 +1,4 @@
-"""Moving the live release by hand: forward with `promote`, back with `rollback`, always under the lease."""
+"""Move the live release by hand: forward with `promote`, back with `rollback`, always under the lease."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from stores.releases.workspace import Workspace
 class PromoteOptions:
     """What a person decides beyond moving the pointer, and `why`.
 
-    `force`: over a gate. `new_space`: into a space that is not live. `take_over_ownership`: into an online store that is another
-    workspace's, whose rows are removed.
+    `force`: over a gate. `new_space`: into a space that is not live. `take_over_ownership`: into an online store that
+    is another workspace's, whose rows are removed.
     """
 
     force: bool = False

@@ -1,4 +1,4 @@
-"""What tonight is: which snapshot, model and space, and whether a crashed night goes on."""
+"""Plan a run: which snapshot, model and space, and whether an interrupted night resumes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What an index type is, and what all of them share."""
+"""The index types: flat, HNSW, HNSW on scalar-quantised vectors, IVF and routed IVF."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

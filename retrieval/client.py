@@ -41,7 +41,10 @@ class RetrievalClient:
         MismatchError, naming both values, where files are not those of the release or of its space.
         """
         server = cls(ReleaseWatcher(Workspace.open(workspace), refresh_s or 1.0))
-        server.live.start() if refresh_s else server.live.refresh()
+        if refresh_s:
+            server.live.start()
+        else:
+            server.live.refresh()
         return server
 
     @property

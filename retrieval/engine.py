@@ -1,4 +1,4 @@
-"""Search through one index: likely rows from FAISS, filters, exact scores, and exact search where rows are missing."""
+"""Search one FAISS index: candidate rows, filters, exact scores, and exact search where rows are missing."""
 
 import sys
 from dataclasses import dataclass, field, replace
@@ -109,7 +109,9 @@ class Engine:
 
 @dataclass(frozen=True)
 class DeltaEngine(Engine):
-    """An engine whose rows from `num_indexed` on are not in its index. They are few until tonight, so all are looked at."""
+    """An engine whose rows from `num_indexed` on are not in its index. They are few until tonight, so all are looked
+    at.
+    """
 
     num_indexed: int = 0
     base: Engine | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""`TitleIndex`: ids and vectors of titles, searched by inner product or cosine, with filters that hold."""
+"""`TitleIndex`: ids and vectors of titles, searched by inner product or cosine with filters; saved and loaded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -300,7 +300,8 @@ Search = Callable[[int], tuple[Rows, Scores]]
 
 
 def deduplicate(search: Search, vectors: Vectors, k: int, dedup_threshold: float) -> tuple[Rows, Scores]:
-    """Rows and scores (q, k) of which no two have a cosine of `dedup_threshold` or more; −1 and −inf where none is left.
+    """Rows and scores (q, k) of which no two have a cosine of `dedup_threshold` or more; −1 and −inf where none is
+    left.
 
     A title gives way to a better-placed one. More is asked for until k are left or there is no more.
     """

@@ -1,4 +1,4 @@
-"""What the command line asks of a release: titles for a member, and titles like a title.
+"""Look up titles for a member and titles like a title in one release, as the command line does.
 
 Loads FAISS, NumPy and Arrow only, because a command that looks should answer at once.
 """

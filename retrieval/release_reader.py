@@ -1,4 +1,4 @@
-"""Rows of a release as retrieval needs them: vectors, one row by its id, and the origin of the titles."""
+"""Read rows of a release for retrieval: vectors, one row by its id, the origin of the titles, plain FAISS."""
 
 import re
 from typing import Any

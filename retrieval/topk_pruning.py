@@ -1,4 +1,4 @@
-"""What selecting is made of: where a mask is true, lists as rows of a table, whole numbers that order like scores."""
+"""Prune a top-k search: bounds on float32 products, and which titles can still be among the best."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

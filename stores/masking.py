@@ -1,8 +1,8 @@
 """Keep secrets out of texts for people: the keys whose values may be shown are listed, all others are hidden.
 
-Blocks that belong to other libraries (Feast's stores) may hold a secret under any name. `register_secrets` notes the value of every
-key that is not in SHOWN, as it is written and with environment variables filled in, and `mask_secrets` removes those values
-from a text, whatever put them there: an error of ours, a message of Redis or Feast, a trace.
+Blocks that belong to other libraries (Feast's stores) may hold a secret under any name. `register_secrets` notes the
+value of every key that is not in SHOWN, as it is written and with environment variables filled in, and `mask_secrets`
+removes those values from a text, whatever put them there: an error of ours, a message of Redis or Feast, a trace.
 """
 
 import json
@@ -62,7 +62,9 @@ def mask_block(block: Any) -> Any:
 
 
 def mask_secrets(text: str) -> str:
-    """Return a text without the values that `register_secrets` noted, secrets of the environment, and logins of addresses."""
+    """Return a text without the values that `register_secrets` noted, secrets of the environment, and logins of
+    addresses.
+    """
     values = sorted(_hidden | _of_environment(), key=len, reverse=True)
     for value in values:
         if value in text:

@@ -1,4 +1,6 @@
-"""Work done ahead: a few items at a time in threads, for work that leaves Python to others; results in order."""
+"""Settings of a process and its threads: ordered prefetch, calls with a time limit, allocator, garbage collector,
+imports.
+"""
 
 import ctypes
 import gc
@@ -44,7 +46,8 @@ def keep_freed_memory() -> None:
     if allocator is not None:
         for option, value in _MALLOC_OPTIONS.items():
             # older ones map nothing above half a heap, and would map everything anew if that were refused
-            allocator(option, value) or allocator(option, min(value, 32 << 20))
+            if not allocator(option, value):
+                allocator(option, min(value, 32 << 20))
 
 
 def relax_garbage_collection() -> None:

@@ -1,4 +1,4 @@
-"""Work that waits until the answer of a command was printed. Every command imports this module: it stays light."""
+"""Output of commands: text from elsewhere made safe for a terminal, and work deferred until an answer was printed."""
 
 import logging
 import sys

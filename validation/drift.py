@@ -1,4 +1,4 @@
-"""How a release differs from the live one in the same space: on a sample, in constant memory.
+"""Drift between a release and the live one in the same space, overall and by segment, in constant memory.
 
 - Population stability index: `Σ (qᵢ − pᵢ) ln(qᵢ / pᵢ)` over the reference's deciles (Siddiqi,
   "Credit Risk Scorecards", 2006): below 0.1 no shift, above 0.25 a shift.

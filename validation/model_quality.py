@@ -1,4 +1,4 @@
-"""What is known of the quality of a release's model: measured when it was trained, kept beside its weights."""
+"""Quality of a release's model: measured at training, and compared with the live model on unseen events."""
 
 import json
 from math import sqrt

@@ -1,4 +1,4 @@
-"""Directions, cosines and exact neighbours of a few thousand vectors."""
+"""Pairs of releases in one space: sampled titles, directions, cosines and exact neighbours."""
 
 from dataclasses import dataclass
 from typing import Any

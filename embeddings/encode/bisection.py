@@ -1,4 +1,4 @@
-"""Batches that do not fit into memory: each half of one again, after what the attempt held is free.
+"""Encode a batch that fails in halves: where memory is short, and to find the rows that an encoder refuses.
 
 An exception holds the frames that it passed, and these the tensors of the attempt; so nothing may be tried again within
 the `except`, where the exception lives. CUDA's allocator and Python's cycles keep their share until they are asked.

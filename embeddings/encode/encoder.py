@@ -1,4 +1,4 @@
-"""The output of an encoder as float32 rows: what is converted, and what is refused by name.
+"""The `Encoder` protocol, loading an encoder by name, and its output as float32 rows.
 
 Converted are float64, float16 and integers; read-only and strided arrays; torch tensors of any float type, with a
 gradient or on a GPU; lists of numbers, rows or tensors; object arrays of numbers or rows; Arrow arrays. A number that

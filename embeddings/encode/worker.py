@@ -1,4 +1,4 @@
-"""The worker of the encode job: one copy of the model, one shard after the other, from file to file.
+"""The Ray worker of the encode job: one copy of the model, one shard after the other, from file to file.
 
 A worker is given its next shard while it encodes one: reading and writing overlap the forward pass, of which
 there is one at a time.

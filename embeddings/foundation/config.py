@@ -1,4 +1,4 @@
-"""The settings of the foundation model and the rules by which they follow the data."""
+"""Settings of the foundation model, its semantic ids and its tasks, and the rules by which they follow the data."""
 
 import math
 from typing import Literal
@@ -114,7 +114,7 @@ class FoundationConfig(Settings):
 
 
 def num_positions(config: NetworkConfig, tokens_per_member: npt.NDArray[np.int64]) -> int:
-    """Positions seen at once: the 95th percentile of history lengths, in steps of 8, from 16 to `max_auto_positions`."""
+    """Positions of a window: the 95th percentile of history lengths, in steps of 8, 16 to `max_auto_positions`."""
     if config.max_positions is not None:
         return config.max_positions
     if not len(tokens_per_member):

@@ -75,9 +75,9 @@ def fine_tune(
 ) -> TrainedModel:
     """Go on training the model in the folder `parent` as `config.fine_tune` says; save below the folder of models.
 
-    The shape is the parent's and the budget that of a warm start, `config.training.warm_start_step_fraction` of the steps. Metrics
-    have "fine_tune": the mode, and how many weights moved. The same input and seed give the same weights.
-    Raises ContractError where there is nothing to learn from, and as `checkpoint.read`.
+    The shape is the parent's and the budget that of a warm start, `config.training.warm_start_step_fraction` of the
+    steps. Metrics have "fine_tune": the mode, and how many weights moved. The same input and seed give the same
+    weights. Raises ContractError where there is nothing to learn from, and as `checkpoint.read`.
     """
     trained, parent_id = checkpoint.load_checkpoint(str(parent))
     config = config.model_copy(update={"network": trained.config.network, "fields": trained.config.fields})

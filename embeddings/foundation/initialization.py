@@ -1,4 +1,4 @@
-"""Warm start: a new model begins with what an earlier one learned, though titles, values or sizes have changed.
+"""Initial weights: from co-occurrence (PPMI), or from an earlier model whose titles and sizes may differ.
 
 Everything is copied by meaning, not by place: a title's vector by its id, a metadata value's by its
 name. A title that the earlier model did not know starts as ½ the mean of the titles nearest by metadata
@@ -152,7 +152,7 @@ def ppmi_title_vectors(tokens: TokenSequences, titles: int, dim: int) -> torch.T
 
 
 def _cooccurrences(tokens: TokenSequences, titles: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Keys row · titles + column of pairs up to `_WINDOW_TOKENS` tokens apart in a history, and sums of 1 / distance."""
+    """Keys row · titles + column of pairs at most `_WINDOW_TOKENS` tokens apart in a history, and sums of 1 / distance."""
     owner = np.repeat(np.arange(len(tokens.starts) - 1), np.diff(tokens.starts))[:_MAX_POSITIONS]
     titles_met = tokens.targets[:_MAX_POSITIONS]
     keys, weights = [], []

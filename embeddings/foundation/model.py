@@ -1,4 +1,4 @@
-"""Both towers and what joins them: token embedding, temperature, and the titles that the model knows."""
+"""The foundation model: history tower and title tower, prediction heads, pooling of events older than the window."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which processors multiply bfloat16 faster than float32, and in what a training multiplies."""
+"""The network over positions: causal transformer and HSTU blocks, time bias, id dropout, bfloat16 products."""
 
 from collections.abc import Callable
 from contextlib import nullcontext

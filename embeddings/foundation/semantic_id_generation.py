@@ -1,4 +1,4 @@
-"""Which semantic ids exist, and where they lead: a trie over the digits before the last, whose leaves hold titles.
+"""Generate titles by their semantic ids: a trie of the ids, a head for each digit, constrained beam search.
 
 Nodes of a level are numbered in the order of their ids, so that the children of a node, and the titles of a leaf, are
 ranges; a level is then a few flat arrays, whatever the number of codes. A node knows the mean of the titles below it

@@ -1,4 +1,4 @@
-"""The course of a training: steps, the running mean of the weights, validations, and the best weights met."""
+"""Train a model: steps, the running mean of the weights, validations, the best weights, saving."""
 
 import copy
 import itertools
@@ -203,8 +203,8 @@ def train(
 ) -> TrainedModel:
     """Train on histories (`columns.history_schema`) and a catalogue; save below the models folder `out`.
 
-    With the folder of an earlier model as `parent` it is a warm start: `config.training.warm_start_step_fraction` of the steps.
-    The same input and seed give the same weights on one machine, also where a training was killed and is
+    With the folder of an earlier model as `parent` it is a warm start: `config.training.warm_start_step_fraction` of
+    the steps. The same input and seed give the same weights on one machine, also where a training was killed and is
     called again. Threads are torch's own (`OMP_NUM_THREADS`). Raises ContractError where there is nothing to learn
     from, and as `checkpoint.read`. With `config.workers` above one a Ray of that many processes does it, untold of
     progress.

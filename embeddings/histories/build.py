@@ -1,4 +1,4 @@
-"""The histories of each shard, made block by block from the accepted events of a snapshot."""
+"""Build the histories of each shard, block by block, from the accepted events of a snapshot."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Events as they were read, and sorted by member and time without exact duplicates: NumPy columns of equal length."""
+"""Events as NumPy columns: read, sorted by member and time without exact duplicates, and their profile."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -140,7 +140,8 @@ def check_budget(
 ) -> None:
     """Raise ContractError where the share of bad rows is above `allowed`; the message names some of `letters`.
 
-    `advise` gives the cure (`embeddings.histories.refusal_advice`), which takes time to find and is asked for only then.
+    `advise` gives the cure (`embeddings.histories.refusal_advice`), which takes time to find and is asked for only
+    then.
     """
     share = bad_fraction(counts, rows)
     if share <= allowed:

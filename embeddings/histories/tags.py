@@ -1,4 +1,4 @@
-"""Texts of titles that are known from a moment on: the tags that members gave, and what of them is known when.
+"""Read the lake's tags, and add them to the texts of titles from the moment on at which each was given.
 
 The column `timed_text` of a catalogue has the texts of each title one by one, `list<struct<at, member_id, text>>`: `at`
 in microseconds since 1970, null for what `titles/` itself says, which has no time. The column `text` is made of it, so

@@ -1,4 +1,4 @@
-"""Erasing a member under the lease; reports, which erasing removes, are written anew, and never beside an erasure."""
+"""`samespace erase MEMBER`: remove a member from every release, the history and the online store."""
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass

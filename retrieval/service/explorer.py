@@ -1,4 +1,4 @@
-"""What the explorer page asks for: finding titles, neighbours now and before with reasons, histories, the map."""
+"""Queries and routes of the explorer page: titles, neighbours now and before with reasons, histories, the map."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The members of one release in memory: vectors, and the rows of the titles that each has seen."""
+"""One release in memory: members with what each has seen, indexes, and answers to lookups."""
 
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""What stands before every route: the token, the host name of a service on loopback, the bytes of target and body."""
+"""Guard every route: token, host name, target and body; errors as problem details (RFC 9457)."""
 
 import asyncio
 import hmac

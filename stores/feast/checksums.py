@@ -1,4 +1,4 @@
-"""The registry's meaning: specs of the objects that samespace registers, without what Feast renews at every apply.
+"""Checksums of what was written into the Feast repository, and the meaning of its registry.
 
 `feast apply` by a user rewrites `registry.db`: a new version id, new times, the user's own objects beside ours. That is
 no damage as long as our objects say what was registered; a changed bit in a file that no one applied is.

@@ -1,4 +1,4 @@
-"""Writing the online store: the rows that a difference changes, the entities that it removes.
+"""Write the online store: the rows that a difference changes, the entities that it removes.
 
 SQLite and Redis have bulk writers of Feast's documented layout; any other store goes through Feast's
 `online_write_batch`, where a departed entity gets null values because that interface cannot remove one.

@@ -1,4 +1,4 @@
-"""Who a workspace is: `workspace.json`, which moves and is copied with it."""
+"""Own the rows of an online store: one workspace for each Feast view, by marks in the store itself."""
 
 import secrets
 from collections.abc import Callable, Iterable

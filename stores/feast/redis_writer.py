@@ -1,4 +1,4 @@
-"""The address of a Redis online store: Feast's `connection_string`, checked, with a deadline for every wait.
+"""Write the online store on Redis and Redis Cluster: pipelines of whole rows, a deadline for every wait.
 
 Without one redis-py waits for ever for a server that accepts connections and does not answer.
 """

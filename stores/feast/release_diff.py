@@ -1,4 +1,4 @@
-"""The difference between two releases: entities whose row changed or is new, and those that left.
+"""Difference between two releases: entities whose row changed or is new, and those that left.
 
 Shards are a stable hash of the id, so that two releases with the same number of shards are compared
 file by file, in the memory of a few shards; a file whose hash did not change is not even read. A release that carried

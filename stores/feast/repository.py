@@ -1,4 +1,4 @@
-"""Feast, loaded late and without its side effects."""
+"""The Feast repository of a workspace: a folder that any Feast user can open."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Reading a database file ahead: a day after the last night few of its pages may be in memory.
+"""Write the online store on SQLite in bulk, its file read ahead.
 
 Rows lie all over the file, and page by page a disk gives them at a twentieth of its speed.
 """

@@ -40,7 +40,9 @@ def read_checksummed(storage: Storage, path: str, fix: str = RESTORE) -> dict[st
 
 
 def read_facts(storage: Storage, path: str, kind: type[Facts], fix: str = RESTORE) -> Facts:
-    """The facts of a file as a model. Raises CorruptError as `read_checksummed`, and for keys missing or of other types."""
+    """The facts of a file as a model. Raises CorruptError as `read_checksummed`, and for keys missing or of other
+    types.
+    """
     return validated(read_checksummed(storage, path, fix), kind, path, storage.uri, fix)
 
 

@@ -1,4 +1,4 @@
-"""What pyarrow's file system for S3 does not offer: conditional writes, and a whole file in one PUT.
+"""S3 beyond pyarrow's file system: one PUT per file, deadlines, and outages told from damage.
 
 One PUT is seen whole or not at all and gets a plain ETag, which Feast's Dask store needs. Credentials come from the
 environment only; `AWS_ENDPOINT_URL` names another server than Amazon's. Every wait for a server has an end, and an

@@ -1,7 +1,8 @@
-"""Physical types: the form in which a file stores a column, reduced to the few that are converted differently.
+"""Convert stored cells: the physical types of Parquet columns, and DuckDB's SQL that brings each to the contract's
+type.
 
-Spark, pandas, Polars, DuckDB, Flink and Impala store one id in a dozen ways. `physical_form` looks through dictionaries and
-extension types and names the form; `stores.lake.cells` has one conversion for each form and kind of column.
+Spark, pandas, Polars, DuckDB, Flink and Impala store one id in a dozen ways. `physical_form` looks through dictionaries
+and extension types and names the form; `stores.lake.cells` has one conversion for each form and kind of column.
 """
 
 from collections.abc import Callable

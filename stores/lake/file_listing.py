@@ -1,4 +1,4 @@
-"""Finding the Parquet files of one table of a lake, and naming every other file that lies there.
+"""List the Parquet files of one table of a lake, and name every other file that lies there.
 
 A file is data by its ending or, with an ending that says nothing (Hive and Athena write `000001_0`), by its first
 bytes. What is left out is listed, except the by-products that Spark and others leave beside their data. A folder that

@@ -1,4 +1,4 @@
-"""Times of MovieLens files and of exports in their layout: numbers in any unit, or text.
+"""Layouts of MovieLens files: columns, separators, and times as numbers in any unit or as text.
 
 Ratings begin in 1995, so that the size of a number says its unit: below 10^11 seconds (the year 5138), below 10^14
 milliseconds, below 10^17 microseconds, else nanoseconds.

@@ -1,4 +1,4 @@
-"""Plain columns: Arrow arrays in those forms that DuckDB reads whatever the cells hold, and a copy of a file in them.
+"""Repair files that stop DuckDB: copy them with Arrow in plain types whose cells can be judged one by one.
 
 DuckDB refuses a whole file for one byte that is not UTF-8 and for one date beyond its calendar, and misreads decimals
 of more than 38 digits. Arrow reads all of these, so the cells are brought into forms in which `stores.lake.cells` can

@@ -1,4 +1,4 @@
-"""Taking the id of a member out of the texts that stages and events leave, and out of nothing else there."""
+"""Erase a member: from every release, the Feast history, the online store, dead letters and texts."""
 
 import re
 import secrets

@@ -69,8 +69,8 @@ class Manifest(Settings):
     """What a sealed release is: the plan, every data file with its hash, and every stage's report.
 
     `digest` is the SHA-256 of the file's own bytes with an empty digest, so that a damaged manifest is noticed.
-    `revision` counts up whenever a member was erased and the release sealed anew. `previous_spaces` are, by space, those
-    that `[publish] previous_spaces_until` keeps or kept.
+    `revision` counts up whenever a member was erased and the release sealed anew. `previous_spaces` are, by space,
+    those that `[publish] previous_spaces_until` keeps or kept.
     """
 
     format_version: int = FORMAT_VERSION

@@ -1,4 +1,4 @@
-"""HTML as nested calls; text is escaped where it enters, so a name can never become markup or reorder what is near."""
+"""HTML and SVG as nested calls; text is escaped where it enters."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How good the model is: on its own held-out titles, and beside the live model on events that neither has seen."""
+"""Statistics of the run: quality of the model, the indexes, stages, and the trend over nights."""
 
 from collections.abc import Callable
 from typing import Any

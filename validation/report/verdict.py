@@ -1,4 +1,4 @@
-"""First of all: is it live, may it go live, and if not, why."""
+"""The verdict of the report: is the release live, may it go live, and if not, which checks failed."""
 
 import re
 from collections.abc import Sequence

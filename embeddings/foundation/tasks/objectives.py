@@ -1,4 +1,4 @@
-"""The next title, of all or of one surface: the title that is met by a play, by a trailer, by a thumb."""
+"""The objectives of tasks: next title, next genre, next semantic id, completion, co-members."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

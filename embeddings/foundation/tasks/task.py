@@ -1,4 +1,4 @@
-"""What a training of tasks is judged by: histories that end with one held-out target each, in full knowledge of it."""
+"""Tasks on one model: their protocol, the held-out queries they are evaluated on, and the forward pass over them."""
 
 from abc import abstractmethod
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which moments of a training a task keeps: the weights of several rounds, mixed as held-out questions say.
+"""Train several tasks on one model: sampling of tasks by convergence, steps, averaging of weights.
 
 Beginning with the round that is best for the task, rounds are added to the mean one after the other as long as that
 helps (greedy soups, Wortsman et al. 2022). The first "round" is the model before any: a task that has nothing to
