@@ -152,7 +152,7 @@ def ppmi_title_vectors(tokens: TokenSequences, titles: int, dim: int) -> torch.T
 
 
 def _cooccurrences(tokens: TokenSequences, titles: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Keys row · titles + column of pairs at most `_WINDOW_TOKENS` tokens apart in a history, and sums of 1 / distance."""
+    """Keys row · titles + column of pairs at most `_WINDOW_TOKENS` tokens apart in a history; sums of 1 / distance."""
     owner = np.repeat(np.arange(len(tokens.starts) - 1), np.diff(tokens.starts))[:_MAX_POSITIONS]
     titles_met = tokens.targets[:_MAX_POSITIONS]
     keys, weights = [], []
