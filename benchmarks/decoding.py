@@ -23,7 +23,7 @@ from embeddings.foundation.generate import next_titles
 from embeddings.foundation.model import FoundationModel
 from embeddings.foundation.sequences import TokenSequences
 from embeddings.foundation.vocabulary import Vocabulary
-from stores import schema as schema_module
+from stores.schema import MEMBER_ID, TIMESTAMP_TYPE, TITLE_ID, catalogue_schema, history_schema
 
 SIZES = {"small": (64, 1_000), "full": (512, 10_000)}
 LENGTHS, COUNT, ROUNDS = (100, 200), 10, 3
@@ -33,11 +33,11 @@ GENRES = ("drama", "comedy", "crime", "war")
 def data(members: int, titles: int, length: int) -> tuple[pa.Table, pa.Table]:
     """Histories of `length` random titles an hour apart, and a catalogue of four genres."""
     random = np.random.default_rng(0)
-    total, schema = members * length, schema_module.history_schema(pa.int64(), pa.int64())
+    total, schema = members * length, history_schema(pa.int64(), pa.int64())
     offsets = pa.array(np.arange(members + 1, dtype=np.int32) * length)
-    times = pa.array(np.tile(np.arange(length) * 3_600_000_000, members)).cast(schema_module.TIMESTAMP_TYPE)
+    times = pa.array(np.tile(np.arange(length) * 3_600_000_000, members)).cast(TIMESTAMP_TYPE)
     known = {
-        schema_module.TITLE_ID: pa.array(np.concatenate([random.permutation(titles)[:length] for _ in range(members)])),
+        TITLE_ID: pa.array(np.concatenate([random.permutation(titles)[:length] for _ in range(members)])),
         "first_time": times,
         "last_time": times,
         "actions": pa.array(np.ones(total, np.int32)),
@@ -47,13 +47,13 @@ def data(members: int, titles: int, length: int) -> tuple[pa.Table, pa.Table]:
         pa.ListArray.from_arrays(offsets, known.get(field.name, pa.nulls(total)).cast(field.type.value_type))
         if pa.types.is_list(field.type)
         else pa.array(np.arange(members))
-        if field.name == schema_module.MEMBER_ID
+        if field.name == MEMBER_ID
         else pa.nulls(members, field.type)
         for field in schema
     ]
-    shape = schema_module.catalogue_schema(pa.int64())
+    shape = catalogue_schema(pa.int64())
     facts = {
-        schema_module.TITLE_ID: pa.array(np.arange(titles)),
+        TITLE_ID: pa.array(np.arange(titles)),
         "genres": pa.array([[GENRES[title % 4]] for title in range(titles)]),
         "plays": pa.array(np.ones(titles, np.int64)),
         "age_days": pa.array(np.ones(titles)),
@@ -68,7 +68,7 @@ def untrained(histories: pa.Table, catalogue: pa.Table, length: int) -> Checkpoi
     config = FoundationConfig()
     vocabulary = Vocabulary.build(histories, catalogue, config)
     model = FoundationModel(config.network, vocabulary, length, config.training.temperature)
-    known = catalogue.filter(pa.array(vocabulary.rows(catalogue[schema_module.TITLE_ID]) > 0))
+    known = catalogue.filter(pa.array(vocabulary.rows(catalogue[TITLE_ID]) > 0))
     model.set_known_titles(title_features(known, vocabulary))
     return Checkpoint(model.eval(), vocabulary, config)
 

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stores import schema as schema_module
 from stores.feast.feature_views import BLUE_SLOT, MEMBERS, PROJECT, history_schema
 from stores.feast.offline_store import history_path, history_rows, write_history
 from stores.feast.online_store import OnlineStoreWriter, WriteContext
@@ -35,6 +34,7 @@ from stores.feast.sqlite_writer import UPSERT, seconds
 from stores.publishing.space_publisher import stored_views
 from stores.releases.release import Plan, Release
 from stores.releases.workspace import Workspace
+from stores.schema import EMBEDDING, ENCODED_AT, MEMBER_ID, RELEASE_ID, TIMESTAMP_TYPE, TITLE_ID
 
 SIZES = {"small": 20_000, "full": 200_000}
 DIM, SHARDS, READ, ROUNDS = 64, 10, 20_000, 3
@@ -52,10 +52,10 @@ def sealed(workspace: Workspace, rows: int) -> Release:
     release = Release(workspace.uri, plan.release_id)
     for shard, ids in enumerate(np.array_split(np.random.default_rng(0).permutation(rows), SHARDS)):
         release.write_table(f"members/part-{shard:05}.parquet", _members(ids, plan.release_id, shard))
-    title = {schema_module.TITLE_ID: pa.array([0]), schema_module.EMBEDDING: _vectors(1, 99)}
+    title = {TITLE_ID: pa.array([0]), EMBEDDING: _vectors(1, 99)}
     title |= {
-        schema_module.RELEASE_ID: pa.array(["x"]),
-        schema_module.ENCODED_AT: pa.array([NOW], schema_module.TIMESTAMP_TYPE),
+        RELEASE_ID: pa.array(["x"]),
+        ENCODED_AT: pa.array([NOW], TIMESTAMP_TYPE),
     }
     release.write_table("titles/part-00000.parquet", pa.table(title))
     release.seal([], [], {})
@@ -66,10 +66,10 @@ def _members(ids: np.ndarray, release_id: str, seed: int) -> pa.Table:
     rows = len(ids)
     return pa.table(
         {
-            schema_module.MEMBER_ID: ids,
-            schema_module.EMBEDDING: _vectors(rows, seed),
-            schema_module.RELEASE_ID: [release_id] * rows,
-            schema_module.ENCODED_AT: pa.array([NOW] * rows, schema_module.TIMESTAMP_TYPE),
+            MEMBER_ID: ids,
+            EMBEDDING: _vectors(rows, seed),
+            RELEASE_ID: [release_id] * rows,
+            ENCODED_AT: pa.array([NOW] * rows, TIMESTAMP_TYPE),
         }
     )
 
@@ -105,9 +105,7 @@ def materialize(repository: FeatureRepository) -> None:
 def ready(release: Release) -> list[tuple[list[bytes], dict[str, list[bytes]]]]:
     """Every key and value of the release as bytes, shard by shard."""
     tables = [delta.upserts for delta in iter_diffs(MEMBERS, None, release)]
-    keys = [
-        entity_keys(table.column(schema_module.MEMBER_ID).combine_chunks(), schema_module.MEMBER_ID) for table in tables
-    ]
+    keys = [entity_keys(table.column(MEMBER_ID).combine_chunks(), MEMBER_ID) for table in tables]
     return [(key, feature_values(MEMBERS, table, "1")) for key, table in zip(keys, tables, strict=True)]
 
 
@@ -162,14 +160,12 @@ def identical(repository: FeatureRepository, release: Release, rows: int) -> boo
     """Whether plain Feast serves what the release holds, on all rows or a random READ of them."""
     table = release.members().to_table()
     chosen = np.random.default_rng(1).permutation(rows)[:READ]
-    ids = table[schema_module.MEMBER_ID].to_numpy()[chosen]
-    expected = table[schema_module.EMBEDDING].combine_chunks().flatten().to_numpy().reshape(-1, DIM)[chosen]
+    ids = table[MEMBER_ID].to_numpy()[chosen]
+    expected = table[EMBEDDING].combine_chunks().flatten().to_numpy().reshape(-1, DIM)[chosen]
     store, same = repository.open(), True
     for start in range(0, len(ids), 2000):
-        part = [{schema_module.MEMBER_ID: int(one)} for one in ids[start : start + 2000]]
-        found = store.get_online_features([f"{VIEW}:{schema_module.EMBEDDING}"], part).to_dict()[
-            schema_module.EMBEDDING
-        ]
+        part = [{MEMBER_ID: int(one)} for one in ids[start : start + 2000]]
+        found = store.get_online_features([f"{VIEW}:{EMBEDDING}"], part).to_dict()[EMBEDDING]
         same &= np.array(found, np.float32).tobytes() == expected[start : start + 2000].tobytes()
     return same
 

@@ -58,9 +58,9 @@ class SASRec(nn.Module):
 
 @dataclass
 class Course:
-    """What a training of the peer took and came to: `gain` is NDCG without a cut on the lesson's held-out titles."""
+    """What a training of the peer took and came to: `full_ndcg` is NDCG without a cut-off on the lesson's held-out titles."""
 
-    gain: float = 0.0
+    full_ndcg: float = 0.0
     epochs: float = 0.0
     best_epoch: float = 0.0
     seconds: float = 0.0

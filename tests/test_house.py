@@ -1,5 +1,6 @@
 """The habits of the house that no linter knows: the README's tree, public names, lazy imports."""
 
+import ast
 import importlib
 import re
 import subprocess
@@ -29,6 +30,14 @@ def test_the_readme_tree_names_every_package_and_no_other() -> None:
     inner = ("suites", "report", "simulation", "explorer")  # parts of one package
     packages = {Path(name).parent.as_posix() for folder in FOLDERS for name in modules(folder)}
     assert named == {name for name in packages if Path(name).name not in inner}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_module_says_what_it_is_for(folder: str) -> None:
+    for path in modules(folder):
+        said = ast.get_docstring(ast.parse((ROOT / path).read_text(encoding="utf-8"))) or ""
+        assert len(said.split()) >= 4, path
+        assert "TODO" not in said, path
 
 
 @pytest.mark.parametrize(

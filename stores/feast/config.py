@@ -1,4 +1,4 @@
-"""Settings of publishing."""
+"""Settings of publishing into Feast: slots, stores, registry."""
 
 from datetime import date
 from typing import Any, Literal

@@ -16,7 +16,6 @@ from typing import IO
 
 import pyarrow as pa
 
-from stores import schema as schema_module
 from stores.errors import StoreError
 from stores.feast.checksums import record_checksums
 from stores.feast.feature_views import (
@@ -29,6 +28,7 @@ from stores.feast.feature_views import (
 from stores.feast.release_diff import ReleaseDiff
 from stores.files.filesystem import Storage
 from stores.files.parquet import parquet_bytes, writer
+from stores.schema import SPACE_ID, TIMESTAMP_TYPE
 
 ROWS_PER_GROUP = 100_000
 WRITING_SUFFIX = ".writing"
@@ -46,10 +46,10 @@ def history_rows(view: FeatureViewSpec, space_id: str, at: datetime, delta: Rele
     written, departed = delta.upserts, delta.departed
     schema = history_schema(view, written.schema)
     count, gone = written.num_rows, len(departed)
-    moment = pa.array([at], schema_module.TIMESTAMP_TYPE).take(pa.array([0] * (count + gone), pa.int32()))
+    moment = pa.array([at], TIMESTAMP_TYPE).take(pa.array([0] * (count + gone), pa.int32()))
     made = {
         view.join_key: [*written.column(view.join_key).chunks, departed],
-        schema_module.SPACE_ID: [pa.array([space_id] * count + [None] * gone, pa.string())],
+        SPACE_ID: [pa.array([space_id] * count + [None] * gone, pa.string())],
     }
     for field in schema:
         if field.name in written.column_names and field.name not in made:
@@ -65,7 +65,7 @@ def beginning_rows(view: FeatureViewSpec, delta: ReleaseDiff) -> pa.Table:
     with null, as its other stores do.
     """
     schema = history_schema(view, delta.upserts.schema)
-    moment = pa.array([EPOCH], schema_module.TIMESTAMP_TYPE).take(pa.array([0] * len(delta.arrived), pa.int32()))
+    moment = pa.array([EPOCH], TIMESTAMP_TYPE).take(pa.array([0] * len(delta.arrived), pa.int32()))
     made = {view.join_key: delta.arrived, EVENT_TIMESTAMP: moment, CREATED_TIMESTAMP: moment}
     arrays = [made.get(field.name, pa.nulls(len(delta.arrived), field.type)) for field in schema]
     return pa.table(arrays, schema=schema)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stores import schema as schema_module
 from stores.errors import CorruptError, MismatchError
 from stores.feast.feature_views import FeatureViewSpec, history_folder
 from stores.files.filesystem import Storage
@@ -26,7 +25,7 @@ from stores.releases.previous_space import in_space
 from stores.releases.release import Release
 from stores.releases.workspace import Workspace
 from stores.runtime import map_ordered
-from stores.schema import ENCODED_AT, RELEASE_ID, TIMESTAMP_TYPE
+from stores.schema import EMBEDDING, ENCODED_AT, RELEASE_ID, TIMESTAMP_TYPE
 
 _PREFETCH_PARTS = 2
 """Parts that are read while one is written."""
@@ -163,7 +162,7 @@ def compare(old: pa.Table | None, new: pa.Table | None, view: FeatureViewSpec) -
 
 def vectors(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The embedding column of a table as a float32 matrix (rows, dim), without a copy where there is one chunk."""
-    column = _column(table, schema_module.EMBEDDING)
+    column = _column(table, EMBEDDING)
     flat: np.ndarray[Any, np.dtype[np.float32]] = column.flatten().to_numpy(zero_copy_only=False)
     matrix: np.ndarray[Any, np.dtype[np.float32]] = flat.reshape(len(column), column.type.list_size)
     return matrix
@@ -208,7 +207,7 @@ def _read(view: FeatureViewSpec, release: Release | None, paths: list[str]) -> p
 
 def _columns(view: FeatureViewSpec) -> list[str]:
     """What is read of a view's files."""
-    return [view.join_key, *view.columns, schema_module.RELEASE_ID, schema_module.ENCODED_AT]
+    return [view.join_key, *view.columns, RELEASE_ID, ENCODED_AT]
 
 
 def _departed_from_history(view: FeatureViewSpec, new: Release, ids: list[pa.Array]) -> Iterator[ReleaseDiff]:

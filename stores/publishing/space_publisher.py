@@ -10,7 +10,6 @@ from time import sleep
 
 import pyarrow as pa
 
-from stores import schema as schema_module
 from stores.errors import CorruptError, UsageError
 from stores.feast.feature_views import BLUE_SLOT, GREEN_SLOT, VIEWS, FeatureViewSpec, history_schema
 from stores.feast.offline_store import beginning_rows, history_path, history_rows, write_history
@@ -21,6 +20,7 @@ from stores.publishing.journal import PublishedState, SpacePlan, published_state
 from stores.releases.lease import check_token
 from stores.releases.release import Release
 from stores.releases.workspace import Workspace
+from stores.schema import ENCODED_AT, RELEASE_ID
 
 Schemas = dict[FeatureViewSpec, pa.Schema]
 
@@ -155,7 +155,7 @@ def stored_views(release: Release, base: Release | None) -> Schemas:
         if not view.optional and (holder is None or holder is not release):
             raise UsageError(f"release {release.release_id} has no {view.folder}", where=release.storage.uri)
         if holder is not None:
-            wanted = [view.join_key, *view.columns, schema_module.RELEASE_ID, schema_module.ENCODED_AT]
+            wanted = [view.join_key, *view.columns, RELEASE_ID, ENCODED_AT]
             schema = holder.schema(view.folder)
             found[view] = pa.schema([schema.field(name) for name in wanted])
     return found

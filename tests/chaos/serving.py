@@ -33,12 +33,22 @@ from pipeline.console import ConsoleReporter
 from pipeline.promotion import PromoteOptions, roll_back, switch_to
 from retrieval.config import RetrievalConfig
 from retrieval.job import run as build_index
-from stores import schema as schema_module
 from stores.publishing.publish import publish, recover
 from stores.publishing.retention import collect_garbage
 from stores.releases.lease import lease
 from stores.releases.release import Plan, Release
 from stores.releases.workspace import Workspace
+from stores.schema import (
+    EMBEDDING,
+    ENCODED_AT,
+    MEMBER_ID,
+    NAME,
+    RELEASE_ID,
+    TITLE_ID,
+    history_schema,
+    member_vector_schema,
+    title_vector_schema,
+)
 
 MEMBERS, TITLES, DIM, K = 200, 80, 8, 10
 NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
@@ -73,23 +83,23 @@ def seal(workspace: Workspace, number: int, gone: frozenset[int] = frozenset()) 
             "members",
             there,
             members[there],
-            schema_module.MEMBER_ID,
-            schema_module.member_vector_schema(pa.int64(), DIM),
+            MEMBER_ID,
+            member_vector_schema(pa.int64(), DIM),
         ),
         (
             "titles",
             np.arange(TITLES),
             titles,
-            schema_module.TITLE_ID,
-            schema_module.title_vector_schema(pa.int64(), DIM),
+            TITLE_ID,
+            title_vector_schema(pa.int64(), DIM),
         ),
     ):
-        given: dict[str, Any] = {key: ids, schema_module.NAME: [f"{number}:{row}" for row in range(len(ids))]}
-        given |= {schema_module.RELEASE_ID: [release_id] * len(ids), schema_module.ENCODED_AT: [NIGHT] * len(ids)}
-        given[schema_module.EMBEDDING] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM)
+        given: dict[str, Any] = {key: ids, NAME: [f"{number}:{row}" for row in range(len(ids))]}
+        given |= {RELEASE_ID: [release_id] * len(ids), ENCODED_AT: [NIGHT] * len(ids)}
+        given[EMBEDDING] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), DIM)
         release.write_table(f"{side}/part-00000.parquet", _filled(schema, len(ids), given))
-    schema = schema_module.history_schema(pa.int64(), pa.int64())
-    seen = {schema_module.MEMBER_ID: there, schema_module.TITLE_ID: [[]] * len(there)}
+    schema = history_schema(pa.int64(), pa.int64())
+    seen = {MEMBER_ID: there, TITLE_ID: [[]] * len(there)}
     release.write_table("histories/part-00000.parquet", _filled(schema, len(there), seen))
     build_index(RetrievalConfig(), release)
     release.seal([], [], {})

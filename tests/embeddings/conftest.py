@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stores import schema as schema_module
 from stores.releases.release import Manifest, Plan, Release, StageReport
+from stores.schema import catalogue_schema, history_schema
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 SHARDS = 3
@@ -66,7 +66,7 @@ def matrix(table: pa.Table) -> Any:
 
 
 def history_table(histories: dict[int, list[int]]) -> pa.Table:
-    schema = schema_module.history_schema(pa.int64(), pa.int64())
+    schema = history_schema(pa.int64(), pa.int64())
     rows = [
         {
             **{field.name: [None] * len(titles) for field in schema if pa.types.is_list(field.type)},
@@ -81,7 +81,7 @@ def history_table(histories: dict[int, list[int]]) -> pa.Table:
 
 
 def catalogue_table(ids: Any) -> pa.Table:
-    return pa.Table.from_pylist([{"title_id": one} for one in ids], schema=schema_module.catalogue_schema(pa.int64()))
+    return pa.Table.from_pylist([{"title_id": one} for one in ids], schema=catalogue_schema(pa.int64()))
 
 
 @pytest.fixture

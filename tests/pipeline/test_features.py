@@ -15,10 +15,10 @@ from embeddings.encode.encoder import PREFERENCES
 from pipeline import optional_features
 from pipeline.config import FeaturesConfig
 from stores import ray_pool
-from stores import schema as schema_module
 from stores.errors import ConfigError, EncoderError
 from stores.releases.release import Release
 from stores.releases.workspace import Workspace
+from stores.schema import history_schema
 from tests.stores.conftest import NIGHT, Nights
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -94,7 +94,7 @@ def staged(nights, previous, titles):
         ids = list(range(shard, 9, 3))
         members = dict.fromkeys(ids[:2], 1)  # the third one was refused by the encoder
         release.write_table(f"members/part-{shard:05}.parquet", nights.member_table(members, plan.release_id))
-        schema = schema_module.history_schema(pa.int64(), pa.int64())
+        schema = history_schema(pa.int64(), pa.int64())
         lists = {"member_id": ids, "event_time": [NIGHT] * 3, "history_hash": ["h"] * 3}
         rows = [pa.array(lists.get(f.name, [[]] * 3), f.type) for f in schema]
         release.write_table(f"histories/part-{shard:05}.parquet", pa.table(rows, schema=schema))

@@ -12,11 +12,19 @@ from feast import FeatureStore
 import retrieval.job
 from pipeline.config import Config
 from pipeline.nightly import verify_readback
-from stores import schema as schema_module
 from stores.errors import GateError
 from stores.publishing import publish
 from stores.releases.release import Plan, Release
 from stores.releases.workspace import Workspace
+from stores.schema import (
+    EMBEDDING,
+    ENCODED_AT,
+    RELEASE_ID,
+    TIMESTAMP_TYPE,
+    TITLE_ID,
+    member_vector_schema,
+    title_vector_schema,
+)
 
 NIGHT, DIM = datetime(2026, 7, 1, 2, tzinfo=UTC), 6
 
@@ -25,9 +33,9 @@ def vector_table(schema: pa.Schema, count: int, rng: np.random.Generator, releas
     flat = rng.normal(size=count * DIM).astype(np.float32)
     made = {
         schema.names[0]: pa.array(range(count), pa.int64()),
-        schema_module.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(flat), DIM),
-        schema_module.RELEASE_ID: pa.array([release_id] * count),
-        schema_module.ENCODED_AT: pa.array([NIGHT] * count, schema_module.TIMESTAMP_TYPE),
+        EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(flat), DIM),
+        RELEASE_ID: pa.array([release_id] * count),
+        ENCODED_AT: pa.array([NIGHT] * count, TIMESTAMP_TYPE),
     }
     return pa.table([made.get(field.name, pa.nulls(count, field.type)) for field in schema], schema=schema)
 
@@ -48,8 +56,8 @@ def two_live(tmp_path: Path) -> tuple[Workspace, list[Release], Config]:
         release.storage.write("plan.json", plan.model_dump_json().encode())
         rng = np.random.default_rng(number)
         members, titles = (
-            schema_module.member_vector_schema(pa.int64(), DIM),
-            schema_module.title_vector_schema(pa.int64(), DIM),
+            member_vector_schema(pa.int64(), DIM),
+            title_vector_schema(pa.int64(), DIM),
         )
         release.write_table("members/part-00000.parquet", vector_table(members, 30, rng, release_id))
         release.write_table("titles/part-00000.parquet", vector_table(titles, 20, rng, release_id))
@@ -104,7 +112,7 @@ def test_an_index_under_wrong_ids_is_taken_back_and_prometheus_is_told(
     workspace, (first, second), config = two_live
     place = tmp_path / "samespace.prom"
     config = config.model_copy(update={"night": config.night.model_copy(update={"metrics_file": str(place)})})
-    wrong = pa.table({schema_module.TITLE_ID: pa.array(np.roll(np.arange(20), 1))})
+    wrong = pa.table({TITLE_ID: pa.array(np.roll(np.arange(20), 1))})
     second.write_table("index/ids.parquet", wrong)
     with pytest.raises(GateError, match="FAISS scores"):
         verify_readback(workspace, second, config)
@@ -120,7 +128,7 @@ def test_a_first_release_has_nowhere_to_go_back_to_and_fails_all_the_same(
 ) -> None:
     workspace, (first, second), config = two_live
     workspace.remove(first)
-    second.write_table("index/ids.parquet", pa.table({schema_module.TITLE_ID: pa.array(np.roll(np.arange(20), 1))}))
+    second.write_table("index/ids.parquet", pa.table({TITLE_ID: pa.array(np.roll(np.arange(20), 1))}))
     nowhere = config.night.model_copy(update={"metrics_file": str(Path(workspace.uri, "no", "x.prom"))})
     with pytest.raises(GateError) as raised:
         verify_readback(workspace, second, config.model_copy(update={"night": nowhere}))

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stores import schema as schema_module
 from stores.releases.release import Plan, Release
 from stores.releases.workspace import Workspace
+from stores.schema import EMBEDDING, history_schema, member_vector_schema, title_vector_schema
 
 NIGHT = datetime(2026, 7, 21, 2, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ def rng() -> np.random.Generator:
 
 
 def _vector_table(schema: pa.Schema, vectors: Any, **given: Any) -> pa.Table:
-    arrays = {schema_module.EMBEDDING: pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])}
+    arrays = {EMBEDDING: pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])}
     for name, values in given.items():
         arrays[name] = pa.array(values, schema.field(name).type)
     missing = [pa.nulls(len(vectors), field.type) for field in schema]
@@ -70,16 +70,16 @@ def make_release(tmp_path: Path) -> Callable[..., Release]:
         ids = given.pop("ids", None)
         title_ids = ids or [f"t{i:04d}" if text else 10 * i for i in range(len(titles))]
         member_ids = ids or [f"m{i:04d}" if text else i for i in range(len(members))]
-        schema = schema_module.title_vector_schema(kind, titles.shape[1])
+        schema = title_vector_schema(kind, titles.shape[1])
         table = _vector_table(schema, titles, title_id=title_ids, **given)
         release.write_table("titles/part-00000.parquet", table)
         for shard in range(2):
             part = slice(shard, None, 2)
-            schema = schema_module.member_vector_schema(kind, members.shape[1])
+            schema = member_vector_schema(kind, members.shape[1])
             table = _vector_table(schema, np.ascontiguousarray(members[part]), member_id=member_ids[part])
             release.write_table(f"members/part-{shard:05d}.parquet", table)
             seen = [title_ids[: row % 5] for row in range(shard, len(members), 2)]
-            schema = schema_module.history_schema(kind, kind)
+            schema = history_schema(kind, kind)
             rows = [{"member_id": m, "title_id": s} for m, s in zip(member_ids[part], seen, strict=True)]
             release.write_table(f"histories/part-{shard:05d}.parquet", pa.Table.from_pylist(rows, schema=schema))
         return release

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from stores import schema as schema_module
 from stores.feast.repository import PublishConfig
 from stores.releases.change_log import write_changes
 from stores.releases.manifest import PreviousSpace, StageReport
 from stores.releases.release import Plan, Release
 from stores.releases.workspace import Workspace
+from stores.schema import member_vector_schema, title_vector_schema
 
 DIM = 8
 NIGHT = datetime(2026, 7, 1, 2, tzinfo=UTC)
@@ -94,7 +94,7 @@ class Nights:
 
     def member_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:
         key = pa.array([self.ids(i) for i in seeds])
-        schema = schema_module.member_vector_schema(key.type, DIM)
+        schema = member_vector_schema(key.type, DIM)
         rows = len(seeds)
         fixed = {"event_time": [NIGHT] * rows, "history_hash": ["h"] * rows, "history_length": [1] * rows}
         made = {"member_id": key, "embedding": vectors(seeds), **fixed}
@@ -104,7 +104,7 @@ class Nights:
 
     def title_table(self, seeds: dict[int, float], release_id: str) -> pa.Table:
         key = pa.array([self.ids(i) for i in seeds])
-        schema = schema_module.title_vector_schema(key.type, DIM)
+        schema = title_vector_schema(key.type, DIM)
         rows = len(seeds)
         known = {"title_id": key, "embedding": vectors(seeds), "release_id": self.since("t", seeds, release_id)}
         known["encoded_at"] = [NIGHT] * rows

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pytest
 
 from embeddings.histories.job import HistoriesConfig, simulate_rejections
-from stores import schema as schema_module
 from stores.errors import ContractError, NotFoundError, UsageError
 from stores.files.filesystem import Storage
 from stores.lake import movielens_layouts
 from stores.lake.contract import Lake
 from stores.lake.movielens import import_movielens
+from stores.schema import ACTION, EVENT_TIME, MEMBER_ID, TIMESTAMP_TYPE, TITLE_ID, VALUE, title_fields
 
 RATINGS = [(1, 10, 4.0, 900), (1, 20, 5.0, 800), (2, 10, 3.0, 800), (2, 30, 1.0, 800), (7, 20, 2.0, 10**9)]
 """member, title, stars, seconds: not in the order of time, with equal times."""
@@ -75,10 +75,10 @@ def test_each_layout_gives_the_same_lake_whatever_the_block(
     counts = import_movielens(source, str(out))
     assert counts == {"interactions": len(RATINGS), "titles": 3, "members": 3}
     rows = table(out, "interactions")
-    seconds = pc.divide(rows[schema_module.EVENT_TIME].cast(pa.int64()), 10**6).to_pylist()
-    kept = (rows[schema_module.MEMBER_ID], rows[schema_module.TITLE_ID], rows[schema_module.VALUE])
+    seconds = pc.divide(rows[EVENT_TIME].cast(pa.int64()), 10**6).to_pylist()
+    kept = (rows[MEMBER_ID], rows[TITLE_ID], rows[VALUE])
     assert list(zip(*(column.to_pylist() for column in kept), seconds, strict=True)) == RATINGS  # in file order
-    assert set(rows[schema_module.ACTION].to_pylist()) == {"rate"}
+    assert set(rows[ACTION].to_pylist()) == {"rate"}
     titles = table(out, "titles").to_pylist()
     assert {row["title_id"]: row["name"] for row in titles} == NAMES
     assert {row["title_id"]: row["genres"] for row in titles} == GENRES
@@ -93,12 +93,9 @@ def test_the_lake_follows_the_contract(source: Path, tmp_path: Path) -> None:
     for part in lake.tables.values():
         assert not part.broken
     schema = table(tmp_path / "lake", "titles").schema
-    known = {field.name: field.type for field in schema_module.title_fields()}
-    assert all(field.type == known[field.name] for field in schema if field.name != schema_module.TITLE_ID)
-    assert (
-        table(tmp_path / "lake", "interactions").schema.field(schema_module.EVENT_TIME).type
-        == schema_module.TIMESTAMP_TYPE
-    )
+    known = {field.name: field.type for field in title_fields()}
+    assert all(field.type == known[field.name] for field in schema if field.name != TITLE_ID)
+    assert table(tmp_path / "lake", "interactions").schema.field(EVENT_TIME).type == TIMESTAMP_TYPE
 
 
 def test_a_title_launches_in_its_year_but_not_after_its_first_rating(source: Path, tmp_path: Path) -> None:
@@ -335,6 +332,6 @@ def test_the_real_edition_comes_over_whole(movielens: Path, tmp_path: Path) -> N
     counts = import_movielens(movielens, str(tmp_path))
     assert counts == {"interactions": 100836, "titles": 9742, "members": 610, "tags": 3683}
     titles, rows = table(tmp_path, "titles"), table(tmp_path, "interactions")
-    played = rows.join(titles.select([schema_module.TITLE_ID, "launch_time"]), schema_module.TITLE_ID)
-    assert pc.all(pc.greater_equal(played[schema_module.EVENT_TIME], played["launch_time"])).as_py()
-    assert set(rows[schema_module.TITLE_ID].to_pylist()) <= set(titles[schema_module.TITLE_ID].to_pylist())
+    played = rows.join(titles.select([TITLE_ID, "launch_time"]), TITLE_ID)
+    assert pc.all(pc.greater_equal(played[EVENT_TIME], played["launch_time"])).as_py()
+    assert set(rows[TITLE_ID].to_pylist()) <= set(titles[TITLE_ID].to_pylist())

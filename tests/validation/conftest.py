@@ -10,9 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stores import schema as schema_module
 from stores.releases.release import Plan, Release, StageReport
 from stores.releases.workspace import Workspace
+from stores.schema import (
+    EMBEDDING,
+    ENCODED_AT,
+    EVENT_TIME,
+    HISTORY_HASH,
+    MEMBER_ID,
+    NAME,
+    RELEASE_ID,
+    TIMESTAMP_TYPE,
+    TITLE_ID,
+    title_vector_schema,
+)
 from validation.config import GateConfig
 from validation.job import run_index, run_input, run_vectors
 
@@ -160,13 +171,13 @@ def _write_tables(release: Release, content: dict[str, Any], created: datetime) 
         rows = np.flatnonzero(home & (np.arange(len(known)) < kept))
         vectors = np.asarray(content["members"])[rows]
         table = {
-            schema_module.MEMBER_ID: pa.array(ids[rows]),
-            schema_module.EMBEDDING: _embedding(vectors),
-            schema_module.EVENT_TIME: pa.array([created] * len(rows), schema_module.TIMESTAMP_TYPE),
-            schema_module.HISTORY_HASH: [f"hash-{member}" for member in known[rows]],
+            MEMBER_ID: pa.array(ids[rows]),
+            EMBEDDING: _embedding(vectors),
+            EVENT_TIME: pa.array([created] * len(rows), TIMESTAMP_TYPE),
+            HISTORY_HASH: [f"hash-{member}" for member in known[rows]],
             "history_length": pa.array([3] * len(rows), pa.int32()),
-            schema_module.RELEASE_ID: [content.get("vectors_of", release.release_id)] * len(rows),
-            schema_module.ENCODED_AT: pa.array([created] * len(rows), schema_module.TIMESTAMP_TYPE),
+            RELEASE_ID: [content.get("vectors_of", release.release_id)] * len(rows),
+            ENCODED_AT: pa.array([created] * len(rows), TIMESTAMP_TYPE),
         }
         release.write_table(f"members/part-{shard:05d}.parquet", pa.table(table))
     _write_titles(release, content, created)
@@ -175,16 +186,16 @@ def _write_tables(release: Release, content: dict[str, Any], created: datetime) 
 def _write_titles(release: Release, content: dict[str, Any], created: datetime) -> None:
     count = len(content["snapshot_titles"]) - content["drop_titles"]
     vectors = np.asarray(content["titles"])[:count]
-    schema = schema_module.title_vector_schema(pa.int64(), vectors.shape[1])
+    schema = title_vector_schema(pa.int64(), vectors.shape[1])
     values: dict[str, Any] = {name: pa.nulls(count, schema.field(name).type) for name in schema.names}
     values |= {
-        schema_module.TITLE_ID: pa.array(content["title_ids"][:count]),
-        schema_module.EMBEDDING: _embedding(vectors),
-        schema_module.NAME: content["names"][:count],
+        TITLE_ID: pa.array(content["title_ids"][:count]),
+        EMBEDDING: _embedding(vectors),
+        NAME: content["names"][:count],
         "genres": pa.array([[GENRES[i % 3]] for i in content["snapshot_titles"][:count]], pa.list_(pa.string())),
         "plays": pa.array(content["plays"][:count], pa.int64()),
-        schema_module.RELEASE_ID: [content.get("vectors_of", release.release_id)] * count,
-        schema_module.ENCODED_AT: pa.array([created] * count, schema_module.TIMESTAMP_TYPE),
+        RELEASE_ID: [content.get("vectors_of", release.release_id)] * count,
+        ENCODED_AT: pa.array([created] * count, TIMESTAMP_TYPE),
     }
     release.write_table("titles/part-00000.parquet", pa.table(values))
 
@@ -192,16 +203,14 @@ def _write_titles(release: Release, content: dict[str, Any], created: datetime) 
 def _histories(members: np.ndarray) -> pa.Table:
     return pa.table(
         {
-            schema_module.MEMBER_ID: pa.array(members),
-            schema_module.HISTORY_HASH: [f"hash-{member}" for member in members],
+            MEMBER_ID: pa.array(members),
+            HISTORY_HASH: [f"hash-{member}" for member in members],
         }
     )
 
 
 def _write_catalogue(release: Release, content: dict[str, Any]) -> None:
-    table = pa.table(
-        {schema_module.TITLE_ID: pa.array(content["snapshot_titles"]), schema_module.NAME: content["names"]}
-    )
+    table = pa.table({TITLE_ID: pa.array(content["snapshot_titles"]), NAME: content["names"]})
     release.write_table("work/catalogue.parquet", table)
 
 

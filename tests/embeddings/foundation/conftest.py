@@ -5,7 +5,20 @@ import pyarrow as pa
 import pytest
 
 from embeddings.foundation.config import FoundationConfig, NetworkConfig, TrainingConfig
-from stores import schema as schema_module
+from stores.schema import (
+    COUNTRY,
+    DEVICE,
+    DURATION,
+    EVENT_TIME,
+    HISTORY_HASH,
+    LOCALE,
+    MEMBER_ID,
+    TIMESTAMP_TYPE,
+    TITLE_ID,
+    VALUE,
+    catalogue_schema,
+    history_schema,
+)
 
 DAY = 86_400
 
@@ -17,26 +30,23 @@ def histories_of(sequences, *, gap=3600, start=1_000_000_000, **lists):
     total = int(sum(lengths))
     flat_ids = pa.array([title for sequence in sequences for title in sequence], pa.int64())
     seconds = np.concatenate([start + gap * np.arange(n) for n in lengths]) if total else np.zeros(0)
-    times = pa.array((seconds * 1_000_000).astype(np.int64)).cast(schema_module.TIMESTAMP_TYPE)
+    times = pa.array((seconds * 1_000_000).astype(np.int64)).cast(TIMESTAMP_TYPE)
     values = {
-        schema_module.TITLE_ID: flat_ids,
+        TITLE_ID: flat_ids,
         "first_time": times,
         "last_time": times,
         "actions": pa.array(np.ones(total, np.int32)),
-        schema_module.DURATION: pa.array(np.full(total, 600.0)),
-        schema_module.VALUE: pa.array(np.full(total, np.nan, np.float32)),
+        DURATION: pa.array(np.full(total, 600.0)),
+        VALUE: pa.array(np.full(total, np.nan, np.float32)),
         "events": pa.array(np.ones(total, np.int32)),
-        **{
-            name: pa.nulls(total, pa.string())
-            for name in (schema_module.DEVICE, schema_module.COUNTRY, schema_module.LOCALE)
-        },
+        **{name: pa.nulls(total, pa.string()) for name in (DEVICE, COUNTRY, LOCALE)},
     }
     values |= {name: pa.array(given) for name, given in lists.items()}
-    schema = schema_module.history_schema(pa.int64(), pa.int64())
+    schema = history_schema(pa.int64(), pa.int64())
     single = {
-        schema_module.MEMBER_ID: pa.array(np.arange(len(sequences)), pa.int64()),
-        schema_module.EVENT_TIME: pa.nulls(len(sequences), schema_module.TIMESTAMP_TYPE),
-        schema_module.HISTORY_HASH: pa.nulls(len(sequences), pa.string()),
+        MEMBER_ID: pa.array(np.arange(len(sequences)), pa.int64()),
+        EVENT_TIME: pa.nulls(len(sequences), TIMESTAMP_TYPE),
+        HISTORY_HASH: pa.nulls(len(sequences), pa.string()),
     }
     arrays = [
         single[field.name]
@@ -48,9 +58,9 @@ def histories_of(sequences, *, gap=3600, start=1_000_000_000, **lists):
 
 
 def catalogue_of(ids, genres, plays=None):
-    schema = schema_module.catalogue_schema(pa.int64())
+    schema = catalogue_schema(pa.int64())
     given = {
-        schema_module.TITLE_ID: pa.array(ids, pa.int64()),
+        TITLE_ID: pa.array(ids, pa.int64()),
         "genres": pa.array([[genre] for genre in genres], pa.list_(pa.string())),
         "runtime_s": pa.array([1200.0] * len(ids)),
         "plays": pa.array(plays if plays is not None else [10] * len(ids), pa.int64()),

@@ -234,9 +234,9 @@ def test_a_generator_with_weights_that_are_not_finite_is_not_loaded(trained, tmp
 
 
 def _catalogue_of(found):
-    from stores import schema as schema_module
+    from stores.schema import catalogue_schema
 
-    schema = schema_module.catalogue_schema(pa.int64())
+    schema = catalogue_schema(pa.int64())
     ids = found.vocabulary.title_ids
     return pa.table(
         {f.name: ids if f.name == "title_id" else pa.nulls(len(ids), f.type) for f in schema}, schema=schema

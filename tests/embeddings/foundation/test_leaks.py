@@ -11,8 +11,16 @@ from embeddings.foundation import evaluation as evaluation_module
 from embeddings.foundation.evaluation_splits import leave_one_out, split_at, time_split
 from embeddings.foundation.point_in_time import WATCH_ACTIONS, plays_of, plays_of_tokens, watch_bits
 from embeddings.histories.job import HistoriesConfig, tokenise
-from stores import schema as schema_module
-from stores.schema import ACTIONS
+from stores.schema import (
+    ACTION,
+    ACTIONS,
+    EVENT_TIME,
+    HISTORY_HASH,
+    MEMBER_ID,
+    TIMESTAMP_TYPE,
+    TITLE_ID,
+    catalogue_schema,
+)
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = 86_400
@@ -44,23 +52,23 @@ def later(rows):
 
 def read(rows, titles=TITLES):
     """Histories, and the catalogue of the snapshot: its plays count everything, its ages end at its last event."""
-    names = (schema_module.MEMBER_ID, schema_module.TITLE_ID, schema_module.EVENT_TIME, schema_module.ACTION)
+    names = (MEMBER_ID, TITLE_ID, EVENT_TIME, ACTION)
     table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
-    table = table.set_column(2, names[2], table[names[2]].cast(schema_module.TIMESTAMP_TYPE))
+    table = table.set_column(2, names[2], table[names[2]].cast(TIMESTAMP_TYPE))
     ids = pa.array(range(titles), pa.int64())
-    histories = tokenise(table, pa.table({schema_module.TITLE_ID: ids}))
+    histories = tokenise(table, pa.table({TITLE_ID: ids}))
     launch = [BEGIN - timedelta(days=100 - 10 * n) for n in range(TITLES)]
     launch += [BEGIN + timedelta(days=400)] * (titles - TITLES)
     end = max(row[2] for row in rows)
     plays = [sum(row[1] == n and row[3] == "play" for row in rows) for n in range(titles)]
     given = {
-        schema_module.TITLE_ID: ids,
-        "launch_time": pa.array(launch, schema_module.TIMESTAMP_TYPE),
+        TITLE_ID: ids,
+        "launch_time": pa.array(launch, TIMESTAMP_TYPE),
         "plays": pa.array(plays, pa.int64()),
         "age_days": pa.array([float((end - one).days) for one in launch]),
         "genres": pa.array([[f"genre {n % 3}"] for n in range(titles)]),
     }
-    schema = schema_module.catalogue_schema(pa.int64())
+    schema = catalogue_schema(pa.int64())
     arrays = [given.get(field.name, pa.nulls(titles, field.type)) for field in schema]
     return histories, pa.Table.from_arrays(arrays, schema=schema)
 
@@ -78,10 +86,10 @@ def features(exam):
     known = exam.catalogue.slice(0, TITLES).to_pydict()
     queries = exam.queries
     return {
-        "part": str(exam.train_part.drop_columns([schema_module.HISTORY_HASH]).to_pylist()),
+        "part": str(exam.train_part.drop_columns([HISTORY_HASH]).to_pylist()),
         "known": {name: list(map(str, values)) for name, values in known.items()},
-        "candidates": exam.candidates[schema_module.TITLE_ID].to_pylist(),
-        "histories": queries.histories[schema_module.TITLE_ID].to_pylist(),
+        "candidates": exam.candidates[TITLE_ID].to_pylist(),
+        "histories": queries.histories[TITLE_ID].to_pylist(),
         "targets": queries.targets.tolist(),
         "moment": exam.moment,
     }
@@ -127,8 +135,8 @@ def test_plays_are_those_of_the_part_and_ages_those_of_its_end():
     data = read(interactions(plays=2))
     for exam in (leave_one_out(*data), split_at(*data, SPLIT)):
         known, end = exam.catalogue.to_pylist(), datetime.fromtimestamp(exam.moment, UTC)
-        met = exam.train_part[schema_module.TITLE_ID].combine_chunks().flatten().to_pylist()
-        assert [row["plays"] for row in known] == [2 * met.count(row[schema_module.TITLE_ID]) for row in known]
+        met = exam.train_part[TITLE_ID].combine_chunks().flatten().to_pylist()
+        assert [row["plays"] for row in known] == [2 * met.count(row[TITLE_ID]) for row in known]
         assert [row["age_days"] for row in known] == [float((end - row["launch_time"]).days) for row in known]
     assert min(row["age_days"] for row in known) < 0
 
@@ -148,9 +156,7 @@ def test_a_title_that_launches_between_the_split_and_the_last_question_is_a_cand
     late = [n for n, at in enumerate(launches) if at.timestamp() > SPLIT]
     last = exam.queries.times.max()
     assert late
-    assert {n for n in late if launches[n].timestamp() <= last} <= set(
-        exam.candidates[schema_module.TITLE_ID].to_pylist()
-    )
+    assert {n for n in late if launches[n].timestamp() <= last} <= set(exam.candidates[TITLE_ID].to_pylist())
 
 
 def test_what_was_shown_is_weighed_from_what_was_shown_by_then(make):
@@ -184,7 +190,7 @@ def test_plays_are_of_the_actions_that_are_configured():
     assert watch_bits(HistoriesConfig()) == WATCH_ACTIONS
     rows = interactions()
     histories, catalogue = read(rows)
-    ids = catalogue[schema_module.TITLE_ID].combine_chunks()
+    ids = catalogue[TITLE_ID].combine_chunks()
     assert plays_of(histories, ids).tolist() == catalogue["plays"].to_pylist()
     assert plays_of(histories, ids, 0).sum() == 0
     assert plays_of(histories, ids.slice(3, 2)).tolist() == catalogue["plays"].to_pylist()[3:5]
