@@ -58,7 +58,7 @@ class SASRec(nn.Module):
 
 @dataclass
 class Course:
-    """What a training of the peer took and came to: `full_ndcg` is NDCG without a cut-off on the lesson's held-out titles."""
+    """Cost and result of a training of the peer: `full_ndcg` is NDCG without a cut-off on held-out titles."""
 
     full_ndcg: float = 0.0
     epochs: float = 0.0

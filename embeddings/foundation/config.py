@@ -26,7 +26,9 @@ class NetworkConfig(Settings):
     time_bias: bool = Field(default=True, description="attention sees log-bucketed time between events")
     field_dim: int = Field(default=16, ge=1, description="width of one metadata field")
     latents: int = Field(default=0, ge=0, description="learned summaries of what lies before the window")
-    max_past_events: int = Field(default=8192, ge=1, description="so many older events are pooled, in training a tenth")
+    max_past_events: int = Field(
+        default=8192, ge=1, description="Older events pooled per member; in training a tenth of them."
+    )
     preferences: bool = Field(default=True, description="heads that predict genres, language and watching through")
     hierarchical: bool = Field(default=False, description="what the heads predict is fed to the member vector")
     metadata: bool = True
@@ -52,7 +54,9 @@ class TrainingConfig(Settings):
         default=0.999, ge=0, lt=1, description="decay of the mean of the weights; 0 keeps the last"
     )
     num_negatives: int = Field(default=2048, ge=1, description="titles drawn per step, shared by the batch")
-    max_full_softmax_titles: int = Field(default=4096, ge=0, description="up to so many titles, all of them are scored")
+    max_full_softmax_titles: int = Field(
+        default=4096, ge=0, description="Catalogues of at most this many titles are scored in full."
+    )
     future_target_fraction: float = Field(default=0.0, ge=0, le=1, description="targets drawn from the future window")
     future_window_hours: tuple[float, float] = Field(
         default=(12.0, 72.0), description="that window, after the last event"
