@@ -1,5 +1,6 @@
 """A class by name, in the folder where the command runs: found last, and what is not found says where was looked."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,9 @@ def test_nothing_of_the_folder_stands_before_what_is_installed() -> None:
     script = Path("bin", "program.py")  # as a console script: its own folder comes first on the path, not this one
     script.parent.mkdir()
     script.write_text(program)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    # The Ray that other tests share has more folders in PYTHONPATH, and they would come before the folder of the user.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
